@@ -1,0 +1,176 @@
+"""Pooling functions and structures: from ``frame_prob`` to ``clip_prob`` (Secs. 2.2 and 2.3).
+
+Conventions
+-----------
+- ``frame_prob`` is (batch, frames, classes), probabilities in [0, 1]; ``clip_prob`` is (batch, classes).
+- A pooling *function* gives each frame a weight (Table 1, Eq. 2); a pooling *structure* says how the weighted frames
+  are averaged: at once (``single``, Eq. 1) or through segments (``hierarchical`` and ``appendix``, Eqs. 3-5).
+- ``hierarchical`` is Eqs. 3-5 to the letter, left to automatic differentiation. ``appendix`` has the same value and
+  stops the gradient through the weights *inside* Eq. 3, which is the algorithm whose gradients Table A-1 prints.
+- Sums are taken in float32 at least, whatever autocast says: a bfloat16 probability cannot tell 0.998 from 1.
+- 0/0: a segment, or a clip, whose weights are all zero takes the limit of its weighted mean: the mean of its frames,
+  and for max pooling (the limit of weights ``x ** n``) the maximum of its frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from hpsed_lib.errors import ParameterError
+
+
+def max_weight(frame_prob: Tensor, attention: Tensor | None = None) -> Tensor:
+    """Weights of max pooling: 1 at the first largest frame of each class, else 0 (Table 1, Eq. A-14)."""
+    first_largest = frame_prob.argmax(dim=1, keepdim=True)
+    return torch.zeros_like(frame_prob).scatter_(1, first_largest, 1.0)
+
+
+def average_weight(frame_prob: Tensor, attention: Tensor | None = None) -> Tensor:
+    """Weights of average pooling: ``1 / N`` for each of the N frames (Table 1)."""
+    return torch.full_like(frame_prob, 1.0 / frame_prob.shape[1])
+
+
+def linear_weight(frame_prob: Tensor, attention: Tensor | None = None) -> Tensor:
+    """Weights of the linear softmax: ``w_i = x_i`` (Table 1)."""
+    return frame_prob
+
+
+def exponential_weight(frame_prob: Tensor, attention: Tensor | None = None) -> Tensor:
+    """Weights of the exponential softmax: ``w_i = exp(x_i)`` (Table 1)."""
+    return frame_prob.exp()
+
+
+def attention_weight(frame_prob: Tensor, attention: Tensor | None = None) -> Tensor:
+    """Weights of attention pooling: ``w_i = h(u)``, computed by the network (Table 1, Eq. 2)."""
+    if attention is None:
+        raise ParameterError("attention pooling needs the network's attention weights, and got none")
+    return attention
+
+
+POOLINGS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+    "max": max_weight,
+    "average": average_weight,
+    "linear": linear_weight,
+    "exponential": exponential_weight,
+    "attention": attention_weight,
+}
+"""The paper's pooling functions (Table 1), by name: each maps (frame_prob, attention) to the weights."""
+
+STRUCTURES = ("single", "hierarchical", "appendix")
+"""The three structures, in the order of every table."""
+
+
+def weighted_mean(x: Tensor, weight: Tensor, *, dim: int, limit: str = "mean") -> Tensor:
+    """Weighted mean over one axis, with the limit where every weight is zero.
+
+    Parameters
+    ----------
+    x, weight : Tensor, same shape
+        Values and their non-negative weights.
+    dim : int
+        Axis to average over.
+    limit : {"mean", "max"}
+        What an axis without any weight gives.
+
+    Returns
+    -------
+    Tensor
+        ``sum(w x) / sum(w)``, without axis ``dim``.
+
+    References
+    ----------
+    Eq. 1; Eqs. 3 and 5 are the same operation on other frames.
+    """
+    total = weight.sum(dim)
+    weightless = total == 0
+    mean = (weight * x).sum(dim) / total.masked_fill(weightless, 1.0)
+    return torch.where(weightless, x.amax(dim) if limit == "max" else x.mean(dim), mean)
+
+
+def check_segment_lengths(n_frames: int, segment_lengths: Sequence[int]) -> None:
+    """Refuse segment lengths that do not cut ``n_frames`` frames into whole segments, stage after stage."""
+    n_left = n_frames
+    for stage, length in enumerate(segment_lengths, start=1):
+        if length < 1 or n_left % length:
+            raise ParameterError(
+                f"stage {stage} of segment_lengths {list(segment_lengths)} cannot cut {n_left} frames into segments "
+                f"of {length}; {n_frames} frames need lengths that divide what the stages before leave"
+            )
+        n_left //= length
+
+
+def pool(
+    frame_prob: Tensor,
+    attention: Tensor | None = None,
+    *,
+    pooling: str,
+    structure: str = "single",
+    segment_lengths: Sequence[int] = (5, 5),
+) -> Tensor:
+    """Aggregate frame-level into clip-level probabilities.
+
+    Parameters
+    ----------
+    frame_prob : Tensor, shape (batch, frames, classes)
+        Probability of each class in each frame, in [0, 1].
+    attention : Tensor, shape (batch, frames, classes), optional
+        Non-negative weights from the network; used by attention pooling only.
+    pooling : str
+        A key of `POOLINGS`.
+    structure : {"single", "hierarchical", "appendix"}
+        One of `STRUCTURES`.
+    segment_lengths : sequence of int
+        Frames per segment of each stage before the last; (5, 5) is Figure 4's 125 -> 25 -> 5 -> 1. Not used by
+        ``single``.
+
+    Returns
+    -------
+    Tensor, shape (batch, classes)
+        ``clip_prob``, in float32 or wider.
+
+    Raises
+    ------
+    ParameterError
+        Unknown name, wrong shape, no frame, or segment lengths that do not divide the frames.
+
+    References
+    ----------
+    Eq. 1 (``single``), Eqs. 3-5 (``hierarchical``), Eqs. A-8 to A-23 (``appendix``: the gradients they print).
+
+    Examples
+    --------
+    >>> frame_prob = torch.tensor([0.2, 0.4, 0.6, 0.8]).reshape(1, 4, 1)
+    >>> pool(frame_prob, pooling="linear").item()  # (.04 + .16 + .36 + .64) / 2
+    0.6000000238418579
+    >>> pool(frame_prob, pooling="linear", structure="hierarchical", segment_lengths=[2]).item()
+    0.6000000238418579
+    """
+    if pooling not in POOLINGS:
+        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}")
+    if structure not in STRUCTURES:
+        raise ParameterError(f"unknown structure {structure!r}; known: {', '.join(STRUCTURES)}")
+    if frame_prob.ndim != 3 or frame_prob.shape[1] == 0:
+        raise ParameterError(
+            f"frame_prob must be (batch, frames, classes) with a frame at least; got {tuple(frame_prob.shape)}"
+        )
+    if attention is not None and attention.shape != frame_prob.shape:
+        raise ParameterError(
+            f"attention {tuple(attention.shape)} and frame_prob {tuple(frame_prob.shape)} differ in shape"
+        )
+
+    with torch.autocast(frame_prob.device.type, enabled=False):
+        x = frame_prob if frame_prob.dtype == torch.float64 else frame_prob.float()
+        weight = POOLINGS[pooling](x, None if attention is None else attention.to(x.dtype))
+        limit = "max" if pooling == "max" else "mean"
+        if structure != "single":
+            check_segment_lengths(x.shape[1], segment_lengths)
+            for length in segment_lengths:
+                x = x.unflatten(1, (-1, length))  # (batch, segments, length, classes)
+                weight = weight.unflatten(1, (-1, length))
+                inner_weight = weight.detach() if structure == "appendix" else weight
+                x = weighted_mean(x, inner_weight, dim=2, limit=limit)  # Eq. 3
+                weight = weight.mean(2)  # Eq. 4
+        return weighted_mean(x, weight, dim=1, limit=limit)  # Eq. 1 or 5
