@@ -1,0 +1,78 @@
+"""Reading recordings of any kind into one shape: mono float32 at one rate and one length.
+
+Conventions: waveforms ``y`` are (samples,), float32, full scale at 1; ``sr`` is in Hz, durations are in seconds.
+Several channels are averaged; another rate is resampled; a short recording is padded with zeros at its end, a long one
+is cut. A recording that cannot be used is a `DataError` naming the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import librosa
+import numpy as np
+import soundfile
+
+from hpsed_lib.errors import DataError
+
+
+class Audio(NamedTuple):
+    """A recording, and what was done to it."""
+
+    y: np.ndarray
+    resampled: bool
+    mixed_down: bool
+    padded: bool
+    cut: bool
+
+
+def read_audio(path: Path, *, sr: int, duration: float | None = None) -> Audio:
+    """Read one recording.
+
+    Parameters
+    ----------
+    path : Path
+        Any format that libsndfile reads (WAV, FLAC, Ogg, MP3 ...).
+    sr : int
+        Sample rate wanted, in Hz.
+    duration : float, optional
+        Length wanted, in seconds; without it the recording keeps its own.
+
+    Returns
+    -------
+    Audio
+        ``y`` of shape (round(duration * sr),) and what was done to get there.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is no audio, is damaged, is empty, or holds a value that is not finite.
+    """
+    try:
+        y, native_sr = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as audio ({error})") from error
+    if len(y) == 0:
+        raise DataError(f"{path}: holds no sample")
+    mixed_down = y.shape[1] > 1
+    y = y.mean(axis=1) if mixed_down else y[:, 0]
+    if not np.isfinite(y).all():
+        raise DataError(f"{path}: holds values that are not finite")
+    resampled = native_sr != sr
+    if resampled:
+        y = librosa.resample(y, orig_sr=native_sr, target_sr=sr)
+    length = len(y) if duration is None else round(duration * sr)
+    # Resampling may round the length by a sample: that is neither padding nor cutting.
+    return Audio(
+        np.pad(y[:length], (0, max(length - len(y), 0))),
+        resampled=resampled,
+        mixed_down=mixed_down,
+        padded=len(y) < length - 1,
+        cut=len(y) > length + 1,
+    )
+
+
+def write_audio(path: Path, y: np.ndarray, *, sr: int) -> None:
+    """Write a mono waveform as 16-bit WAV."""
+    soundfile.write(path, y, sr, subtype="PCM_16")

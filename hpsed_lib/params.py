@@ -1,0 +1,310 @@
+"""Experiments: the typed form of the files in ``params/``, loaded strictly.
+
+One frozen model per concern. Times are in seconds, frequencies and rates in Hz, levels in dB, unless a name says
+otherwise. An unknown key, a missing one, a wrong type or an impossible value is a `ParameterError` that names the file,
+the key and, for an unknown key, the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hpsed_lib.errors import ParameterError
+from hpsed_lib.paths import PARAMS
+
+PoolingName = Literal["max", "average", "linear", "exponential", "attention"]
+StructureName = Literal["single", "hierarchical", "appendix"]
+SPLITS = ("training", "validation", "test")
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Pool = tuple[Count, Count]
+Number = TypeVar("Number", int, float)
+
+
+def _ascending(bounds: tuple[Number, Number]) -> tuple[Number, Number]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("must be [lowest, highest]")
+    return bounds
+
+
+Range = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown key, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ClipCounts(Section):
+    """Number of soundscapes in each split."""
+
+    training: Count
+    validation: Count
+    test: Count
+
+
+class Soundscapes(Section):
+    """What both kinds of soundscape share: how events are mixed over a background."""
+
+    seed: int
+    sample_rate: Annotated[int, Field(ge=8000, le=48000)]
+    clip_duration: Positive
+    n_clips: ClipCounts
+    n_events: Range[Annotated[int, Field(ge=0)]]  # events in a clip
+    event_duration: Range[Positive]  # what a longer event is cut to
+    snr: Range[float]  # dB, event against background
+    background_exponent: Range[float]  # 0 white, 1 pink, 2 brown
+
+
+class SyntheticData(Soundscapes):
+    """Soundscapes from the parametric sound models of the task's 17 classes."""
+
+    source: Literal["synthetic"]
+    cooccurrence: Probability  # that an event brings its companion (a train horn, a train)
+
+
+class RecordedData(Soundscapes):
+    """Soundscapes mixed from the recordings of ESC-10 or ESC-50, by fold."""
+
+    source: Literal["esc10", "esc50"]
+    folds: dict[Literal["training", "validation", "test"], tuple[Count, ...]]
+
+    @model_validator(mode="after")
+    def _folds_are_disjoint(self) -> RecordedData:
+        folds = [fold for split in SPLITS for fold in self.folds.get(split, ())]
+        if len(set(folds)) < len(folds) or set(self.folds) != set(SPLITS):
+            raise ValueError("folds must name training, validation and test, no fold twice")
+        return self
+
+
+class Dcase2017Data(Section):
+    """The paper's own data set, DCASE 2017 Task 4."""
+
+    source: Literal["dcase2017"]
+    sample_rate: Count
+    clip_duration: Positive
+
+
+class Features(Section):
+    """Log-mel spectrogram (Sec. 3.2)."""
+
+    window_duration: Positive
+    hop_duration: Positive
+    n_mels: Count
+    fmin: Annotated[float, Field(ge=0)]
+    fmax: Positive | None  # null: half the sample rate
+    on_bad_file: Literal["fail", "skip"]
+
+
+class Network(Section):
+    """Gated CRNN (Figs. 2 and 3)."""
+
+    block_channels: Annotated[tuple[Count, ...], Field(min_length=1)]
+    block_pools: tuple[Pool, ...]  # (time, frequency) of each block
+    last_channels: Count
+    last_pool: Pool
+    gru_units: Count  # in each direction
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    attention_softmax: Literal["classes", "time"]
+
+    @property
+    def time_pooling(self) -> int:
+        """Input frames per output frame."""
+        return math.prod(time for time, _ in (*self.block_pools, self.last_pool))
+
+    @model_validator(mode="after")
+    def _one_pool_per_block(self) -> Network:
+        if len(self.block_pools) != len(self.block_channels):
+            raise ValueError(f"{len(self.block_channels)} block_channels need as many block_pools")
+        return self
+
+
+class Pooling(Section):
+    """Which variants are trained (Secs. 2.2 and 2.3)."""
+
+    functions: Annotated[tuple[PoolingName, ...], Field(min_length=1)]
+    structures: Annotated[tuple[StructureName, ...], Field(min_length=1)]
+    segment_lengths: tuple[Count, ...]
+
+
+class Training(Section):
+    """Optimisation (Sec. 3.2)."""
+
+    batch_size: Count
+    learning_rate: Positive
+    max_epochs: Count
+    patience: Count  # epochs without a better validation loss before stopping
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    device: Literal["auto", "cpu", "cuda", "mps"]
+
+
+class Decoding(Section):
+    """From ``frame_prob`` to events (Sec. 2.1: threshold, median filter, ignoring noise)."""
+
+    threshold: Literal["validation"] | Annotated[float, Field(gt=0, lt=1)]
+    median_length: Count  # frames, odd
+    minimum_gap: Annotated[float, Field(ge=0)]  # shorter gaps are closed
+    minimum_duration: Annotated[float, Field(ge=0)]  # then shorter events are dropped
+
+    @model_validator(mode="after")
+    def _median_is_odd(self) -> Decoding:
+        if self.median_length % 2 == 0:
+            raise ValueError(f"median_length must be odd, got {self.median_length}")
+        return self
+
+
+class Scoring(Section):
+    """Segment-based metrics (Sec. 3.3)."""
+
+    time_resolution: Positive
+
+
+class Experiment(Section):
+    """One file of ``params/``. Its ``name`` is the file's stem, everywhere."""
+
+    name: str
+    title: str
+    data: Annotated[SyntheticData | RecordedData | Dcase2017Data, Field(discriminator="source")]
+    features: Features
+    network: Network
+    pooling: Pooling
+    training: Training
+    decoding: Decoding
+    scoring: Scoring
+
+    @property
+    def n_frames(self) -> int:
+        """Feature frames in a clip."""
+        return round(self.data.clip_duration / self.features.hop_duration)
+
+    @property
+    def n_output_frames(self) -> int:
+        """Frames of ``frame_prob`` in a clip."""
+        return self.n_frames // self.network.time_pooling
+
+    @property
+    def frame_duration(self) -> float:
+        """Seconds per frame of ``frame_prob``."""
+        return self.features.hop_duration * self.network.time_pooling
+
+    def runs(self) -> list[str]:
+        """Names of all runs: pooling-structure-seedN, in the order of the tables."""
+        return [
+            run_name(pooling, structure, seed)
+            for pooling in self.pooling.functions
+            for structure in self.pooling.structures
+            for seed in self.training.seeds
+        ]
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Experiment:
+        if self.n_frames % self.network.time_pooling:
+            raise ValueError(f"{self.n_frames} frames are not a multiple of the pools' {self.network.time_pooling}")
+        if self.n_output_frames % math.prod(self.pooling.segment_lengths):
+            raise ValueError(
+                f"segment_lengths {list(self.pooling.segment_lengths)} do not divide {self.n_output_frames} frames"
+            )
+        return self
+
+
+def run_name(pooling: str, structure: str, seed: int) -> str:
+    """Name of one run, the stem of all its files.
+
+    >>> run_name("linear", "hierarchical", 0)
+    'linear-hierarchical-seed0'
+    """
+    return f"{pooling}-{structure}-seed{seed}"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML loader that refuses a key given twice in one mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _known_keys(location: tuple[str | int, ...]) -> set[str]:
+    """Every key known in the section that an error's location points into."""
+    if len(location) == 1:
+        return set(Experiment.model_fields) - {"name"}
+    sections: list[Any] = [Experiment.model_fields[str(location[0])].annotation]
+    keys: set[str] = set()
+    while sections:
+        section = sections.pop()
+        if isinstance(section, type) and issubclass(section, Section):
+            keys |= set(section.model_fields)
+            sections += [field.annotation for field in section.model_fields.values()]
+        else:
+            sections += getattr(section, "__args__", ())
+    return keys
+
+
+def _explain(error: Any) -> str:
+    """One line for one of pydantic's errors."""
+    location = error["loc"]
+    where = ".".join(str(part) for part in location) or "the file"
+    if error["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(location[-1]), sorted(_known_keys(location)), n=1, cutoff=0.0)
+        return f"unknown key {where!r}; the nearest known key is {nearest[0]!r}"
+    given = error.get("input")
+    hint = ""
+    if error["type"] == "float_type" and isinstance(given, str):
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
+    shown = "" if isinstance(given, dict) or error["type"] == "missing" else f", got {given!r}{hint}"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def load_experiment(name: str | Path) -> Experiment:
+    """Load one experiment.
+
+    Parameters
+    ----------
+    name : str or Path
+        Stem of a file in ``params/``, or the path of a YAML file; the file's stem becomes the experiment's name.
+
+    Returns
+    -------
+    Experiment
+
+    Raises
+    ------
+    ParameterError
+        No such file, not YAML, or an entry that is unknown, missing, mistyped or impossible.
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else PARAMS / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in PARAMS.glob("*.yaml"))
+        raise ParameterError(f"no experiment {str(name)!r}: {path} does not exist; known: {', '.join(known)}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ParameterError(f"{path}: expected sections ({', '.join(Experiment.model_fields)}), got {content!r}")
+    if "name" in content:
+        raise ParameterError(f"{path}: unknown key 'name'; the file's own name is the experiment's name")
+    try:
+        return Experiment.model_validate(_tuples({"name": path.stem, **content}))
+    except ValidationError as error:
+        lines = "\n  ".join(_explain(item) for item in error.errors())
+        raise ParameterError(f"{path}:\n  {lines}") from None
+
+
+def _tuples(value: Any) -> Any:
+    """The same value with every list as a tuple, the form that the frozen models hold."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,43 @@
+"""Where things lie: one place that knows the folders of this repository.
+
+``cache/`` holds what can be made again (soundscapes, features, checkpoints) and is never committed; ``results/`` holds
+what the notebooks found out and is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMS = ROOT / "params"
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def cache_folder(experiment: str) -> Path:
+    """Folder of everything of one experiment that can be made again."""
+    return ROOT / "cache" / experiment
+
+
+def results_folder(experiment: str) -> Path:
+    """Folder of one experiment's outcomes: notebooks, metrics, tables, figures."""
+    return ROOT / "results" / experiment
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it takes `path`'s place at once, on failure it is removed.
+
+    A reader, or a run resumed after a kill or a full disk, sees the whole old file or the whole new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

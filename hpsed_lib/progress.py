@@ -1,0 +1,42 @@
+"""Progress of long work: a bar in JupyterLab and in a terminal, lines in the log of a headless run.
+
+A headless execution names its log in the environment variable `LOG_VARIABLE` and shows its lines in the
+terminal, so that nothing of it stays in the executed notebook.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from tqdm import tqdm as plain_tqdm
+from tqdm.auto import tqdm
+
+T = TypeVar("T")
+LOG_VARIABLE = "HPSED_PROGRESS_LOG"
+
+
+def is_headless() -> bool:
+    """Whether a notebook runs without anybody looking at it."""
+    return LOG_VARIABLE in os.environ
+
+
+def track(items: Iterable[T], *, description: str, total: int | None = None, **shown: Any) -> Iterator[T]:
+    """Iterate over `items`, showing how far it is and how long it will take.
+
+    Parameters
+    ----------
+    items : iterable
+        What to go through.
+    description : str
+        What is being done.
+    total : int, optional
+        Number of items, where `items` does not know it.
+    """
+    log = os.environ.get(LOG_VARIABLE)
+    if log is None:
+        yield from tqdm(items, desc=description, total=total, leave=False, **shown)
+        return
+    with open(log, "a", encoding="utf-8") as file:
+        yield from plain_tqdm(items, desc=description, total=total, file=file, mininterval=5, ncols=80, ascii=True)

@@ -1,0 +1,193 @@
+"""ESC-10 and ESC-50: finding the recordings, fetching them on request, cutting events out of them.
+
+Both published layouts load: class folders of Ogg files named ``FOLD-FREESOUNDID-TAKE.ogg`` (ESC-10's repository), and
+``meta/esc50.csv`` beside ``audio/*.wav`` (ESC-50's). Labels are ESC-50's category names with a capital and spaces
+("Sea waves"), whichever layout they came from. Folds never share a source recording; that is the data set's own promise.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import librosa
+import numpy as np
+import pandas as pd
+import pooch
+
+from hpsed_lib.audio import read_audio
+from hpsed_lib.errors import DataError
+
+ESC10_COMMIT = "553c8f1743b9dba6b282e1323c3ca8fa76923448"
+ESC10_URL = f"https://raw.githubusercontent.com/karolpiczak/ESC-10/{ESC10_COMMIT}/"
+ESC10_REGISTRY = Path(__file__).with_name("esc10_sha256.txt")
+ESC10_NAMES = {  # ESC-10's folder names -> ESC-50's categories
+    "Dog bark": "Dog",
+    "Rain": "Rain",
+    "Sea waves": "Sea waves",
+    "Baby cry": "Crying baby",
+    "Clock tick": "Clock tick",
+    "Person sneeze": "Sneezing",
+    "Helicopter": "Helicopter",
+    "Chainsaw": "Chainsaw",
+    "Rooster": "Rooster",
+    "Fire crackling": "Crackling fire",
+}
+_CLASS_FOLDER = re.compile(r"\d{3} - (?P<name>.+)")
+_OGG_NAME = re.compile(r"(?P<fold>[1-5])-(?P<source>\d+)-[A-Z](\d*)\.ogg")
+
+
+class Recording(NamedTuple):
+    """One recording of ESC-10 or ESC-50."""
+
+    path: Path
+    event_label: str
+    fold: int
+
+
+def find_recordings(folder: Path, *, subset: str) -> list[Recording]:
+    """List the recordings of ESC-10 or ESC-50 in either published layout.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder holding class folders (``001 - Dog bark``) or ``meta/esc50.csv`` and ``audio/``.
+    subset : {"esc10", "esc50"}
+        ``esc10`` keeps the ten classes of ESC-10.
+
+    Returns
+    -------
+    list of Recording, sorted by label and file name
+
+    Raises
+    ------
+    DataError
+        The folder is missing, has neither layout, lacks a class of the subset, or its table names a missing file.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; DATA must name a folder with ESC-10 or ESC-50")
+    table = folder / "meta" / "esc50.csv"
+    found = _from_table(folder, table) if table.is_file() else _from_class_folders(folder)
+    if not found:
+        raise DataError(f"{folder}: neither class folders ('001 - Dog bark') of Ogg files nor meta/esc50.csv in it")
+    if subset == "esc10":
+        found = [recording for recording in found if recording.event_label in ESC10_NAMES.values()]
+    n_expected = 10 if subset == "esc10" else 50
+    labels = sorted({recording.event_label for recording in found})
+    if len(labels) != n_expected:
+        raise DataError(f"{folder}: {subset} has {n_expected} classes, found {len(labels)}: {', '.join(labels)}")
+    return sorted(found, key=lambda recording: (recording.event_label, recording.path.name))
+
+
+def _from_class_folders(folder: Path) -> list[Recording]:
+    found = []
+    for path in folder.glob("*/*.ogg"):
+        class_folder, name = _CLASS_FOLDER.fullmatch(path.parent.name), _OGG_NAME.fullmatch(path.name)
+        if class_folder is None or name is None:
+            raise DataError(f"{path}: expected '<number> - <class>/<fold>-<freesound id>-<take>.ogg'")
+        label = class_folder["name"]
+        found.append(Recording(path, ESC10_NAMES.get(label, label), int(name["fold"])))
+    return found
+
+
+def _from_table(folder: Path, table: Path) -> list[Recording]:
+    rows = pd.read_csv(table)
+    missing = {"filename", "fold", "category"} - set(rows.columns)
+    if missing:
+        raise DataError(f"{table}: lacks the column(s) {', '.join(sorted(missing))}")
+    found = [
+        Recording(folder / "audio" / row.filename, row.category.replace("_", " ").capitalize(), int(row.fold))
+        for row in rows.itertuples()
+    ]
+    for recording in found:
+        if not recording.path.is_file():
+            raise DataError(f"{table} names {recording.path}, which does not exist")
+    return found
+
+
+def download_esc10(folder: Path) -> Path:
+    """Fetch ESC-10 (about 30 MB) from its public repository, every file checked against its SHA-256.
+
+    A file that is there already and has the right checksum is not fetched again, so an interrupted call goes on.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to put it.
+
+    Returns
+    -------
+    Path
+        `folder`, in the layout of class folders.
+
+    Raises
+    ------
+    DataError
+        A file cannot be fetched, or is not the one that was published.
+    """
+    checksums = dict(reversed(line.split("  ", 1)) for line in ESC10_REGISTRY.read_text().splitlines())
+    fetcher = pooch.create(
+        path=folder,
+        base_url=ESC10_URL,
+        registry=checksums,
+        urls={name: ESC10_URL + quote(name) for name in checksums},
+        retry_if_failed=3,
+    )
+    for name in checksums:
+        try:
+            fetcher.fetch(name)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{ESC10_URL + quote(name)}: could not be fetched ({error})") from error
+    return folder
+
+
+@lru_cache(maxsize=512)
+def _active_intervals(path: Path, sr: int) -> tuple[np.ndarray, np.ndarray]:
+    """A recording and its active runs (samples): louder than 35 dB below its loudest, gaps under 0.3 s bridged."""
+    y = read_audio(path, sr=sr).y
+    active = librosa.effects.split(y, top_db=35, frame_length=1024, hop_length=256)
+    runs: list[list[int]] = []
+    for start, end in active:
+        if runs and start - runs[-1][1] < 0.3 * sr:
+            runs[-1][1] = end
+        else:
+            runs.append([start, end])
+    return y, np.array(runs, dtype=int).reshape(-1, 2)
+
+
+def cut_event(
+    recording: Recording, *, duration: tuple[float, float], sr: int, rng: np.random.Generator
+) -> np.ndarray | None:
+    """Cut one event out of a recording.
+
+    One of the recording's active runs at least ``duration[0]`` long is drawn; a run longer than a length drawn in
+    `duration` is cut to it at a drawn place. Both ends get a 10 ms fade.
+
+    Parameters
+    ----------
+    recording : Recording
+        Where to cut.
+    duration : tuple of float
+        Shortest and longest event, in seconds.
+    sr : int
+        Sample rate, in Hz.
+    rng : np.random.Generator
+        Source of the draws.
+
+    Returns
+    -------
+    np.ndarray, shape (samples,), or None
+        The event; None if the recording has no active run that long.
+    """
+    y, runs = _active_intervals(recording.path, sr)
+    runs = runs[np.diff(runs, axis=1)[:, 0] >= duration[0] * sr]
+    if len(runs) == 0:
+        return None
+    start, end = runs[rng.integers(len(runs))]
+    length = min(end - start, round(rng.uniform(*duration) * sr))
+    start = rng.integers(start, end - length + 1)
+    fade = np.minimum(np.arange(length) / (0.01 * sr), 1)
+    return (y[start : start + length] * fade * fade[::-1]).astype(np.float32)

@@ -1,0 +1,230 @@
+"""Soundscapes with exact labels: events mixed over coloured background noise at drawn signal-to-noise ratios.
+
+Conventions: a soundscape is a mono WAV of ``clip_duration`` seconds. Its strong labels (filename, onset, offset,
+event_label; seconds from the clip's start) are exact, because we placed the events; overlapping events of one class are
+merged into one. Its weak labels (filename, event_label) are derived from them and are all that training sees. Every draw
+comes from a generator seeded with (seed, split, clip), so a clip is the same whatever was made before it.
+
+Training, validation and test share no source sound: synthetic events are drawn anew for each clip, recorded ones come
+from the folds of their split. The column ``sources`` of the clip table says which, and a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from hpsed_lib import synthesis
+from hpsed_lib.audio import write_audio
+from hpsed_lib.errors import DataError
+from hpsed_lib.params import SPLITS, RecordedData, Soundscapes, SyntheticData
+from hpsed_lib.progress import track
+from hpsed_lib.recordings import Recording, cut_event
+
+COMPANIONS = {
+    "Train horn": "Train",
+    "Train": "Train horn",
+    "Air horn, truck horn": "Truck",
+    "Truck": "Reversing beeps",
+    "Reversing beeps": "Truck",
+    "Bus": "Car passing by",
+    "Car passing by": "Car",
+    "Car": "Car passing by",
+    "Car alarm": "Car passing by",
+    "Motorcycle": "Car passing by",
+    "Police car (siren)": "Car passing by",
+    "Ambulance (siren)": "Car passing by",
+    "Fire engine, fire truck (siren)": "Truck",
+    "Skateboard": "Screaming",
+    "Bicycle": "Car passing by",
+}
+"""Which class a synthetic event may bring along."""
+
+
+class Event(NamedTuple):
+    """One sounding event, before it is placed: waveform, label, and a name for where it came from."""
+
+    y: np.ndarray
+    event_label: str
+    source: str
+
+
+EventSource = Callable[[str, np.random.Generator], Event]
+"""Draws an event of a class."""
+
+
+def synthetic_source(params: SyntheticData, *, origin: str) -> EventSource:
+    """Events from the parametric sound models; `origin` names the clip they are made for."""
+
+    def draw(event_label: str, rng: np.random.Generator) -> Event:
+        typical = synthesis.SOUND_MODELS[event_label].duration
+        low, high = np.clip(typical, *params.event_duration)
+        seed = int(rng.integers(2**63))
+        own_rng = np.random.default_rng(seed)
+        y = synthesis.synthesize(event_label, duration=own_rng.uniform(low, high), sr=params.sample_rate, rng=own_rng)
+        return Event(y, event_label, f"{origin}/{seed:016x}")
+
+    return draw
+
+
+def recorded_source(params: RecordedData, recordings: list[Recording], *, split: str) -> EventSource:
+    """Events cut from the recordings of a split's folds."""
+    by_label: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        if recording.fold in params.folds[split]:  # type: ignore[index]
+            by_label.setdefault(recording.event_label, []).append(recording)
+
+    def draw(event_label: str, rng: np.random.Generator) -> Event:
+        candidates = by_label.get(event_label, [])
+        for index in rng.permutation(len(candidates)):
+            y = cut_event(candidates[index], duration=params.event_duration, sr=params.sample_rate, rng=rng)
+            if y is not None:
+                return Event(y, event_label, candidates[index].path.name)
+        raise DataError(
+            f"no recording of {event_label!r} in folds {list(params.folds[split])} "  # type: ignore[index]
+            f"has an event of {params.event_duration[0]} s or more"
+        )
+
+    return draw
+
+
+def merge_overlaps(events: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """Unite events of one class that overlap or touch, ordered by onset.
+
+    >>> merge_overlaps([(3.0, 4.0, "a"), (0.0, 2.0, "a"), (1.0, 2.5, "a"), (1.0, 2.0, "b")])
+    [(0.0, 2.5, 'a'), (1.0, 2.0, 'b'), (3.0, 4.0, 'a')]
+    """
+    merged: dict[str, list[tuple[float, float, str]]] = {}
+    for onset, offset, label in sorted(events):
+        group = merged.setdefault(label, [])
+        if group and onset <= group[-1][1]:
+            onset, offset = group[-1][0], max(offset, group.pop()[1])
+        group.append((onset, offset, label))
+    return sorted(event for group in merged.values() for event in group)
+
+
+def mix(
+    params: Soundscapes,
+    draw_event: EventSource,
+    *,
+    classes: tuple[str, ...],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, list[tuple[float, float, str]], list[str]]:
+    """Make one soundscape.
+
+    Parameters
+    ----------
+    params : Soundscapes
+        Number, length and level of the events; colour of the background.
+    draw_event : callable
+        Draws an event of a class.
+    classes : tuple of str
+        Labels to draw from, all alike.
+    rng : np.random.Generator
+        Source of every draw.
+
+    Returns
+    -------
+    y : np.ndarray, shape (round(clip_duration * sample_rate),), float32
+        The mixture, its peak at 0.9 at most.
+    events : list of (onset, offset, event_label)
+        Exact strong labels, in seconds.
+    sources : list of str
+        Where the events came from.
+    """
+    sr = params.sample_rate
+    n_samples = round(params.clip_duration * sr)
+    background = synthesis.colored_noise(n_samples, exponent=rng.uniform(*params.background_exponent), rng=rng)
+    y = np.array(background, dtype=np.float32)
+    events, sources = [], []
+    n_events = rng.integers(params.n_events[0], params.n_events[1] + 1)
+    labels = [str(label) for label in rng.choice(classes, size=n_events)]
+    for label in labels:
+        event = draw_event(label, rng)
+        length = min(len(event.y), n_samples)
+        start = int(rng.integers(n_samples - length + 1))
+        placed = [(event, start)]
+        companion = COMPANIONS.get(label)
+        if isinstance(params, SyntheticData) and companion and rng.random() < params.cooccurrence:
+            other = draw_event(companion, rng)
+            latest = n_samples - min(len(other.y), n_samples)
+            placed.append((other, min(int(rng.integers(start, start + length)), latest)))
+        for placed_event, begin in placed:
+            piece = placed_event.y[: n_samples - begin]
+            level = 10 ** (rng.uniform(*params.snr) / 20)  # the background's RMS is 1
+            y[begin : begin + len(piece)] += piece * (level / (np.sqrt(np.mean(piece**2)) + 1e-9))
+            events.append((begin / sr, (begin + len(piece)) / sr, placed_event.event_label))
+            sources.append(placed_event.source)
+    # A drawn loudness for the whole clip, so that level says nothing about content.
+    y *= rng.uniform(0.2, 0.9) / np.abs(y).max()
+    return y, merge_overlaps(events), sources
+
+
+def _make_clip(
+    params: SyntheticData | RecordedData,
+    recordings: list[Recording],
+    classes: tuple[str, ...],
+    split: str,
+    index: int,
+    folder: Path,
+) -> tuple[dict, list[dict]]:
+    """Make one clip, write its WAV, return its rows of the clip table and of the strong labels."""
+    rng = np.random.default_rng([params.seed, SPLITS.index(split), index])
+    if isinstance(params, SyntheticData):
+        draw_event = synthetic_source(params, origin=f"{split}-{index:05d}")
+    else:
+        draw_event = recorded_source(params, recordings, split=split)
+    y, events, sources = mix(params, draw_event, classes=classes, rng=rng)
+    filename = f"{split}/{index:05d}.wav"
+    write_audio(folder / filename, y, sr=params.sample_rate)
+    labels = [
+        {"filename": filename, "onset": onset, "offset": offset, "event_label": label}
+        for onset, offset, label in events
+    ]
+    return {"filename": filename, "split": split, "sources": " ".join(sources)}, labels
+
+
+def make_soundscapes(
+    params: SyntheticData | RecordedData, *, recordings: list[Recording], folder: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Make every soundscape of an experiment, in parallel.
+
+    Parameters
+    ----------
+    params : SyntheticData or RecordedData
+        What to make.
+    recordings : list of Recording
+        Recordings to cut events from; none for synthetic data.
+    folder : Path
+        Where ``<split>/<number>.wav`` go.
+
+    Returns
+    -------
+    clips : DataFrame with columns filename, split, sources
+    strong_labels : DataFrame with columns filename, onset, offset, event_label; times in seconds
+    """
+    classes = class_list(params, recordings)
+    for split in SPLITS:
+        (folder / split).mkdir(parents=True, exist_ok=True)
+    jobs = [(split, index) for split in SPLITS for index in range(getattr(params.n_clips, split))]
+    made = Parallel(n_jobs=-1, return_as="generator", batch_size=8)(
+        delayed(_make_clip)(params, recordings, classes, split, index, folder) for split, index in jobs
+    )
+    rows = list(track(made, total=len(jobs), description="soundscapes"))
+    clips = pd.DataFrame([clip for clip, _ in rows])
+    strong = pd.DataFrame(
+        [label for _, labels in rows for label in labels], columns=["filename", "onset", "offset", "event_label"]
+    )
+    return clips, strong
+
+
+def class_list(params: SyntheticData | RecordedData, recordings: list[Recording]) -> tuple[str, ...]:
+    """The labels of an experiment, in the order of every array's class axis."""
+    if isinstance(params, SyntheticData):
+        return synthesis.CLASSES
+    return tuple(sorted({recording.event_label for recording in recordings}))

@@ -1,0 +1,310 @@
+"""Training one variant on clip labels, so that a killed run goes on and ends with the same numbers.
+
+Conventions: an epoch's data order depends on (seed, epoch) only. At each epoch's end a checkpoint (network, best network,
+optimiser, random states, history) takes the place of the last one at once; a run that was killed goes on from there. It
+is fitted to one set of parameters, data and code by a fingerprint: with any other the run starts anew.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import pickle
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hpsed_lib.dataset import Dataset, Split
+from hpsed_lib.errors import ParameterError
+from hpsed_lib.network import GatedCRNN
+from hpsed_lib.params import Experiment, run_name
+from hpsed_lib.paths import replacing
+from hpsed_lib.pooling import pool
+from hpsed_lib.progress import track
+from hpsed_lib.provenance import code_digest
+
+EPSILON = 1e-7
+"""How near to 0 and 1 the loss lets a clip probability come: the resolution of float32 below 1."""
+
+
+def select_device(name: str) -> torch.device:
+    """The device to compute on.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "cuda", "mps"}
+        ``auto``: CUDA where there is a GPU, then Apple's MPS, then the CPU.
+
+    Raises
+    ------
+    ParameterError
+        The device asked for is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, is_there in there.items() if is_there)
+    if not there[name]:
+        raise ParameterError(f"training.device is {name!r}, and there is none; set it to auto or cpu")
+    return torch.device(name)
+
+
+def clip_loss(clip_prob: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy, averaged over clips and classes.
+
+    Parameters
+    ----------
+    clip_prob, target : Tensor, shape (batch, classes)
+        Probabilities in [0, 1]; labels 0 or 1.
+
+    Returns
+    -------
+    Tensor, scalar
+        Mean of ``-t log y - (1 - t) log(1 - y)``, y kept in [EPSILON, 1 - EPSILON].
+
+    References
+    ----------
+    Eq. A-1. Sec. 3.2 calls it categorical; clips carry several labels, so that A-1 is what can be meant.
+    """
+    return torch.nn.functional.binary_cross_entropy(clip_prob.clamp(EPSILON, 1 - EPSILON), target)
+
+
+def build_network(experiment: Experiment, dataset: Dataset, *, seed: int) -> GatedCRNN:
+    """A network with its initial weights, the same for every variant of one seed."""
+    torch.manual_seed(seed)
+    return GatedCRNN(
+        experiment.network,
+        n_mels=experiment.features.n_mels,
+        n_classes=len(dataset.classes),
+        mean=dataset.mean,
+        std=dataset.std,
+    )
+
+
+def batches(split: Split, *, batch_size: int, order: np.ndarray | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features and weak labels of a split, batch by batch.
+
+    Parameters
+    ----------
+    split : Split
+    batch_size : int
+    order : np.ndarray of int, optional
+        Clips in the order wanted; without it their own.
+
+    Yields
+    ------
+    features : Tensor, shape (batch, frames, n_mels)
+    target : Tensor, shape (batch, classes)
+    """
+    order = np.arange(len(split.filenames)) if order is None else order
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        yield torch.from_numpy(np.array(split.features[rows])), torch.from_numpy(split.weak_target[rows])
+
+
+def epoch_order(n_clips: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The order of the training clips in one epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(n_clips)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained variant.
+
+    Attributes
+    ----------
+    network : GatedCRNN
+        With the weights of the best validation loss, in evaluation mode.
+    history : DataFrame with columns epoch, training_loss, validation_loss, seconds
+    best_epoch : int
+    resumed_after : list of int
+        Epochs after which the run was taken up again.
+    """
+
+    network: GatedCRNN
+    history: pd.DataFrame
+    best_epoch: int
+    resumed_after: list[int]
+
+
+def train(
+    experiment: Experiment,
+    dataset: Dataset,
+    *,
+    pooling: str,
+    structure: str,
+    seed: int,
+    folder: Path,
+) -> Trained:
+    """Train one variant, or go on with it, or load it if it is done.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    dataset : Dataset
+    pooling, structure : str
+        The variant; see `hpsed_lib.pooling.pool`.
+    seed : int
+        Decides the initial weights, the data order and dropout.
+    folder : Path
+        Where ``checkpoint.pt`` is kept.
+
+    Returns
+    -------
+    Trained
+
+    References
+    ----------
+    Sec. 3.2: Adam, early stopping when the validation loss has not fallen for `patience` epochs. On CUDA the network
+    runs under bfloat16 autocast; pooling and loss stay in float32.
+    """
+    params = experiment.training
+    device = select_device(params.device)
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    network = build_network(experiment, dataset, seed=seed).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=params.learning_rate)
+    fingerprint = _fingerprint(experiment, dataset, run_name(pooling, structure, seed), device)
+    path = folder / "checkpoint.pt"
+
+    history: list[dict[str, float]] = []
+    best = {"loss": float("inf"), "epoch": 0}
+    best_weights = copy.deepcopy(network.state_dict())
+    resumed_after: list[int] = []
+    saved = _load_checkpoint(path, fingerprint)
+    if saved is not None:
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        best, best_weights, history = saved["best"], saved["best_weights"], saved["history"]
+        resumed_after = [*saved["resumed_after"], len(history)]
+        torch.set_rng_state(saved["random_state"])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(saved["cuda_random_state"], device)
+
+    def stopped() -> bool:
+        return len(history) >= params.max_epochs or len(history) - best["epoch"] >= params.patience
+
+    if saved is not None and stopped():
+        resumed_after.pop()  # nothing was left to resume
+    while not stopped():
+        epoch = len(history) + 1
+        started = time.perf_counter()
+        order = epoch_order(len(dataset.training.filenames), seed=seed, epoch=epoch)
+        n_batches = -(-len(order) // params.batch_size)
+        total = torch.zeros((), device=device)
+        network.train()
+        for features, target in track(
+            batches(dataset.training, batch_size=params.batch_size, order=order),
+            description=f"epoch {epoch}/{params.max_epochs}",
+            total=n_batches,
+        ):
+            target = target.to(device)
+            clip_prob = predict_clips(network, features.to(device), experiment, pooling=pooling, structure=structure)
+            loss = clip_loss(clip_prob, target)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(target)
+        training_loss = float(total) / len(order)
+        validation_loss = evaluate_loss(network, dataset.validation, experiment, pooling=pooling, structure=structure)
+        history.append(
+            {
+                "epoch": epoch,
+                "training_loss": training_loss,
+                "validation_loss": validation_loss,
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        if validation_loss < best["loss"]:
+            best = {"loss": validation_loss, "epoch": epoch}
+            best_weights = copy.deepcopy(network.state_dict())
+        with replacing(path) as temporary:
+            torch.save(
+                {
+                    "fingerprint": fingerprint,
+                    "network": network.state_dict(),
+                    "best_weights": best_weights,
+                    "best": best,
+                    "optimizer": optimizer.state_dict(),
+                    "random_state": torch.get_rng_state(),
+                    "cuda_random_state": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+                    "history": history,
+                    "resumed_after": resumed_after,
+                },
+                temporary,
+            )
+        print(f"epoch {epoch:3d}  training loss {training_loss:.4f}  validation loss {validation_loss:.4f}", flush=True)
+
+    network.load_state_dict(best_weights)
+    network.eval()
+    return Trained(network, pd.DataFrame(history), int(best["epoch"]), resumed_after)
+
+
+def predict_clips(
+    network: GatedCRNN, features: Tensor, experiment: Experiment, *, pooling: str, structure: str
+) -> Tensor:
+    """Clip probabilities of one batch, (batch, classes), in float32 or wider."""
+    with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=features.device.type == "cuda"):
+        frame_prob, attention = network(features)
+    return pool(
+        frame_prob,
+        attention,
+        pooling=pooling,
+        structure=structure,
+        segment_lengths=experiment.pooling.segment_lengths,
+    )
+
+
+@torch.no_grad()
+def evaluate_loss(network: GatedCRNN, split: Split, experiment: Experiment, *, pooling: str, structure: str) -> float:
+    """Mean loss over a split, in evaluation mode."""
+    network.eval()
+    total = 0.0
+    for features, target in batches(split, batch_size=experiment.training.batch_size):
+        features, target = features.to(network.mean.device), target.to(network.mean.device)
+        clip_prob = predict_clips(network, features, experiment, pooling=pooling, structure=structure)
+        total += float(clip_loss(clip_prob, target)) * len(target)
+    return total / len(split.filenames)
+
+
+@torch.no_grad()
+def predict_frames(network: GatedCRNN, split: Split, *, batch_size: int) -> np.ndarray:
+    """Frame probabilities of a split, (clips, frames, classes), float32, in evaluation mode."""
+    network.eval()
+    device = network.mean.device
+    predictions = []
+    for features, _ in batches(split, batch_size=batch_size):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            predictions.append(network(features.to(device))[0].float().cpu().numpy())
+    return np.concatenate(predictions)
+
+
+def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: torch.device) -> str:
+    """What a checkpoint belongs to."""
+    params = experiment.model_dump(include={"features", "network"})
+    training = experiment.training.model_dump(exclude={"seeds"})
+    content = [params, training, experiment.pooling.segment_lengths, run, dataset.checksum, code_digest(), device.type]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _load_checkpoint(path: Path, fingerprint: str) -> dict | None:
+    """The checkpoint, if there is one and it belongs to this run."""
+    if not path.is_file():
+        return None
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        print(f"{path} cannot be read ({error}): training starts anew", flush=True)
+        return None
+    if saved["fingerprint"] != fingerprint:
+        print("a checkpoint of other parameters, data or code is set aside: training starts anew", flush=True)
+        return None
+    return saved

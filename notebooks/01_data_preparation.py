@@ -1,0 +1,121 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 Data preparation
+#
+# Makes the soundscapes, labels and features of one experiment, and shows them. Training will see the weak labels only
+# (which classes sound in a clip); the strong labels (onset, offset) serve for choosing a threshold on the validation
+# clips and for scoring the test clips.
+#
+# > The experiments `quick` and `esc10` use soundscapes that we make. A score on them says nothing about DCASE 2017 Task 4,
+# > the paper's data set (Sec. 3.1).
+
+# %%
+import platform
+
+import librosa
+import numpy as np
+import pandas as pd
+
+print(f"python {platform.python_version()}, numpy {np.__version__}, pandas {pd.__version__}, librosa {librosa.__version__}")
+
+# %% tags=["parameters"]
+experiment: str = "quick"  # name of a file in params/
+data_folder: str = ""  # folder with ESC-10 or ESC-50, where the experiment mixes recordings
+download: bool = False  # fetch ESC-10 if no folder is given
+
+# %% [markdown]
+# ## 1 The experiment's choices
+
+# %%
+import matplotlib.pyplot as plt
+import yaml
+from IPython.display import Audio, display
+
+from hpsed_lib import dataset, plots
+from hpsed_lib.audio import read_audio
+from hpsed_lib.params import SPLITS, load_experiment
+from hpsed_lib.progress import is_headless
+
+plots.use_style()
+choices = load_experiment(experiment)
+print(choices.title)
+print(yaml.safe_dump(choices.model_dump(mode="json", include={"data", "features"}), sort_keys=False))
+
+# %% [markdown]
+# ## 2 Soundscapes, labels, features
+#
+# Sec. 3.2: 40 ms frames with 50 % overlap, 80 mel filters, a 500 x 80 matrix for a clip of 10 s.
+#
+# > Frame $k$ is centred on $(k + 1/2) \cdot 20$ ms, so that there are exactly 500 of them and frame $k$ describes the
+# > $k$-th slot of 20 ms. Bands are normalised with the mean and deviation of the training clips only.
+
+# %%
+data = dataset.prepare(choices, data_folder=data_folder, download=download)
+print(f"{len(data.classes)} classes; SHA-256 of recordings and labels: {data.checksum}")
+pd.DataFrame(data.report).T
+
+# %% [markdown]
+# > *resampled, mixed_down, padded, cut, skipped*: files brought to the experiment's sample rate, to one channel, to the
+# > clip's length from below and from above, and files left out because they could not be read.
+
+# %% [markdown]
+# ## 3 What training sees: weak labels
+
+# %%
+splits = {split: getattr(data, split) for split in SPLITS}
+figure, ax = plt.subplots(figsize=(8, 0.35 * len(data.classes) + 1.2))
+plots.plot_class_balance({name: split.weak_target for name, split in splits.items()}, data.classes, ax=ax)
+plt.show()
+
+# %% [markdown]
+# ## 4 What scoring sees: strong labels
+
+# %%
+strong = pd.concat({name: split.strong_labels for name, split in splits.items()}, names=["split"]).reset_index("split")
+strong["duration (s)"] = strong.offset - strong.onset
+strong.groupby(["split", "event_label"])["duration (s)"].describe()[["count", "mean", "min", "max"]].round(2)
+
+# %%
+overlap = dataset.overlap_share(strong, classes=data.classes, clip_duration=choices.data.clip_duration)
+overlap.round(3).to_frame("share of sounding time with two classes or more")
+
+# %% [markdown]
+# ## 5 No source sound in two splits
+#
+# Every event has a source (the seed of a synthetic sound, the file of a recorded one). None may lie in two splits.
+
+# %%
+dataset.shared_sources(choices)
+
+# %% [markdown]
+# ## 6 A clip
+
+# %%
+clip = int(np.argmax(data.test.weak_target.sum(1)))
+events = data.test.strong_labels.query("filename == @data.test.filenames[@clip]")
+figure, axes = plt.subplots(2, 1, figsize=(10, 5), height_ratios=(3, 1), sharex=True)
+plots.plot_spectrogram(data.test.features[clip], hop_duration=choices.features.hop_duration, ax=axes[0])
+plots.plot_events(events, clip_duration=choices.data.clip_duration, ax=axes[1])
+axes[0].set(title=f"test clip {data.test.filenames[clip]}", xlabel="")
+plt.show()
+
+# %% [markdown]
+# Run the next cell in JupyterLab to listen to it; the executed copy leaves the sound out to stay small.
+
+# %%
+path = data.audio_folder / data.test.filenames[clip]
+print(path.relative_to(data.audio_folder))
+if not is_headless():
+    display(Audio(read_audio(path, sr=choices.data.sample_rate).y, rate=choices.data.sample_rate))

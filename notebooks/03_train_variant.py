@@ -1,0 +1,103 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 Train one variant
+#
+# Trains the network (Figs. 2 and 3) with one pooling function in one structure from clip labels, chooses a threshold on
+# the validation clips, decodes events and scores them on the test clips. Notebook 01 must have run for the experiment.
+
+# %%
+import platform
+
+import torch
+
+print(f"python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} thread(s)")
+
+# %% tags=["parameters"]
+experiment: str = "quick"  # name of a file in params/
+pooling: str = "linear"  # max | average | linear | exponential | attention
+structure: str = "hierarchical"  # single | hierarchical | appendix
+seed: int = 0  # initial weights, data order, dropout
+
+# %%
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from hpsed_lib import dataset, plots, training
+from hpsed_lib.network import layer_table
+from hpsed_lib.params import load_experiment, run_name
+from hpsed_lib.runs import finish_run, run_folder
+
+plots.use_style()
+choices = load_experiment(experiment)
+data = dataset.load(choices)
+run = run_name(pooling, structure, seed)
+device = training.select_device(choices.training.device)
+print(f"{run} on {device.type}: {len(data.training.filenames)} training clips, {len(data.classes)} classes")
+
+# %% [markdown]
+# ## 1 The network (Sec. 2.1, Figs. 2 and 3)
+#
+# Four blocks of two gated convolutions, batch norm, dropout and max-pooling; one more convolution; a Bi-GRU; a dense layer
+# with sigmoid for $x_i$, and one with softmax, from the same input, for the weights of attention pooling. The frame rate
+# falls from 50 Hz to 12.5 Hz.
+#
+# > Channels, pools and units are not printed in the text; `params/` says which are taken from the paper's reference [4].
+
+# %%
+network = training.build_network(choices, data, seed=seed)
+layers = pd.DataFrame(layer_table(network, n_frames=choices.n_frames, n_mels=choices.features.n_mels))
+print(f"{sum(p.numel() for p in network.parameters()):,} parameters")
+layers
+
+# %% [markdown]
+# ## 2 Training on clip labels (Sec. 3.2)
+#
+# $$L = -t \log y - (1 - t) \log (1 - y) \qquad \text{(A-1)}$$
+#
+# Adam; training stops when the validation loss has not fallen for `patience` epochs; the weights of its lowest value are
+# kept.
+
+# %%
+trained = training.train(
+    choices, data, pooling=pooling, structure=structure, seed=seed, folder=run_folder(choices, run)
+)
+print(f"best validation loss in epoch {trained.best_epoch}")
+
+# %%
+figure, ax = plt.subplots(figsize=(6, 3.5))
+plots.plot_learning_curves({structure: trained.history}, ax=ax)
+plt.show()
+
+# %% [markdown]
+# ## 3 Threshold, decoding, scores (Secs. 2.1 and 3.3)
+#
+# > The threshold is the one of 0.02, 0.04 ... 0.98 with the best segment-based F1 on the *validation* clips, unless the
+# > experiment gives a number. Then: median filter, gaps shorter than `minimum_gap` closed, events shorter than
+# > `minimum_duration` dropped. The test clips are scored once, by sed_eval.
+
+# %%
+metrics, curve = finish_run(choices, data, trained, pooling=pooling, structure=structure, seed=seed)
+figure, ax = plt.subplots(figsize=(6, 3))
+ax.plot(curve.threshold, 100 * curve.f_measure)
+ax.axvline(metrics["threshold"], color="0.4", linestyle="--", label=f"chosen: {metrics['threshold']:g}")
+ax.set(xlabel="threshold", ylabel="validation F1 (%)")
+ax.legend()
+plt.show()
+
+# %%
+pd.Series(metrics["test"]["overall"], name="test").to_frame().round(4)
+
+# %%
+pd.DataFrame(metrics["test"]["class_wise"]).T.round(3)
