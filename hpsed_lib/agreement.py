@@ -6,6 +6,8 @@ The same initial network, the same batches, the same dropout: only the pooling s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.network import GatedCRNN
 from hpsed_lib.params import Experiment
+from hpsed_lib.paths import replacing, results_folder
 from hpsed_lib.pooling import pool
 from hpsed_lib.progress import track
 from hpsed_lib.training import batches, build_network, clip_loss, epoch_order
@@ -74,6 +77,38 @@ def structure_agreement(
     table = pd.DataFrame(rows)
     table.insert(1, "dtype", str(dtype).removeprefix("torch."))
     return table
+
+
+def write_agreement(experiment: Experiment, dataset: Dataset, *, poolings: Sequence[str]) -> pd.DataFrame:
+    """`structure_agreement` of several pooling functions in float32 and float64, kept for the result tables.
+
+    Returns
+    -------
+    DataFrame
+        What ``results/<experiment>/tables/structure_agreement.csv`` holds.
+    """
+    table = pd.concat(
+        structure_agreement(experiment, dataset, pooling=pooling, dtype=dtype)
+        for pooling in poolings
+        for dtype in (torch.float32, torch.float64)
+    )
+    with replacing(results_folder(experiment.name) / "tables" / "structure_agreement.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.3g")
+    return table
+
+
+def agreement_summary(agreement: pd.DataFrame) -> pd.DataFrame:
+    """Largest difference from ``single``: clip_prob, and over all parameters, by pooling, dtype, structure and step.
+
+    Parameters
+    ----------
+    agreement : DataFrame
+        Rows of `structure_agreement`.
+    """
+    what = agreement.quantity.where(agreement.quantity == "clip_prob", "parameters")
+    keys = ["pooling", "dtype", "structure"]
+    largest = agreement.assign(quantity=what).groupby([*keys, "quantity", "step"], sort=False).largest_difference.max()
+    return largest.unstack(["quantity", "step"])
 
 
 def _clip_prob(network: GatedCRNN, features: Tensor, experiment: Experiment, pooling: str, structure: str) -> Tensor:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.features import band_statistics, extract
-from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, SyntheticData
+from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, SyntheticData, require_available
 from hpsed_lib.paths import cache_folder, replacing
 from hpsed_lib.recordings import download_esc10, find_recordings
 from hpsed_lib.scoring import event_activity
@@ -74,25 +74,6 @@ class Dataset:
     checksum: str
     audio_folder: Path
     report: dict[str, dict[str, int]]
-
-
-def require_available(experiment: Experiment, *, data_folder: str = "", download: bool = False) -> None:
-    """Refuse at once an experiment whose data cannot be had, saying what to do."""
-    source = experiment.data.source
-    if source == "dcase2017":
-        raise DataError(
-            f"experiment {experiment.name!r} needs the audio of DCASE 2017 Task 4, which this version cannot prepare "
-            "yet; its parameters load, and `quick` and `esc10` run"
-        )
-    if source in ("esc10", "esc50") and not data_folder and not download:
-        fetch = ", or DOWNLOAD=1 to fetch ESC-10 (about 30 MB)" if source == "esc10" else ""
-        raise DataError(
-            f"experiment {experiment.name!r} mixes recordings of {source.upper()}: give DATA=<its folder>{fetch}"
-        )
-    if data_folder and not Path(data_folder).is_dir():
-        raise DataError(f"{data_folder}: no such folder; DATA must name a folder with recordings")
-    if download and source == "esc50":
-        raise DataError("only ESC-10 can be fetched; for ESC-50 give DATA=<its folder>")
 
 
 def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = False) -> Dataset:

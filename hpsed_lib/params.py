@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hpsed_lib.errors import ParameterError
+from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.paths import PARAMS
 
 PoolingName = Literal["max", "average", "linear", "exponential", "attention"]
@@ -214,6 +214,25 @@ class Experiment(Section):
                 f"segment_lengths {list(self.pooling.segment_lengths)} do not divide {self.n_output_frames} frames"
             )
         return self
+
+
+def require_available(experiment: Experiment, *, data_folder: str = "", download: bool = False) -> None:
+    """Refuse at once an experiment whose data cannot be had, saying what to do."""
+    source = experiment.data.source
+    if source == "dcase2017":
+        raise DataError(
+            f"experiment {experiment.name!r} needs the audio of DCASE 2017 Task 4, which this version cannot prepare "
+            "yet; its parameters load, and `quick` and `esc10` run"
+        )
+    if source in ("esc10", "esc50") and not data_folder and not download:
+        fetch = ", or DOWNLOAD=1 to fetch ESC-10 (about 30 MB)" if source == "esc10" else ""
+        raise DataError(
+            f"experiment {experiment.name!r} mixes recordings of {source.upper()}: give DATA=<its folder>{fetch}"
+        )
+    if data_folder and not Path(data_folder).is_dir():
+        raise DataError(f"{data_folder}: no such folder; DATA must name a folder with recordings")
+    if download and source == "esc50":
+        raise DataError("only ESC-10 can be fetched; for ESC-50 give DATA=<its folder>")
 
 
 def run_name(pooling: str, structure: str, seed: int) -> str:

@@ -8,8 +8,8 @@ Conventions
 - ``hierarchical`` is Eqs. 3-5 to the letter, left to automatic differentiation. ``appendix`` has the same value and
   stops the gradient through the weights *inside* Eq. 3, which is the algorithm whose gradients Table A-1 prints.
 - Sums are taken in float32 at least, whatever autocast says: a bfloat16 probability cannot tell 0.998 from 1.
-- 0/0: a segment, or a clip, whose weights are all zero takes the limit of its weighted mean: the mean of its frames,
-  and for max pooling (the limit of weights ``x ** n``) the maximum of its frames.
+- 0/0: a segment, or a clip, whose weights are all zero (sum to less than the smallest normal number) takes the limit of
+  its weighted mean: the mean of its frames, and for max pooling (the limit of weights ``x ** n``) the maximum.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ def weighted_mean(x: Tensor, weight: Tensor, *, dim: int, limit: str = "mean") -
     Eq. 1; Eqs. 3 and 5 are the same operation on other frames.
     """
     total = weight.sum(dim)
-    weightless = total == 0
-    mean = (weight * x).sum(dim) / total.masked_fill(weightless, 1.0)
+    weightless = total < torch.finfo(total.dtype).tiny
+    share = weight / total.masked_fill(weightless, 1.0).unsqueeze(dim)  # dividing first: sum(w x) could underflow
+    mean = (share * x).sum(dim)
     return torch.where(weightless, x.amax(dim) if limit == "max" else x.mean(dim), mean)
 
 

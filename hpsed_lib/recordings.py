@@ -24,6 +24,7 @@ from hpsed_lib.errors import DataError
 ESC10_COMMIT = "553c8f1743b9dba6b282e1323c3ca8fa76923448"
 ESC10_URL = f"https://raw.githubusercontent.com/karolpiczak/ESC-10/{ESC10_COMMIT}/"
 ESC10_REGISTRY = Path(__file__).with_name("esc10_sha256.txt")
+DOWNLOAD_RETRIES = 3
 ESC10_NAMES = {  # ESC-10's folder names -> ESC-50's categories
     "Dog bark": "Dog",
     "Rain": "Rain",
@@ -134,7 +135,7 @@ def download_esc10(folder: Path) -> Path:
         base_url=ESC10_URL,
         registry=checksums,
         urls={name: ESC10_URL + quote(name) for name in checksums},
-        retry_if_failed=3,
+        retry_if_failed=DOWNLOAD_RETRIES,
     )
     for name in checksums:
         try:

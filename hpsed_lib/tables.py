@@ -154,20 +154,6 @@ def describe(experiment: Experiment, metrics: list[dict]) -> str:
     )
 
 
-def agreement_summary(agreement: pd.DataFrame) -> pd.DataFrame:
-    """Largest difference from ``single``: clip_prob, and over all parameters, by pooling, dtype, structure and step.
-
-    Parameters
-    ----------
-    agreement : DataFrame
-        From `hpsed_lib.agreement.structure_agreement`.
-    """
-    what = agreement.quantity.where(agreement.quantity == "clip_prob", "parameters")
-    keys = ["pooling", "dtype", "structure"]
-    largest = agreement.assign(quantity=what).groupby([*keys, "quantity", "step"], sort=False).largest_difference.max()
-    return largest.unstack(["quantity", "step"])
-
-
 def histories(metrics: list[dict], *, pooling: str) -> dict[str, pd.DataFrame]:
     """Learning curves of one pooling function by structure, averaged over seeds."""
     frames: dict[str, list[pd.DataFrame]] = {}

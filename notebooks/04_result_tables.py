@@ -33,6 +33,7 @@ import matplotlib.pyplot as plt
 from IPython.display import Markdown
 
 from hpsed_lib import dataset, plots, tables
+from hpsed_lib.agreement import agreement_summary
 from hpsed_lib.params import load_experiment
 from hpsed_lib.paths import results_folder
 
@@ -63,7 +64,7 @@ Markdown((results_folder(experiment) / "tables" / "table2.md").read_text())
 
 # %%
 agreement = pd.read_csv(results_folder(experiment) / "tables" / "structure_agreement.csv")
-tables.agreement_summary(agreement).map("{:.1e}".format)
+agreement_summary(agreement).map("{:.1e}".format)
 
 # %% [markdown]
 # ## 3 What the paper printed

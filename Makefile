@@ -1,0 +1,67 @@
+# `make` alone explains itself.
+PYTHON ?= python3
+EXPERIMENT ?= quick
+DATA ?=
+DOWNLOAD ?=
+CORES ?=
+
+BIN = .venv/bin
+INSTALLED = .venv/installed
+
+.PHONY: help reproduce test lab notebooks lint clean lock
+
+help: ## this text
+	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
+	@echo
+	@echo "targets:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "variables:"
+	@echo "  EXPERIMENT   name of a file in params/ (default: quick)"
+	@echo "  DATA         folder of recordings, where the experiment needs one; remembered"
+	@echo "  DOWNLOAD     1: fetch the recordings if they are not there"
+	@echo "  CORES        runs at a time (default: all cores)"
+	@echo "  PYTHON       Python, 3.11 or later, that .venv is made from (default: python3)"
+
+reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table of results
+	@HPSED_LAUNCHER_PID=$$PPID exec $(BIN)/python -m hpsed_lib.workflow "$(EXPERIMENT)" \
+	  $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download) $(if $(CORES),--cores $(CORES))
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest
+
+lab: $(INSTALLED) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(INSTALLED) ## write notebooks/*.ipynb, without outputs, from notebooks/*.py
+	$(BIN)/jupytext --update --to ipynb notebooks/*.py
+	$(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
+
+lint: $(INSTALLED) ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove cache/: prepared data, checkpoints, predictions; results/ stay
+	@echo "removing cache/ (prepared data, checkpoints, predictions); results/ stay"
+	@rm -rf cache
+
+lock: $(INSTALLED) ## resolve requirements.lock again; pins that still fit pyproject.toml stay
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --extra dev \
+	  --no-header --no-annotate pyproject.toml --output-file requirements.lock
+	@{ echo "# Every package this bundle runs with, pinned, for Python 3.11 and later. Made by 'make lock'."; \
+	  echo "# The CUDA packages are left out (nvidia-*, cuda-*, triton): torch asks for those its platform needs."; \
+	  grep -v -E '^(nvidia|cuda|triton)' requirements.lock; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+# The stamp comes last: an interrupted installation is done again.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
+	  "Python 3.11 or later is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(INSTALLED)

@@ -1,0 +1,335 @@
+"""Execute one notebook headlessly: ``python -m hpsed_lib.execution NOTEBOOK OUTPUT -p key value ...``.
+
+The executed copy appears at OUTPUT only when every cell has run, free of times, host paths and random ids, so that two
+executions of the same thing are the same bytes. Until then, and after a failure, it lies in
+``cache/<experiment>/notebooks-in-progress/`` with the lock, the progress log and the failure message of the same name.
+
+Conventions: relative paths are relative to the root of this repository, which is also the kernel's working directory.
+Nothing heavy is imported here: the kernel does the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import difflib
+import fcntl
+import math
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil  # type: ignore[import-untyped]
+
+from hpsed_lib.errors import ExecutionError, HpsedError, ParameterError
+from hpsed_lib.paths import ROOT, cache_folder, replacing
+from hpsed_lib.progress import LOG_VARIABLE
+
+LAUNCHER = "HPSED_LAUNCHER_PID"  # "pid", or "pid@host", of the process this one must not outlive
+PROGRESS_INTERVAL = 10.0  # s between two lines of one run
+POLL_INTERVAL = 1.0  # s
+LARGE = 1_000_000  # bytes; a notebook or picture above this is reported
+THREAD_VARIABLES = (
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def _read_bool(text: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+
+
+def _read_list(text: str) -> list[Any]:
+    value = ast.literal_eval(text)
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return value
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "bool": _read_bool,
+    "float": float,
+    "int": int,
+    "list": _read_list,
+    "str": str,
+}
+
+
+def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
+    """Check parameters against the notebook's parameters cell and convert them to the types annotated there.
+
+    Parameters
+    ----------
+    notebook : Path
+        Notebook with a cell tagged ``parameters``, each line of the form ``name: type = default``.
+    given : mapping of str to str
+        Name to text, as on a command line.
+
+    Returns
+    -------
+    dict of str to object
+        Name to value of the annotated type: bool, float, int, list or str.
+
+    Raises
+    ------
+    ParameterError
+        The notebook does not exist or does not declare the parameter, or the text does not fit its type.
+    """
+    import papermill
+
+    if not notebook.is_file():
+        raise ParameterError(f"no notebook {notebook}")
+    declared = {name: entry["inferred_type_name"] for name, entry in papermill.inspect_notebook(notebook).items()}
+    values = {}
+    for name, text in given.items():
+        if name not in declared:
+            nearest = difflib.get_close_matches(name, declared, n=1, cutoff=0.0)
+            hint = f"; the nearest one is {nearest[0]!r}" if nearest else ""
+            raise ParameterError(f"{notebook} declares no parameter {name!r}{hint}")
+        kind = declared[name].partition("[")[0]
+        if kind not in READERS:
+            known = ", ".join(READERS)
+            raise ParameterError(f"{notebook}: parameter {name!r} must be annotated as one of {known}, not {kind}")
+        try:
+            values[name] = READERS[kind](text)
+        except (KeyError, SyntaxError, ValueError):
+            raise ParameterError(f"{notebook}: parameter {name!r} expects {kind}, got {text!r}") from None
+    return values
+
+
+def end_with_launcher() -> None:
+    """End this process, and all that it started, as soon as the process named in ``HPSED_LAUNCHER_PID`` is gone.
+
+    Without that variable, or if it names another host (a cluster job), nothing is watched. Processes started from here
+    then watch this one.
+    """
+    pid, _, host = os.environ.get(LAUNCHER, "").partition("@")
+    if pid and host in ("", socket.gethostname()):
+        threading.Thread(target=_watch, args=(int(pid),), daemon=True).start()
+    os.environ[LAUNCHER] = f"{os.getpid()}@{socket.gethostname()}"
+
+
+def _watch(pid: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        launcher = psutil.Process(pid)
+        while launcher.is_running() and launcher.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(POLL_INTERVAL)
+    kill_children()
+    os._exit(1)
+
+
+def kill_children() -> None:
+    """Kill every process that descends from this one."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+@contextlib.contextmanager
+def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = math.inf) -> Iterator[None]:
+    """Hold `lock` exclusively; while another process holds it, call `waiting` once with that process's id and wait.
+
+    The lock ends with the process, however that ends; nothing needs to be unlocked by hand.
+
+    Raises
+    ------
+    ExecutionError
+        The lock is still held after `patience` seconds.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a+", encoding="utf-8") as file:
+        started = time.monotonic()
+        told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip()
+            if not told:
+                waiting(holder)
+                told = True
+            if time.monotonic() - started > patience:
+                raise ExecutionError(f"process {holder} still holds {os.path.relpath(lock, ROOT)}")
+            time.sleep(0.2)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _show_progress(log: Path, say: Callable[[str], None], stop: threading.Event) -> None:
+    """Pass on the newest line of a log, lines ending in a newline or a carriage return, every PROGRESS_INTERVAL."""
+    with open(log, encoding="utf-8", errors="replace", newline="\n") as file:
+        while not stop.wait(PROGRESS_INTERVAL):
+            lines = [line.strip() for line in re.split(r"[\r\n]", file.read()) if line.strip()]
+            if lines:
+                say(lines[-1])
+
+
+def strip_execution(notebook: nbformat.NotebookNode, source: nbformat.NotebookNode) -> None:
+    """Remove in place what differs between two executions of the same notebook; its outputs stay.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        The executed notebook.
+    source : NotebookNode
+        The notebook as it was before; ids of its cells are kept, others become the cell's position.
+    """
+    known = {cell.get("id") for cell in source.cells}
+    notebook.metadata.pop("papermill", None)
+    for index, cell in enumerate(notebook.cells):
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if cell.get("id") not in known:
+            cell["id"] = f"cell-{index}"
+
+
+def _without_paths(text: str) -> str:
+    """Text of a notebook without this machine's folders and without the temporary names of its cells."""
+    text = re.sub(r"[^\s\"'(]*/ipykernel_\d+/\d+\.py", "cell", text)
+    return text.replace(f"{ROOT}/", "")
+
+
+def _large_parts(path: Path, notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """Describe the notebook, or the pictures in it, that are larger than `LARGE`."""
+    for number, cell in enumerate(notebook.cells, start=1):
+        for output in cell.get("outputs", []):
+            size = len(output.get("data", {}).get("image/png", "")) * 3 // 4
+            if size > LARGE:
+                yield f"warning: the picture of cell {number} has {size / 1e6:.1f} MB; a lower dpi keeps it under 1 MB"
+    if path.stat().st_size > LARGE:
+        yield f"warning: {path} has {path.stat().st_size / 1e6:.1f} MB"
+
+
+def _describe_failure(kept: Path, error: Exception) -> str:
+    """Say where and why an execution failed, from the notebook that papermill kept."""
+    why = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
+    cells = nbformat.read(kept, as_version=4).cells if kept.is_file() else []
+    ours = {"papermill-error-cell-tag", "injected-parameters"}
+    cells = [cell for cell in cells if not ours.intersection(cell.metadata.get("tags", []))]
+    heading, place = "", "before the first cell"
+    for number, cell in enumerate(cells, start=1):
+        if cell.cell_type == "markdown":
+            headings = re.findall(r"^#+ +(.+)$", cell.source, flags=re.MULTILINE)
+            heading = headings[-1] if headings else heading
+        elif cell.metadata.get("papermill", {}).get("start_time"):  # the last cell that started is the one that failed
+            place = f"in cell {number}" + (f" (In [{cell.execution_count}])" if cell.get("execution_count") else "")
+            place += f' under "{heading}"' if heading else ""
+    return f"failed {place}: {why}\nkept: {os.path.relpath(kept, ROOT)}"
+
+
+def execute(notebook: Path, output: Path, given: Mapping[str, str], *, name: str, threads: int = 1) -> None:
+    """Execute a notebook and put the executed copy at `output`.
+
+    Parameters
+    ----------
+    notebook : Path
+        What to execute; stays as it is.
+    output : Path
+        Where the executed copy appears, whole, once every cell has run.
+    given : mapping of str to str
+        Parameters as text, see `read_parameters`.
+    name : str
+        Name of this run, unique in its experiment: label of its lines on standard error and stem of its files in
+        ``cache/<experiment>/notebooks-in-progress/``.
+    threads : int, default 1
+        Threads each numerical library of the kernel may use.
+
+    Raises
+    ------
+    ParameterError
+        A parameter is not declared or mistyped; no kernel was started.
+    ExecutionError
+        A cell failed, or the kernel died; the message names the cell and where the notebook is kept.
+    """
+
+    def say(line: str) -> None:
+        print(f"[{name}] {line}", file=sys.stderr, flush=True)
+
+    folder = cache_folder(Path(given.get("experiment", "")).stem) / "notebooks-in-progress"
+    with only_one(folder / f"{name}.lock", lambda pid: say(f"process {pid} executes this run; waiting for its end")):
+        failure = folder / f"{name}.failed.txt"
+        failure.unlink(missing_ok=True)
+        try:
+            _execute(notebook, output, given, folder / f"{name}.ipynb", threads, say)
+        except HpsedError as error:
+            failure.write_text(f"{error}\n", encoding="utf-8")
+            raise
+
+
+def _execute(
+    notebook: Path, output: Path, given: Mapping[str, str], kept: Path, threads: int, say: Callable[[str], None]
+) -> None:
+    """What `execute` does while it holds the lock of the run."""
+    import papermill
+
+    values = read_parameters(notebook, given)
+    log = kept.with_suffix(".log")
+    log.write_text("", encoding="utf-8")
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the kernel inherits all of these
+    os.environ[LOG_VARIABLE] = str(log)
+    os.environ["PYTHONHASHSEED"] = "0"
+    os.environ["IPYTHONDIR"] = str(ROOT / "cache" / "ipython")  # not the start-up files of whoever runs this
+    stop, started = threading.Event(), time.monotonic()
+    threading.Thread(target=_show_progress, args=(log, say, stop), daemon=True).start()
+    say("started")
+    try:
+        executed = papermill.execute_notebook(
+            notebook,
+            kept,
+            values,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=ROOT,
+            coalesce_streams=True,
+            extra_arguments=["--log-level=CRITICAL"],  # of the kernel itself, not of the notebook's code
+        )
+    except Exception as error:  # a failed cell, a dead kernel, a full disk: all end the run in the same way
+        raise ExecutionError(_describe_failure(kept, error)) from error
+    finally:
+        stop.set()
+    strip_execution(executed, nbformat.read(notebook, as_version=4))
+    with replacing(output) as temporary:
+        temporary.write_text(_without_paths(nbformat.writes(executed)) + "\n", encoding="utf-8")
+    kept.unlink()
+    for line in _large_parts(output, executed):
+        say(line)
+    say(f"done in {time.monotonic() - started:.0f} s")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns 0, 1 if the execution failed, or 2 if it could not be started."""
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.execution", description="Execute one notebook.")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("output", type=Path, help="where the executed copy is put once every cell has run")
+    parser.add_argument("--name", help="label of the run (default: the output's stem)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each numerical library (default: 1)")
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
+    options = parser.parse_args(arguments)
+    end_with_launcher()
+    name = options.name or options.output.stem
+    try:
+        execute(options.notebook, options.output, dict(options.parameter), name=name, threads=options.threads)
+    except HpsedError as error:
+        print("\n".join(f"[{name}] {line}" for line in str(error).splitlines()), file=sys.stderr, flush=True)
+        return 1 if isinstance(error, ExecutionError) else 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

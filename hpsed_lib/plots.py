@@ -1,0 +1,239 @@
+"""Figures of the notebooks. The functions draw on the axes they are given and return them; none shows or saves.
+
+Times are in seconds, levels in dB. Colours are seaborn's colour-blind palette; structures differ in line style as well,
+so that a figure reads in grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hpsed_lib import gradients
+from hpsed_lib.dataset import Dataset, Split
+from hpsed_lib.params import Experiment
+from hpsed_lib.runs import load_predictions
+
+LINE_STYLES = {"single": "-", "hierarchical": "--", "appendix": ":"}
+"""How each structure is drawn, in every figure."""
+
+
+def use_style() -> None:
+    """Set the one style of every figure: a palette that colour-blind readers can tell apart, 100 dots per inch."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.8)
+    plt.rcParams.update({"figure.dpi": 100, "savefig.dpi": 100, "figure.constrained_layout.use": True})
+
+
+def plot_frame_gradients(
+    frame_prob: npt.ArrayLike,
+    *,
+    pooling: str,
+    ax: Axes,
+    attention: npt.ArrayLike | None = None,
+    segment_lengths: Sequence[int] = (5, 5),
+    quantity: str = "dy/dx",
+    structures: Sequence[str] = ("single", "appendix"),
+) -> Axes:
+    """Draw the gradient that reaches each frame of one clip, one line per structure.
+
+    Parameters
+    ----------
+    frame_prob : array-like, shape (frames,)
+        Probability of one class in each frame.
+    pooling : str
+        Pooling function (Table 1).
+    ax : Axes
+        Where to draw.
+    attention : array-like, shape (frames,), optional
+        Non-negative weights; used by attention pooling only.
+    segment_lengths : sequence of int
+        Frames per segment of each stage before the last.
+    quantity : {"dy/dx", "dy/dw"}
+        Which gradient; "dy/dw" for attention pooling only.
+    structures : sequence of str
+        Structures to draw; ``hierarchical`` has the gradient of ``single``.
+
+    Returns
+    -------
+    Axes
+        The axes drawn on.
+
+    References
+    ----------
+    Table A-1; its two columns differ in the prediction that stands beside -y.
+    """
+    frames = np.arange(1, np.size(frame_prob) + 1)
+    for structure in structures:
+        if quantity == "dy/dw":
+            weights = () if attention is None else attention
+            gradient = gradients.dy_dw(frame_prob, weights, structure=structure, segment_lengths=segment_lengths)
+        else:
+            gradient = gradients.dy_dx(
+                frame_prob, pooling=pooling, structure=structure, segment_lengths=segment_lengths, attention=attention
+            )
+        style, color = LINE_STYLES[structure], structure_colors()[structure]
+        ax.plot(frames, gradient, style, color=color, label=structure, linewidth=1.8)
+    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    symbol = "x" if quantity == "dy/dx" else "w"
+    ax.set(title=pooling, xlabel="frame $i$", ylabel=rf"$\partial y\,/\,\partial {symbol}_i$")
+    ax.set_xlim(1, frames[-1])
+    return ax
+
+
+def structure_colors() -> dict[str, tuple]:
+    """The colour of each structure, in every figure."""
+    return dict(zip(LINE_STYLES, sns.color_palette("colorblind", len(LINE_STYLES)), strict=True))
+
+
+def plot_spectrogram(features: np.ndarray, *, hop_duration: float, ax: Axes) -> Axes:
+    """Draw a log-mel spectrogram, (frames, n_mels) in dB."""
+    image = ax.imshow(
+        features.T,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        extent=(0, len(features) * hop_duration, 0, features.shape[1]),
+        vmin=np.percentile(features, 5),
+    )
+    ax.figure.colorbar(image, ax=ax, label="level (dB)", pad=0.01)
+    ax.set(xlabel="time (s)", ylabel="mel band")
+    ax.grid(False)
+    return ax
+
+
+def plot_events(events: pd.DataFrame, *, clip_duration: float, ax: Axes) -> Axes:
+    """Draw events (onset, offset, event_label; seconds) as bars, one row per label."""
+    labels = sorted(events.event_label.unique(), reverse=True)
+    for onset, offset, label in events[["onset", "offset", "event_label"]].itertuples(index=False):
+        ax.barh(labels.index(label), offset - onset, left=onset, height=0.6, color="0.35")
+    ax.set(yticks=range(len(labels)), yticklabels=labels, xlim=(0, clip_duration), xlabel="time (s)")
+    ax.set_ylim(-0.7, len(labels) - 0.3)
+    return ax
+
+
+def plot_class_balance(weak_targets: dict[str, np.ndarray], classes: Sequence[str], *, ax: Axes) -> Axes:
+    """Draw how many clips of each split hold each class; arrays are (clips, classes) of 0 and 1."""
+    counts = pd.DataFrame({split: target.sum(0) for split, target in weak_targets.items()}, index=list(classes))
+    counts.plot.barh(ax=ax, width=0.8)
+    ax.invert_yaxis()
+    ax.set(xlabel="clips in which the class sounds", ylabel="")
+    ax.legend(title="split")
+    return ax
+
+
+def plot_learning_curves(histories: dict[str, pd.DataFrame], *, ax: Axes) -> Axes:
+    """Draw the validation loss of each structure over epochs; training loss thin."""
+    colors = structure_colors()
+    for structure, history in histories.items():
+        style = {"color": colors[structure], "linestyle": LINE_STYLES[structure]}
+        ax.plot(history.epoch, history.validation_loss, label=structure, **style)
+        ax.plot(history.epoch, history.training_loss, linewidth=0.8, alpha=0.7, **style)
+    ax.set(xlabel="epoch", ylabel="loss (A-1)")
+    ax.legend(title="validation (thick), training (thin)", fontsize="small", title_fontsize="small")
+    return ax
+
+
+def plot_frame_predictions(
+    frame_probs: dict[str, np.ndarray],
+    reference: pd.DataFrame,
+    *,
+    thresholds: dict[str, float],
+    frame_duration: float,
+    ax: Axes,
+) -> Axes:
+    """Draw one class's frame probabilities under each structure, over its reference events.
+
+    Parameters
+    ----------
+    frame_probs : dict of np.ndarray, shape (frames,)
+        By structure.
+    reference : DataFrame with columns onset, offset
+        The class's events in the clip, in seconds; shaded.
+    thresholds : dict of float
+        By structure; drawn as thin lines.
+    frame_duration : float
+        Seconds per frame.
+    ax : Axes
+    """
+    colors = structure_colors()
+    for onset, offset in reference[["onset", "offset"]].itertuples(index=False):
+        ax.axvspan(onset, offset, color="0.85", zorder=0)
+    for structure, frame_prob in frame_probs.items():
+        style = {"color": colors[structure], "linestyle": LINE_STYLES[structure]}
+        time = (np.arange(len(frame_prob)) + 0.5) * frame_duration
+        ax.plot(time, frame_prob, label=structure, **style)
+        ax.axhline(thresholds[structure], linewidth=0.6, **style)
+    ax.set(ylim=(-0.02, 1.02), xlim=(0, len(frame_prob) * frame_duration), xlabel="time (s)", ylabel="frame_prob")
+    return ax
+
+
+def plot_class_scores(class_scores: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Draw F1 of each class (rows) for each run (columns), in percent."""
+    sns.heatmap(
+        class_scores, annot=True, fmt=".0f", cmap="cividis", vmin=0, vmax=100, ax=ax, cbar_kws={"label": "F1 (%)"}
+    )
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(axis="x", labelrotation=60)
+    return ax
+
+
+def event_to_show(split: Split, *, shortest: float = 1.0, longest: float = 4.0) -> tuple[str, str]:
+    """The first clip, and class, with one event of that class, `shortest` to `longest` seconds long.
+
+    Returns
+    -------
+    filename, event_label : str
+        The very first event where no clip has such a one.
+    """
+    events = split.strong_labels
+    alone = events.groupby(["filename", "event_label"]).onset.transform("size") == 1
+    fitting = events[alone & (events.offset - events.onset).between(shortest, longest)]
+    first = (fitting if len(fitting) else events).iloc[0]
+    return first.filename, first.event_label
+
+
+def figure5(experiment: Experiment, dataset: Dataset, metrics: list[dict]) -> Figure:
+    """Figure 5's view: every system's frame probabilities for one test event, under its spectrogram and events.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    dataset : Dataset
+    metrics : list of dict
+        The runs' metrics; of several seeds the first is drawn.
+
+    Returns
+    -------
+    Figure
+    """
+    filename, label = event_to_show(dataset.test)
+    clip, column = dataset.test.filenames.index(filename), dataset.classes.index(label)
+    events = dataset.test.strong_labels.query("filename == @filename")
+    runs = {(run["pooling"], run["structure"]): run for run in reversed(metrics)}  # the first seed comes last
+    names = experiment.pooling.functions
+    figure, axes = plt.subplots(
+        2 + len(names), 1, figsize=(9, 3.5 + 1.5 * len(names)), height_ratios=[2.2, 1] + [1.3] * len(names), sharex=True
+    )
+    plot_spectrogram(dataset.test.features[clip], hop_duration=experiment.features.hop_duration, ax=axes[0])
+    plot_events(events, clip_duration=experiment.data.clip_duration, ax=axes[1])
+    for ax, pooling in zip(axes[2:], names, strict=True):
+        shown = {structure: runs[pooling, structure] for structure in experiment.pooling.structures}
+        plot_frame_predictions(
+            {name: load_predictions(experiment, run["run"])["test"][clip, :, column] for name, run in shown.items()},
+            events.query("event_label == @label"),
+            thresholds={name: run["threshold"] for name, run in shown.items()},
+            frame_duration=experiment.frame_duration,
+            ax=ax,
+        ).set(title=f"{pooling}: {label}")
+    for ax in axes[:-1]:
+        ax.set_xlabel("")
+    axes[0].set(title=f"test clip {filename}")
+    axes[2].legend(loc="upper right", ncols=3, fontsize="small")
+    return figure

@@ -1,0 +1,194 @@
+"""Reproduce one experiment: ``python -m hpsed_lib.workflow EXPERIMENT``, the command behind ``make reproduce``.
+
+Snakemake decides what has to run and runs it; this module starts it, lets nothing outlive its own end, however that
+comes, and says at the end what came out. The same command again goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import nbformat
+
+from hpsed_lib.errors import DataError, HpsedError
+from hpsed_lib.execution import end_with_launcher, kill_children, only_one
+from hpsed_lib.params import Experiment, load_experiment
+from hpsed_lib.paths import ROOT, cache_folder, replacing, results_folder
+
+PATIENCE = 10.0  # s to wait for a launcher that may be about to end
+
+
+def executed_notebooks(experiment: Experiment) -> dict[str, str]:
+    """Name of every execution of an experiment, and where its notebook ends up, relative to the root."""
+    folder = f"results/{experiment.name}/notebooks"
+    paths = {name: f"{folder}/{name}.ipynb" for name in ("01_data_preparation", "02_pooling_gradients")}
+    paths |= {run: f"{folder}/03_train_variant/{run}.ipynb" for run in experiment.runs()}
+    return paths | {"04_result_tables": f"{folder}/04_result_tables.ipynb"}
+
+
+def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
+    """Files of ``hpsed_lib`` that a notebook imports, directly or through others, relative to the root.
+
+    Parameters
+    ----------
+    notebook : str
+        Path relative to the root.
+    without : sequence of str
+        Modules that cannot change what the notebook computes.
+    """
+    cells = nbformat.read(ROOT / notebook, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    lines = [line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))]
+    found: set[str] = set()
+    waiting = set(_imported("\n".join(lines)))
+    while waiting:
+        module = waiting.pop()
+        path = ROOT / "hpsed_lib" / f"{module}.py"
+        if module not in found and module not in without and path.is_file():
+            found.add(module)
+            waiting.update(_imported(path.read_text(encoding="utf-8")))
+    return [f"hpsed_lib/{module}.py" for module in sorted(found)]
+
+
+def _imported(code: str) -> Iterator[str]:
+    """Modules of ``hpsed_lib`` named in the import statements of a piece of code."""
+    for node in ast.walk(ast.parse(code)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith("hpsed_lib."))
+
+
+def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[str, str | bool]:
+    """Where the recordings come from: what is given now, or what was given the last time.
+
+    Parameters
+    ----------
+    experiment : str
+        Name of the experiment.
+    data : Path or None
+        Folder of recordings.
+    download : bool
+        Whether recordings may be fetched.
+
+    Returns
+    -------
+    dict
+        ``data_folder``, ``download`` and a ``fingerprint`` of the folder's files (paths, sizes, times), whose change
+        makes Snakemake prepare the data again. A folder that is no longer there keeps its fingerprint: what has been
+        made from it stays valid.
+    """
+    memory = cache_folder(experiment) / "source.json"
+    source: dict[str, str | bool] = {"data_folder": "", "download": False, "fingerprint": ""}
+    if memory.is_file():
+        source = json.loads(memory.read_text(encoding="utf-8"))
+    if data is not None:
+        if not data.expanduser().is_dir():
+            raise DataError(f"no folder {data}: expected the folder of the recordings")
+        source["data_folder"] = str(data.expanduser().resolve())
+    source["download"] = download or source["download"]
+    folder = Path(str(source["data_folder"]))
+    if source["data_folder"] and folder.is_dir():
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
+        listing = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+        source["fingerprint"] = hashlib.sha256(listing.encode()).hexdigest()[:16]
+    with replacing(memory) as temporary:
+        temporary.write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
+    return source
+
+
+def available_cores() -> int:
+    """Number of processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def reproduce(experiment: Experiment, source: dict[str, str | bool], *, cores: int, dry_run: bool) -> int:
+    """Run Snakemake until it ends and return its exit status; nothing of it is left when this function is left."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", str(cores)]
+    command += ["--nolock", "--rerun-incomplete", "--keep-going"]
+    command += ["--dry-run", "--quiet", "host", "rules"] if dry_run else []
+    command += ["--config", f"experiment={experiment.name}", *(f"{key}={value}" for key, value in source.items())]
+    try:
+        # Its own session: Ctrl-C reaches this process only, which then ends everything at once.
+        return subprocess.Popen(command, cwd=ROOT, start_new_session=True).wait()
+    finally:
+        kill_children()
+
+
+def report_success(experiment: Experiment) -> None:
+    """Print the table of results and where the executed notebooks are."""
+    print("\n" + (results_folder(experiment.name) / "tables" / "table2.md").read_text(encoding="utf-8"))
+    print("Executed notebooks:")
+    for path in executed_notebooks(experiment).values():
+        print(f"  {path}")
+
+
+def report_failure(experiment: Experiment, since: float) -> None:
+    """Print what failed since a time (s since the epoch), and what is left to do."""
+    print(f"\nexperiment {experiment.name} is not complete", file=sys.stderr)
+    unfinished = []
+    for name, path in executed_notebooks(experiment).items():
+        message = cache_folder(experiment.name) / "notebooks-in-progress" / f"{name}.failed.txt"
+        if message.is_file() and message.stat().st_mtime >= since:
+            print(f"  {name} " + message.read_text(encoding="utf-8").strip().replace("\n", "\n    "), file=sys.stderr)
+        elif not (ROOT / path).is_file():
+            unfinished.append(name)
+    if unfinished:
+        print(f"  not run, or ended from outside: {', '.join(unfinished)}", file=sys.stderr)
+    print("The same command goes on from here; what is finished is not done again.", file=sys.stderr)
+
+
+def _stop(signal_number: int, _frame: object) -> None:
+    print("stopped; the same command goes on from here", file=sys.stderr)
+    raise SystemExit(128 + signal_number)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns 0, 1 if something failed, or 2 if the experiment could not be started."""
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.workflow", description="Reproduce one experiment.")
+    parser.add_argument("experiment", help="name of a file in params/")
+    parser.add_argument("--data", type=Path, help="folder of recordings; remembered until another one is given")
+    parser.add_argument("--download", action="store_true", help="fetch the recordings if they are not there")
+    parser.add_argument("--cores", type=int, default=available_cores(), help="runs at a time (default: all cores)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would run")
+    options = parser.parse_args(arguments)
+    end_with_launcher()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    since = time.time()
+    try:
+        experiment = load_experiment(options.experiment)
+        lock = cache_folder(experiment.name) / "workflow.lock"
+
+        def waiting(pid: str) -> None:
+            print(f"process {pid} is running this experiment; waiting {PATIENCE:.0f} s for its end", file=sys.stderr)
+
+        with only_one(lock, waiting, patience=PATIENCE):
+            source = data_source(experiment.name, options.data, download=options.download)
+            status = reproduce(experiment, source, cores=options.cores, dry_run=options.dry_run)
+    except HpsedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if status != 0:
+        report_failure(experiment, since)
+        return 1
+    if not options.dry_run:
+        report_success(experiment)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Fixtures shared by the tests: a tiny experiment, and the folder of real recordings where there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hpsed_lib import dataset, paths
+from hpsed_lib.dataset import Dataset
+from hpsed_lib.params import Experiment, load_experiment
+
+ROOT = Path(__file__).parents[1]
+os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Experiment:
+    """The smallest experiment that goes through everything."""
+    return load_experiment("smoke")
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tiny: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The smallest experiment's data, prepared in a folder of its own."""
+    folder = tmp_path_factory.mktemp("root")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "ROOT", folder)
+        return dataset.prepare(tiny)
+
+
+@pytest.fixture(scope="session")
+def esc10_folder() -> Path:
+    """The real recordings, where ``HPSED_ESC10`` names them."""
+    folder = os.environ.get("HPSED_ESC10")
+    if not folder:
+        pytest.skip("HPSED_ESC10 names no folder with ESC-10")
+    return Path(folder)

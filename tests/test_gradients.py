@@ -1,0 +1,290 @@
+"""Gradients four ways: automatic differentiation, the closed forms, finite differences and (test_derivation) SymPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hpsed_lib.errors import ParameterError
+from hpsed_lib.gradients import dloss_dy, dy_dw, dy_dx
+from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
+
+ALL_ARMS = [(pooling, structure) for pooling in POOLINGS for structure in STRUCTURES]
+TRUE_ARMS = [arm for arm in ALL_ARMS if arm[1] != "appendix"]
+CLIPS = [(125, [5, 5]), (6, [3]), (8, [2, 2]), (24, [2, 3, 2]), (7, [7]), (7, [1]), (5, []), (1, [1])]
+
+
+def draw(n_frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    x, w = np.random.default_rng(seed).uniform(0.02, 0.98, size=(2, n_frames))
+    return x, w
+
+
+def autograd(x, w, pooling, structure, segment_lengths) -> tuple[np.ndarray, np.ndarray]:
+    """dy/dx and dy/dw by automatic differentiation (dy/dw is zero where the attention is not used)."""
+    frame_prob, attention = (torch.tensor(v, dtype=torch.float64).reshape(1, -1, 1).requires_grad_() for v in (x, w))
+    y = pool(frame_prob, attention, pooling=pooling, structure=structure, segment_lengths=segment_lengths)
+    found = torch.autograd.grad(y.sum(), (frame_prob, attention), allow_unused=True, materialize_grads=True)
+    return found[0].flatten().numpy(), found[1].flatten().numpy()
+
+
+def finite_difference(x, w, pooling, structure, segment_lengths, step=1e-6) -> np.ndarray:
+    """dy/dx by central differences of the value."""
+
+    def y(values):
+        frame_prob, attention = (torch.tensor(v, dtype=torch.float64).reshape(1, -1, 1) for v in (values, w))
+        return pool(frame_prob, attention, pooling=pooling, structure=structure, segment_lengths=segment_lengths).item()
+
+    steps = np.eye(len(x)) * step
+    return np.array([(y(x + s) - y(x - s)) / (2 * step) for s in steps])
+
+
+def closed_forms(x, w, pooling, structure, segment_lengths) -> tuple[np.ndarray, np.ndarray]:
+    by_frame = dy_dx(x, pooling=pooling, structure=structure, segment_lengths=segment_lengths, attention=w)
+    if pooling != "attention":
+        return by_frame, np.zeros_like(by_frame)
+    return by_frame, dy_dw(x, w, structure=structure, segment_lengths=segment_lengths)
+
+
+# --- Table A-1, cell by cell, written out again with loops ---
+
+
+def table_a1(x, w, pooling, column, m):
+    """Table A-1 as printed: dy/dx, and dy/dw for attention; x_hat_j by Eq. 3 with segments of m frames."""
+    n = len(x)
+    weight = {"linear": x, "exponential": np.exp(x), "attention": w}.get(pooling, np.ones(n))
+    y = x.max() if pooling == "max" else sum(weight * x) / sum(weight)
+    by_frame, by_weight = [], []
+    for i in range(n):
+        segment = slice(i // m * m, i // m * m + m)
+        x_hat = sum(weight[segment] * x[segment]) / sum(weight[segment])
+        value = x[i] if column == "single" else x_hat
+        by_frame.append(
+            {
+                "max": float(i == np.argmax(x)),
+                "average": 1 / n,
+                "linear": (x[i] + value - y) / sum(x),
+                "exponential": (1 + value - y) * np.exp(x[i]) / sum(np.exp(x)),
+                "attention": w[i] / sum(w),
+            }[pooling]
+        )
+        by_weight.append((value - y) / sum(w))
+    return np.array(by_frame), np.array(by_weight)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize(("column", "structure"), [("single", "single"), ("hierarchical", "appendix")])
+def test_two_stages_give_table_a1_as_printed(pooling, column, structure):
+    x, w = draw(12)
+    by_frame, by_weight = table_a1(x, w, pooling, column, 4)
+    found = autograd(x, w, pooling, structure, [4])
+    np.testing.assert_allclose(found[0], by_frame, atol=1e-15)
+    np.testing.assert_allclose(
+        dy_dx(x, pooling=pooling, structure=structure, segment_lengths=[4], attention=w), by_frame, atol=1e-15
+    )
+    if pooling == "attention":
+        np.testing.assert_allclose(found[1], by_weight, atol=1e-15)
+        np.testing.assert_allclose(dy_dw(x, w, structure=structure, segment_lengths=[4]), by_weight, atol=1e-15)
+
+
+@pytest.mark.parametrize("pooling", ["linear", "exponential", "attention"])
+def test_three_stages_take_the_longest_segment_not_the_first(pooling):
+    x, w = draw(125)
+    k = 1 if pooling == "attention" else 0
+    found = autograd(x, w, pooling, "appendix", [5, 5])[k]
+    np.testing.assert_allclose(found, table_a1(x, w, pooling, "hierarchical", 25)[k], atol=1e-15)
+    assert np.abs(found - table_a1(x, w, pooling, "hierarchical", 5)[k]).max() > 1e-4
+
+
+# --- automatic differentiation against closed forms and finite differences ---
+
+
+@pytest.mark.parametrize(("pooling", "structure"), ALL_ARMS)
+@pytest.mark.parametrize(("n_frames", "segment_lengths"), CLIPS)
+def test_autograd_equals_the_closed_form(pooling, structure, n_frames, segment_lengths):
+    x, w = draw(n_frames, seed=n_frames)
+    found = autograd(x, w, pooling, structure, segment_lengths)
+    expected = closed_forms(x, w, pooling, structure, segment_lengths)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-14)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-14)
+
+
+@pytest.mark.parametrize(("pooling", "structure"), TRUE_ARMS)
+def test_autograd_of_the_true_gradient_passes_gradcheck(pooling, structure):
+    x, w = (torch.tensor(v).reshape(1, -1, 1).requires_grad_() for v in draw(12))
+
+    def y(frame_prob, attention):
+        return pool(frame_prob, attention, pooling=pooling, structure=structure, segment_lengths=[3, 2])
+
+    inputs = (x, w) if pooling == "attention" else (x, w.detach())
+    assert torch.autograd.gradcheck(y, inputs)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_finite_differences_give_the_single_gradient_whatever_the_structure(pooling, structure):
+    x, w = draw(12)
+    numerical = finite_difference(x, w, pooling, structure, [3, 2])
+    np.testing.assert_allclose(numerical, dy_dx(x, pooling=pooling, structure="single", attention=w), atol=1e-8)
+
+
+@pytest.mark.parametrize("pooling", ["linear", "exponential"])
+def test_the_appendix_gradient_is_not_the_slope_of_its_value(pooling):
+    x, w = draw(12)
+    numerical = finite_difference(x, w, pooling, "appendix", [3, 2])
+    assert np.abs(numerical - autograd(x, w, pooling, "appendix", [3, 2])[0]).max() > 1e-3
+
+
+# --- laws ---
+
+
+@st.composite
+def clips(draw_from):
+    lengths = draw_from(st.lists(st.integers(1, 4), min_size=0, max_size=3))
+    n_frames = int(np.prod(lengths)) * draw_from(st.integers(1, 3))
+    values = st.lists(st.floats(1e-2, 1.0), min_size=n_frames, max_size=n_frames)
+    return np.array(draw_from(values)), np.array(draw_from(values)), lengths
+
+
+@settings(max_examples=60, deadline=None)
+@given(clip=clips())
+def test_hierarchical_has_the_gradient_of_single_for_any_segments(clip):
+    x, w, lengths = clip
+    for pooling in POOLINGS:
+        single = autograd(x, w, pooling, "single", lengths)
+        hierarchical = autograd(x, w, pooling, "hierarchical", lengths)
+        np.testing.assert_allclose(hierarchical[0], single[0], rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(hierarchical[1], single[1], rtol=1e-10, atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(clip=clips())
+def test_appendix_differs_from_single_exactly_where_a_frame_differs_from_its_longest_segment(clip):
+    x, w, lengths = clip
+    segments = x.reshape(-1, int(np.prod(lengths)))
+    constant = bool(np.ptp(segments, axis=1).max() == 0) if lengths else True
+    assume(constant or np.ptp(segments, axis=1).max() > 1e-2)
+    for pooling in POOLINGS:
+        gap = [
+            np.abs(a - b).max()
+            for a, b in zip(
+                autograd(x, w, pooling, "appendix", lengths), autograd(x, w, pooling, "single", lengths), strict=True
+            )
+        ]
+        expected_to_differ = [
+            not constant and pooling in ("linear", "exponential"),
+            not constant and pooling == "attention",
+        ]
+        assert [g > 1e-6 for g in gap] == expected_to_differ, (pooling, gap)
+        assert max(g for g, differs in zip(gap, expected_to_differ, strict=True) if not differs) < 1e-10
+
+
+@settings(max_examples=60, deadline=None)
+@given(clip=clips())
+def test_the_frames_shares_of_max_average_and_attention_add_up_to_one(clip):
+    x, w, lengths = clip
+    for pooling in ("max", "average", "attention"):
+        for structure in STRUCTURES:
+            assert autograd(x, w, pooling, structure, lengths)[0].sum() == pytest.approx(1, abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(clip=clips())
+def test_scaling_every_weight_alike_leaves_y(clip):
+    """Euler: y has degree 0 in the weights, so sum(w dy/dw) is 0."""
+    x, w, lengths = clip
+    for structure in STRUCTURES:
+        assert w @ autograd(x, w, "attention", structure, lengths)[1] == pytest.approx(0, abs=1e-12)
+
+
+# --- edges ---
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_of_tied_frames_the_first_has_the_gradient_of_max_pooling(structure):
+    x = np.array([0.2, 0.9, 0.4, 0.9, 0.9, 0.1])
+    by_frame, _ = autograd(x, x, "max", structure, [3])
+    assert by_frame.tolist() == [0, 1, 0, 0, 0, 0]
+    assert dy_dx(x, pooling="max", structure=structure, segment_lengths=[3]).tolist() == [0, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("pooling", "structure"), ALL_ARMS)
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.3])
+def test_constant_clips(pooling, structure, value):
+    x, w = np.full(12, value), draw(12)[1]
+    found = autograd(x, w, pooling, structure, [3, 2])
+    expected = closed_forms(x, w, pooling, structure, [3, 2])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-14)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-14)
+    assert found[0].sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("pooling", ["linear", "exponential", "max", "average"])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_silent_segments_in_a_clip_that_is_not_silent(pooling, structure):
+    x = np.array([0.0, 0.0, 0.0, 0.2, 0.0, 0.7, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    found, _ = autograd(x, x, pooling, structure, [3, 2])
+    expected = dy_dx(x, pooling=pooling, structure=structure, segment_lengths=[3, 2])
+    np.testing.assert_allclose(found, expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_clip_without_attention_has_the_gradient_of_its_mean(structure):
+    x = draw(6)[0]
+    found = autograd(x, np.zeros(6), "attention", structure, [3])
+    expected = closed_forms(x, np.zeros(6), "attention", structure, [3])
+    np.testing.assert_allclose(found, expected, atol=1e-15)
+    np.testing.assert_allclose(found[0], 1 / 6)
+    np.testing.assert_allclose(found[1], 0)
+
+
+def test_a_segment_without_attention_is_where_eq_3_hides_a_gradient_from_autograd():
+    """y is smooth there, with dy/dw = (x_i - y) / sum(w); Eq. 3 reads 0/0 and autograd sees its limit as a constant."""
+    x, w = np.array([0.1, 0.5, 0.6, 0.8]), np.array([0.0, 0.0, 1.0, 1.0])
+    np.testing.assert_allclose(autograd(x, w, "attention", "single", [2])[1], [-0.3, -0.1, -0.05, 0.05])
+    np.testing.assert_allclose(dy_dw(x, w, structure="hierarchical", segment_lengths=[2]), [-0.3, -0.1, -0.05, 0.05])
+    np.testing.assert_allclose(autograd(x, w, "attention", "hierarchical", [2])[1], [-0.2, -0.2, -0.05, 0.05])
+    np.testing.assert_allclose(autograd(x, w, "attention", "appendix", [2])[1], [-0.2, -0.2, 0, 0], atol=1e-15)
+    np.testing.assert_allclose(dy_dw(x, w, structure="appendix", segment_lengths=[2]), [-0.2, -0.2, 0, 0], atol=1e-15)
+
+
+# --- the loss ---
+
+
+def test_loss_gradient_is_that_of_binary_cross_entropy():
+    y, t = np.array([0.1, 0.5, 0.9, 0.3, 0.999]), np.array([0, 1, 1, 0, 0])
+    clip_prob = torch.tensor(y).requires_grad_()
+    torch.nn.functional.binary_cross_entropy(clip_prob, torch.tensor(t).double(), reduction="sum").backward()
+    np.testing.assert_allclose(dloss_dy(y, t), clip_prob.grad, rtol=1e-12)
+
+
+def test_loss_gradient_at_the_ends():
+    np.testing.assert_array_equal(dloss_dy([0, 1, 0, 1], [0, 1, 1, 0]), [1, -1, -np.inf, np.inf])
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("frame_prob", "options", "message"),
+    [
+        ([0.5], {"pooling": "softmax", "structure": "single"}, r"unknown pooling 'softmax'"),
+        ([0.5], {"pooling": "max", "structure": "double"}, r"unknown structure 'double'"),
+        ([[0.5]], {"pooling": "max", "structure": "single"}, r"must be \(frames,\).*got \(1, 1\)"),
+        ([], {"pooling": "max", "structure": "single"}, r"got \(0,\)"),
+        ([0.5], {"pooling": "attention", "structure": "single"}, r"got none"),
+        ([0.5], {"pooling": "attention", "structure": "single", "attention": [1, 2]}, r"\(2,\) and frame_prob \(1,\)"),
+        ([0.5] * 5, {"pooling": "max", "structure": "appendix", "segment_lengths": [2]}, r"cannot cut 5 frames"),
+    ],
+)
+def test_wrong_input_is_refused(frame_prob, options, message):
+    with pytest.raises(ParameterError, match=message):
+        dy_dx(frame_prob, **options)
+
+
+@pytest.mark.parametrize(("y", "t", "message"), [([0.5], [0.5], r"0 or 1.*got \[0.5\]"), ([0.5], [0, 1], r"differ")])
+def test_wrong_targets_are_refused(y, t, message):
+    with pytest.raises(ParameterError, match=message):
+        dloss_dy(y, t)

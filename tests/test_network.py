@@ -1,0 +1,121 @@
+"""The network's shapes, gates and outputs against plain loops and closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hpsed_lib.errors import ParameterError
+from hpsed_lib.network import GatedConv, GatedCRNN, layer_table
+from hpsed_lib.params import Network, load_experiment
+from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
+from hpsed_lib.training import EPSILON, clip_loss
+
+
+def build(params: Network, n_classes: int = 17) -> GatedCRNN:
+    torch.manual_seed(0)
+    return GatedCRNN(params, n_mels=80, n_classes=n_classes, mean=np.zeros(80, "f"), std=np.ones(80, "f"))
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Network:
+    return load_experiment("smoke").network
+
+
+def test_a_gate_is_one_half_times_the_sigmoid_of_the_other() -> None:
+    torch.manual_seed(0)
+    gate = GatedConv(2, 3).eval()
+    gate.norm.running_mean.uniform_(-1, 1)
+    gate.norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(1, 2, 5, 6)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1))
+    expected = torch.empty(1, 6, 5, 6)
+    for channel in range(6):
+        for i in range(5):
+            for j in range(6):
+                patch = (padded[0, :, i : i + 3, j : j + 3] * gate.conv.weight[channel]).sum()
+                scale = (gate.norm.running_var[channel] + gate.norm.eps).rsqrt()
+                expected[0, channel, i, j] = (patch - gate.norm.running_mean[channel]) * scale
+    np.testing.assert_allclose(
+        gate(x).detach(), (expected[:, :3] * expected[:, 3:].sigmoid()).detach(), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("experiment", ["quick", "esc10", "smoke"])
+def test_500_frames_become_125_with_probabilities(experiment: str) -> None:
+    network = build(load_experiment(experiment).network)
+    frame_prob, attention = network(torch.randn(2, 500, 80))
+    assert frame_prob.shape == attention.shape == (2, 125, 17)
+    assert frame_prob.dtype == torch.float32
+    assert ((frame_prob > 0) & (frame_prob < 1)).all()
+
+
+def test_attention_is_a_softmax_over_classes_or_over_time(narrow: Network) -> None:
+    for over, axis in (("classes", 2), ("time", 1)):
+        _, attention = build(narrow.model_copy(update={"attention_softmax": over}))(torch.randn(2, 500, 80))
+        torch.testing.assert_close(attention.sum(axis), torch.ones_like(attention.sum(axis)))
+        assert (attention > 0).all()
+
+
+def test_the_paper_network_has_the_printed_shape() -> None:
+    experiment = load_experiment("paper")
+    network = build(experiment.network)
+    rows = layer_table(network, n_frames=500, n_mels=80)
+    assert [row["kind"] for row in rows].count("GatedConv") == 8
+    assert [row["kind"] for row in rows].count("MaxPool2d") == 5
+    assert [row["output"] for row in rows if row["kind"] == "MaxPool2d"][-1] == (256, 125, 1)
+    assert next(row["output"] for row in rows if row["kind"] == "GRU") == (125, 256)
+    assert sum(row["parameters"] for row in rows) == sum(p.numel() for p in network.parameters())
+    convolutions = 9 * (1 * 128 + 7 * 64 * 128 + 64 * 256) + 2 * (8 * 128 + 256)  # weights, batch norm
+    gru = 2 * 3 * 128 * (256 + 128 + 2)
+    assert sum(p.numel() for p in network.parameters()) == convolutions + gru + 2 * 17 * (256 + 1)
+
+
+def test_the_table_of_layers_leaves_the_network_as_it_was(narrow: Network) -> None:
+    network = build(narrow).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    layer_table(network, n_frames=500, n_mels=80)
+    assert network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_the_input_is_normalised_with_the_given_statistics(narrow: Network) -> None:
+    features = torch.randn(1, 500, 80) * 12 - 40
+    plain = build(narrow).eval()
+    scaled = build(narrow).eval()
+    scaled.mean += -40
+    scaled.std *= 12
+    torch.testing.assert_close(scaled(features)[0], plain((features + 40) / 12)[0])
+
+
+def test_pools_that_leave_no_band_are_refused(narrow: Network) -> None:
+    with pytest.raises(ParameterError, match="leave no band"):
+        build(narrow.model_copy(update={"last_pool": (1, 6)}))
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_parameter_learns_under_bfloat16_autocast(narrow: Network, pooling: str, structure: str) -> None:
+    network = build(narrow)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        frame_prob, attention = network(torch.randn(2, 500, 80))
+    clip_prob = pool(frame_prob, attention, pooling=pooling, structure=structure)
+    assert clip_prob.dtype == torch.float32
+    clip_loss(clip_prob, torch.eye(2, 17)).backward()
+    for name, parameter in network.named_parameters():
+        if not name.startswith("attention_dense") or pooling == "attention":
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+    assert network.frame_dense.weight.grad.abs().max() > 0
+
+
+def test_the_loss_is_a1_and_finite_at_both_ends() -> None:
+    clip_prob = torch.tensor([[0.2, 0.9]], dtype=torch.float64)
+    target = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    assert clip_loss(clip_prob, target).item() == pytest.approx(-(np.log(0.2) + np.log(0.1)) / 2)
+    ends = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    loss = clip_loss(ends, torch.tensor([[1.0, 0.0]]))
+    loss.backward()
+    assert loss.item() == pytest.approx(-np.log(EPSILON), rel=0.02)
+    assert torch.isfinite(ends.grad).all()

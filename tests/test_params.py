@@ -1,0 +1,101 @@
+"""Experiments load strictly: every file in ``params/``, and every kind of wrong entry."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+
+import pytest
+
+from hpsed_lib import pooling
+from hpsed_lib.errors import ParameterError
+from hpsed_lib.params import PoolingName, StructureName, load_experiment, run_name
+from hpsed_lib.paths import PARAMS
+
+FILES = sorted(PARAMS.glob("*.yaml"))
+QUICK = (PARAMS / "quick.yaml").read_text(encoding="utf-8")
+
+
+def test_there_are_experiments() -> None:
+    assert {"quick", "esc10", "paper", "smoke"} <= {file.stem for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_experiment_loads(file: Path) -> None:
+    experiment = load_experiment(file.stem)
+    assert experiment.name == file.stem
+    assert len(experiment.runs()) == len(set(experiment.runs())) > 0
+    assert experiment.n_frames == 500
+    assert experiment.n_output_frames == 125
+    assert experiment.frame_duration == pytest.approx(0.08)
+
+
+def test_paper_has_the_printed_values() -> None:
+    paper = load_experiment("paper")
+    assert paper.features.window_duration == 0.04
+    assert paper.features.hop_duration == 0.02
+    assert paper.features.n_mels == 80
+    assert paper.training.batch_size == 128
+    assert paper.training.learning_rate == 0.001
+    assert paper.training.patience == 10
+    assert paper.pooling.segment_lengths == (5, 5)
+    assert paper.pooling.functions == ("linear", "exponential", "attention")
+
+
+def test_names_are_those_of_the_pooling_module() -> None:
+    assert typing.get_args(PoolingName) == tuple(pooling.POOLINGS)
+    assert typing.get_args(StructureName) == pooling.STRUCTURES
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("batch_size:", "batchsize:", r"unknown key 'training.batchsize'; the nearest known key is 'batch_size'"),
+        ("training:\n", "trainign:\n", r"unknown key 'trainign'; the nearest known key is 'training'"),
+        ("learning_rate: 0.003", "learning_rate: 3e-3", r"learning_rate.*1e-3 as text"),
+        ("seed: 1903", "seed: 1903.5", r"seed.*integer.*1903.5"),
+        ("n_mels: 80", "n_mels: '80'", r"n_mels.*integer"),
+        ("n_mels: 80", "n_mels: true", r"n_mels.*integer"),
+        ("segment_lengths: [5, 5]", "segment_lengths: [4, 5]", r"segment_lengths \[4, 5\] do not divide 125 frames"),
+        ("snr: [10.0, 25.0]", "snr: [30.0, 25.0]", r"snr: must be \[lowest, highest\]"),
+        ("fmin: 0.0", "fmin: 0.0\n  fmin: 1.0", r"key 'fmin' is given twice"),
+        ("source: synthetic", "source: synthetik", r"synthetik.*'synthetic'"),
+        ("median_length: 5", "median_length: 4", r"median_length must be odd"),
+        ("[[2, 2], [2, 2], [1, 2], [1, 2]]", "[[2, 2], [2, 2]]", r"block_channels need as many block_pools"),
+        ("last_pool: [1, 5]", "last_pool: [3, 5]", r"500 frames are not a multiple of the pools' 12"),
+        ("functions: [max,", "functions: [maximum,", r"pooling.functions.0"),
+        ("patience: 10", "", r"training.patience: Field required"),
+        ("title: ", "name: x\ntitle: ", r"unknown key 'name'"),
+    ],
+)
+def test_a_wrong_entry_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    file = tmp_path / "wrong.yaml"
+    assert old in QUICK
+    file.write_text(QUICK.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ParameterError, match=f"(?s)wrong.yaml.*{message}"):
+        load_experiment(file)
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "", "title: [unclosed\n"])
+def test_a_file_that_is_no_experiment_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ParameterError, match="broken.yaml"):
+        load_experiment(file)
+
+
+def test_an_unknown_experiment_lists_the_known_ones() -> None:
+    with pytest.raises(ParameterError, match="esc10, paper, quick, smoke"):
+        load_experiment("quik")
+
+
+def test_yaml_cannot_run_code(tmp_path: Path) -> None:
+    file = tmp_path / "evil.yaml"
+    file.write_text("title: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
+    with pytest.raises(ParameterError, match="not valid YAML"):
+        load_experiment(file)
+
+
+def test_run_names_are_in_the_tables_order() -> None:
+    runs = load_experiment("quick").runs()
+    assert runs[:3] == [run_name("max", structure, 0) for structure in pooling.STRUCTURES]

@@ -1,0 +1,286 @@
+"""The sound models: what every event must be, and that each source obeys its own physics."""
+
+import librosa
+import numpy as np
+import pytest
+from scipy import optimize, signal
+
+from hpsed_lib import synthesis
+from hpsed_lib.errors import ParameterError
+from hpsed_lib.synthesis import CLASSES, SOUND_MODELS, colored_noise, synthesize
+
+SR = 16000
+LABELS = (
+    "Train horn", "Air horn, truck horn", "Car alarm", "Reversing beeps", "Bicycle", "Skateboard", "Ambulance (siren)",
+    "Fire engine, fire truck (siren)", "Civil defense siren", "Police car (siren)", "Screaming", "Car",
+    "Car passing by", "Bus", "Truck", "Motorcycle", "Train",
+)  # fmt: skip
+
+
+def event(label: str, seed: int, *, duration: float = 3.0, sr: int = SR) -> np.ndarray:
+    return synthesize(label, duration=duration, sr=sr, rng=np.random.default_rng(seed))
+
+
+def spectral_peaks(y: np.ndarray, low: float, high: float, *, floor_db: float, sr: int = SR) -> np.ndarray:
+    """Frequencies of the peaks between two frequencies that stand within ``floor_db`` of the strongest one."""
+    level = 20 * np.log10(np.abs(np.fft.rfft(y * np.hanning(y.size))) + 1e-9)
+    frequency = np.fft.rfftfreq(y.size, 1 / sr)
+    level[(frequency < low) | (frequency > high)] = -300
+    peaks, _ = signal.find_peaks(level, height=level.max() - floor_db, distance=max(int(15 * y.size / sr), 1))
+    return frequency[peaks]
+
+
+def main_rate(track: np.ndarray, frame_rate: float) -> float:
+    """Strongest frequency (Hz) in a track's fluctuation."""
+    spectrum = np.abs(np.fft.rfft((track - track.mean()) * np.hanning(track.size), n=8 * track.size))
+    return float(np.argmax(spectrum) * frame_rate / (8 * track.size))
+
+
+# What every event must be
+
+
+def test_classes_are_those_of_the_task():
+    assert CLASSES == LABELS
+    assert tuple(SOUND_MODELS) == LABELS
+    for model in SOUND_MODELS.values():
+        shortest, longest = model.duration
+        assert 0.5 <= shortest < longest <= 10
+
+
+@pytest.mark.parametrize(("sr", "duration"), [(8000, 0.5), (16000, 2.0), (22050, 1.234), (44100, 0.02), (48000, 0.3)])
+@pytest.mark.parametrize("label", LABELS)
+def test_event_has_its_length_level_and_type(label, sr, duration):
+    for seed in range(2):
+        y = event(label, seed, duration=duration, sr=sr)
+        assert y.shape == (round(duration * sr),)
+        assert y.dtype == np.float32
+        assert np.isfinite(y).all()
+        assert np.abs(y).max() == 1
+        assert abs(y.mean(dtype=np.float64)) < 1e-6
+        assert abs(y[0]) < 1e-3
+        assert abs(y[-1]) < 1e-2
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_event_sounds_most_of_the_time(label):
+    active = []
+    for seed in range(4):
+        frames = event(label, seed).reshape(-1, SR // 20)  # (frames, samples of 50 ms)
+        rms = np.sqrt(np.mean(frames**2, axis=1))
+        active.append(np.mean(rms > rms.max() / 100))
+        assert np.flatnonzero(rms > rms.max() / 100)[0] <= 4  # an onset label that is off by 0.2 s would be wrong
+    assert np.mean(active) > 0.6
+    assert min(active) > 0.4
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_the_seed_decides(label):
+    first, again, other = event(label, 5, duration=1.0), event(label, 5, duration=1.0), event(label, 6, duration=1.0)
+    np.testing.assert_array_equal(first, again)
+    assert abs(np.corrcoef(first, other)[0, 1]) < 0.9
+
+
+def test_unknown_label_names_the_nearest():
+    with pytest.raises(ParameterError, match=r"'Police car'; the nearest known one is 'Police car \(siren\)'"):
+        synthesize("Police car", duration=1.0, sr=SR, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("duration", [0.0, -1.0, 0.01, float("nan"), float("inf")])
+def test_duration_must_hold_the_fades(duration):
+    with pytest.raises(ParameterError, match=r"duration must be 0.02 s or more, and finite; got"):
+        synthesize("Car", duration=duration, sr=SR, rng=np.random.default_rng(0))
+
+
+def test_sample_rate_must_carry_the_sounds():
+    with pytest.raises(ParameterError, match=r"sr must be 8000 Hz or more; got 7999"):
+        synthesize("Car", duration=1.0, sr=7999, rng=np.random.default_rng(0))
+
+
+# Noise
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.7, 1.0, 2.0])
+def test_noise_has_its_colour(exponent):
+    y = colored_noise(2**17, exponent=exponent, rng=np.random.default_rng(1))
+    assert y.shape == (2**17,)
+    assert y.dtype == np.float32
+    assert np.sqrt(np.mean(y.astype(float) ** 2)) == pytest.approx(1, abs=1e-5)
+    frequency, power = signal.welch(y.astype(float), nperseg=4096)
+    band = (frequency > 0.005) & (frequency < 0.45)
+    slope, _ = np.polyfit(np.log(frequency[band]), np.log(power[band]), 1)
+    assert slope == pytest.approx(-exponent, abs=0.06)
+
+
+@pytest.mark.parametrize("n_samples", [2, 3, 7919])
+def test_noise_of_any_length(n_samples):
+    y = colored_noise(n_samples, exponent=1.0, rng=np.random.default_rng(0))
+    assert y.shape == (n_samples,)
+    assert np.isfinite(y).all()
+
+
+def test_noise_refuses_what_it_cannot_make():
+    with pytest.raises(ParameterError, match="n_samples must be 2 or more; got 1"):
+        colored_noise(1, exponent=1.0, rng=np.random.default_rng(0))
+    with pytest.raises(ParameterError, match="exponent must be finite; got nan"):
+        colored_noise(100, exponent=float("nan"), rng=np.random.default_rng(0))
+
+
+# The physics of each source
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_reversing_beeps_keep_their_pitch_and_rate(seed):
+    y = event("Reversing beeps", seed, duration=8.0)
+    (pitch,) = spectral_peaks(y, 500, 2000, floor_db=20)
+    assert 990 < pitch < 1310
+    envelope = np.abs(signal.hilbert(y))[:: SR // 100]
+    assert 0.75 < main_rate(envelope, 100) < 1.35
+
+
+def test_partials_beyond_the_pass_band_do_not_fold_back():
+    sr = 8000
+    steady = synthesis._tone(np.full(sr, 1100.0), sr, n_partials=20, tilt=0.3)
+    np.testing.assert_allclose(spectral_peaks(steady, 20, 4000, floor_db=80, sr=sr), [1100, 2200, 3300], atol=1)
+    gliding = synthesis._tone(np.linspace(200, 1500, 4 * sr), sr, n_partials=20, tilt=0.3)
+    _, power = signal.welch(gliding, nperseg=512)
+    frequency, times, level = signal.spectrogram(gliding, sr, window="hann", nperseg=512, detrend=False)
+    below_the_tone = frequency[:, None] < 0.5 * np.interp(times, [0, 4], [200, 1500])
+    assert 10 * np.log10(level[below_the_tone].max() / level.max()) < -45
+    assert 10 * np.log10(power[-24:].max() / power.max()) < -45  # above 0.45 sr
+
+
+def siren_rate(label: str, seed: int) -> float:
+    """Rate (Hz) at which the pitch of the second half of a siren goes up and down."""
+    y = event(label, seed, duration=10.0)[5 * SR :]
+    pitch = librosa.yin(y, fmin=200, fmax=2000, sr=SR, frame_length=512, hop_length=160)
+    return main_rate(signal.medfilt(np.log(pitch), 5), SR / 160)
+
+
+def test_police_yelps_faster_than_the_ambulance_and_the_fire_engine_wail():
+    yelp = [siren_rate("Police car (siren)", seed) for seed in range(6)]
+    ambulance = [siren_rate("Ambulance (siren)", seed) for seed in range(6)]
+    assert all(2.8 < rate < 5.2 for rate in yelp)
+    assert all(0.2 < rate < 1.4 for rate in ambulance)
+    assert np.median([siren_rate("Fire engine, fire truck (siren)", seed) for seed in range(7)]) < np.median(ambulance)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_civil_defense_sounds_a_chord_of_its_ports(seed):
+    rng = np.random.default_rng(seed)
+    y = synthesis.civil_defense(10 * SR, SR, rng)[-SR // 4 :]
+    lower, upper = spectral_peaks(y, 200, 760, floor_db=12)[:2]
+    assert min(abs(upper / lower - ratio) for ratio in (10 / 8, 12 / 9, 12 / 10)) < 0.03
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_train_horn_is_a_chord(seed):
+    y = event("Train horn", seed, duration=2.0)[SR // 2 : int(1.2 * SR)]
+    notes = spectral_peaks(y, 240, 700, floor_db=25)
+    assert len(notes) >= 3
+    lowest = notes[:3]
+    assert 250 < lowest[0] < 340
+    assert lowest[2] / lowest[0] < 1.7  # no two of them are partials of one note
+
+
+def test_truck_horns_are_lower_and_attack_faster_than_train_horns():
+    def attack(label: str, seed: int) -> float:
+        envelope = np.convolve(np.abs(event(label, seed, duration=2.0)), np.ones(200) / 200, "same")[: SR // 2]
+        return np.argmax(envelope > 0.6 * np.quantile(envelope, 0.95)) / SR
+
+    truck, train = ([attack(label, seed) for seed in range(8)] for label in ("Air horn, truck horn", "Train horn"))
+    assert np.median(truck) < 0.5 * np.median(train)
+    roots = [
+        spectral_peaks(event("Air horn, truck horn", seed, duration=0.5), 80, 400, floor_db=25)[0] for seed in range(8)
+    ]
+    assert max(roots) < 255
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_screams_are_high_voices(seed):
+    y = event("Screaming", seed, duration=1.5)
+    pitch, voiced, _ = librosa.pyin(y, fmin=150, fmax=1500, sr=SR, frame_length=1024)
+    assert np.mean(voiced) > 0.3
+    assert 200 < np.nanmedian(pitch) < 1300
+
+
+@pytest.mark.parametrize(("engine", "cylinders"), [("CAR", 4), ("BUS", 6), ("MOTORCYCLE", 1)])
+def test_engines_fire_once_per_cylinder_in_two_revolutions(engine, cylinders):
+    rpm = 2400.0
+    build = getattr(synthesis, engine)._replace(unevenness=0.0, roughness=0.0, hiss=(0.0, 0.0), knock=(0.0, 0.0))
+    y = synthesis._run(build, np.full(SR, rpm), np.full(SR, 0.5), SR, np.random.default_rng(0))
+    firing_rate = rpm / 60 * cylinders / 2
+    peaks = spectral_peaks(y, 15, 1500, floor_db=30)
+    np.testing.assert_allclose(peaks / firing_rate, np.rint(peaks / firing_rate), atol=0.03)
+    assert np.diff(peaks).min() == pytest.approx(firing_rate, rel=0.05)
+
+
+def test_passage_solves_the_path_of_sound():
+    geometry = {"speed": 25.0, "distance": 6.0, "closest": 2.0}
+    t = np.linspace(0, 5, 11)
+    emitted, path = synthesis._passage(t, **geometry)
+
+    def distance_at(time: float) -> float:
+        return float(np.hypot(geometry["distance"], geometry["speed"] * (time - geometry["closest"])))
+
+    expected = [optimize.brentq(lambda s, heard=heard: s + distance_at(s) / 343.0 - heard, -5, 6) for heard in t]
+    np.testing.assert_allclose(emitted, expected, atol=1e-9)
+    np.testing.assert_allclose(path, [distance_at(s) for s in expected], atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_passing_car_drops_in_pitch(seed, monkeypatch):
+    """A 500 Hz whistle in the engine's place is heard at ``500 / (1 + v / c * cos)``, by the geometry drawn."""
+    monkeypatch.setattr(synthesis, "_noise", lambda n_samples, *args, **kwargs: np.zeros(n_samples))
+    monkeypatch.setattr(
+        synthesis, "_run", lambda engine, rpm, load, sr, rng: np.sin(2 * np.pi * 500 * np.arange(rpm.size) / sr)
+    )
+    duration = 6.0
+    y = synthesis.car_passing_by(int(duration * SR), SR, np.random.default_rng(seed))
+    draws = np.random.default_rng(seed)  # the model draws its geometry first
+    speed, distance, share = draws.uniform(10, 28), draws.uniform(3, 10), draws.uniform(0.35, 0.65)
+    head, tail = (spectral_peaks(part, 300, 800, floor_db=3)[0] for part in (y[:SR], y[-SR:]))
+    for heard, time in ((head, 0.5), (tail, duration - 0.5)):
+        away = speed * (time - share * duration)
+        assert heard == pytest.approx(500 / (1 + speed / 343 * away / np.hypot(away, distance)), rel=0.01)
+    assert head / tail > 1.04
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_passing_car_is_loudest_half_way(seed):
+    frames = event("Car passing by", seed, duration=5.0).reshape(-1, SR // 4)
+    rms = np.sqrt(np.mean(frames**2, axis=1))
+    assert 0.3 < (np.argmax(rms) + 0.5) / len(rms) < 0.7
+    assert rms.max() > 2 * max(rms[0], rms[-1])
+
+
+# The classes are different
+
+
+def statistics(y: np.ndarray) -> np.ndarray:
+    """Mean, spread and slow, medium and fast modulation of a log-mel spectrogram."""
+    mel = librosa.feature.melspectrogram(y=y, sr=SR, n_fft=1024, hop_length=320, n_mels=40)
+    log_mel = np.log(mel + 1e-3 * mel.max())  # (mels, frames), 50 frames a second
+    modulation = np.abs(np.fft.rfft(log_mel - log_mel.mean(axis=1, keepdims=True), axis=1))
+    rate = np.fft.rfftfreq(log_mel.shape[1], 0.02)
+    bands = [np.log(modulation[:, (rate >= low) & (rate < high)].mean(1)) for low, high in ((0.3, 2), (2, 6), (6, 20))]
+    return np.concatenate([log_mel.mean(1) - log_mel.mean(), log_mel.std(1), *bands])
+
+
+def test_classes_are_separable():
+    """A nearest neighbour over simple statistics tells the classes apart far above chance (1 in 17)."""
+    n_instances = 12
+    rng = np.random.default_rng(0)
+    features = []
+    for label in LABELS:
+        for seed in range(n_instances):
+            y = event(label, 100 + seed)
+            noise = colored_noise(y.size, exponent=1.0, rng=rng)
+            features.append(statistics(y + 10 ** (-20 / 20) * y.std() * noise))
+    x = np.array(features)
+    x = (x - x.mean(0)) / x.std(0)
+    truth = np.repeat(np.arange(len(LABELS)), n_instances)
+    distance = np.linalg.norm(x[:, None] - x[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    right = truth[distance.argmin(1)] == truth
+    assert right.mean() > 0.85  # 0.97 measured
+    assert right.reshape(len(LABELS), n_instances).mean(1).min() > 0.2

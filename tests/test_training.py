@@ -1,0 +1,210 @@
+"""Training: determinism, early stopping, and a killed run that ends with the same numbers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hpsed_lib import training
+from hpsed_lib.agreement import structure_agreement
+from hpsed_lib.dataset import Dataset
+from hpsed_lib.errors import ParameterError
+from hpsed_lib.params import Experiment
+from hpsed_lib.training import Trained, batches, build_network, epoch_order, evaluate_loss, predict_clips, train
+
+VARIANT = {"pooling": "linear", "structure": "hierarchical", "seed": 0}
+
+
+def longer(experiment: Experiment, **changes: object) -> Experiment:
+    return experiment.model_copy(update={"training": experiment.training.model_copy(update=changes)})
+
+
+def assert_same(one: Trained, other: Trained) -> None:
+    columns = ["epoch", "training_loss", "validation_loss"]
+    assert one.history[columns].equals(other.history[columns])  # to the last bit
+    assert one.best_epoch == other.best_epoch
+    for name, value in one.network.state_dict().items():
+        assert torch.equal(value, other.network.state_dict()[name]), name
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Experiment, tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train(longer(tiny, max_epochs=4), tiny_dataset, folder=tmp_path_factory.mktemp("run"), **VARIANT)
+
+
+def test_the_same_seed_gives_the_same_numbers(
+    tiny: Experiment, tiny_dataset: Dataset, trained: Trained, tmp_path: Path
+) -> None:
+    assert_same(trained, train(longer(tiny, max_epochs=4), tiny_dataset, folder=tmp_path, **VARIANT))
+    other = train(longer(tiny, max_epochs=4), tiny_dataset, folder=tmp_path / "1", **{**VARIANT, "seed": 1})
+    assert other.history.training_loss[0] != trained.history.training_loss[0]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_clips(tiny: Experiment, tiny_dataset: Dataset) -> None:
+    network = build_network(tiny, tiny_dataset, seed=0).eval()
+    in_batches = evaluate_loss(network, tiny_dataset.training, tiny, pooling="linear", structure="single")
+    features, target = next(batches(tiny_dataset.training, batch_size=100))
+    with torch.no_grad():
+        clip_prob = predict_clips(network, features, tiny, pooling="linear", structure="single")
+    assert in_batches == pytest.approx(float(training.clip_loss(clip_prob, target)), rel=1e-5)
+
+
+def test_an_epoch_sees_every_clip_once_in_its_own_order() -> None:
+    orders = [epoch_order(50, seed=0, epoch=epoch) for epoch in (1, 2, 1)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert (orders[0] == orders[2]).all()
+    assert (orders[0] != orders[1]).any()
+    assert (orders[0] != epoch_order(50, seed=1, epoch=1)).any()
+
+
+def test_training_lowers_the_loss(tiny: Experiment, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    history = train(longer(tiny, max_epochs=8), tiny_dataset, folder=tmp_path, **VARIANT).history
+    assert history.training_loss.iloc[-1] < 0.9 * history.training_loss.iloc[0]
+
+
+def test_early_stopping_keeps_the_best_weights(
+    tiny: Experiment, tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([0.5, 0.4, 0.45, 0.41, 0.3, 0.2])
+    weights = []
+
+    def fake_loss(network: torch.nn.Module, *_: object, **__: object) -> float:
+        weights.append(network.state_dict()["frame_dense.weight"].clone())
+        return next(losses)
+
+    monkeypatch.setattr(training, "evaluate_loss", fake_loss)
+    result = train(longer(tiny, max_epochs=6, patience=2), tiny_dataset, folder=tmp_path, **VARIANT)
+    assert result.history.validation_loss.to_list() == [0.5, 0.4, 0.45, 0.41]
+    assert result.best_epoch == 2
+    assert torch.equal(result.network.state_dict()["frame_dense.weight"], weights[1])
+
+
+def test_a_run_stopped_between_epochs_goes_on(
+    tiny: Experiment, tiny_dataset: Dataset, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def stop_in_the_third_epoch(*arguments: object, **options: object):  # type: ignore[no-untyped-def]
+        nonlocal calls
+        calls += 1
+        if calls == 6:  # an epoch is two batches
+            raise KeyboardInterrupt
+        return predict_clips(*arguments, **options)  # type: ignore[arg-type]
+
+    experiment = longer(tiny, max_epochs=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "predict_clips", stop_in_the_third_epoch)
+        patch.setattr(training, "evaluate_loss", lambda *a, **k: evaluate_with_original(*a, **k))
+        with pytest.raises(KeyboardInterrupt):
+            train(experiment, tiny_dataset, folder=tmp_path, **VARIANT)
+    torch.rand(100)  # the random state is another by now
+    resumed = train(experiment, tiny_dataset, folder=tmp_path, **VARIANT)
+    assert resumed.resumed_after == [2]
+    assert_same(trained, resumed)
+    loaded = train(experiment, tiny_dataset, folder=tmp_path, **VARIANT)  # done: nothing is trained again
+    assert loaded.resumed_after == [2]
+    assert_same(trained, loaded)
+
+
+def evaluate_with_original(network, split, experiment, *, pooling, structure):  # type: ignore[no-untyped-def]
+    with torch.no_grad():
+        network.eval()
+        total = 0.0
+        for features, target in batches(split, batch_size=experiment.training.batch_size):
+            clip_prob = predict_clips(network, features, experiment, pooling=pooling, structure=structure)
+            total += float(training.clip_loss(clip_prob, target)) * len(target)
+    return total / len(split.filenames)
+
+
+SCRIPT = """
+import pickle, sys
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from hpsed_lib.training import train
+experiment, dataset, variant = pickle.loads(Path(sys.argv[1]).read_bytes())
+result = train(experiment, dataset, folder=Path(sys.argv[2]), **variant)
+torch.save({"history": result.history.drop(columns="seconds").values.tolist(),
+            "weights": result.network.state_dict(), "resumed": result.resumed_after}, sys.argv[3])
+"""
+
+
+def test_kill_9_and_resume_gives_the_same_numbers(tiny: Experiment, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    import pickle
+
+    experiment = longer(tiny, max_epochs=6)
+    job = tmp_path / "job.pickle"
+    job.write_bytes(pickle.dumps((experiment, tiny_dataset, VARIANT)))
+
+    def start(folder: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(job), str(tmp_path / folder), str(tmp_path / f"{folder}.pt")],
+            env={**os.environ, "HPSED_PROGRESS_LOG": os.devnull},
+            stdout=subprocess.DEVNULL,
+        )
+
+    assert start("whole").wait(timeout=120) == 0
+    killed = start("killed")
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed.pt").exists()
+    assert start("killed").wait(timeout=120) == 0
+    whole, resumed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "killed"))
+    assert len(resumed["resumed"]) == 1
+    assert whole["history"] == resumed["history"]
+    for name, value in whole["weights"].items():
+        assert torch.equal(value, resumed["weights"][name]), name
+
+
+def test_a_checkpoint_of_other_parameters_is_not_resumed(
+    tiny: Experiment, tiny_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    train(tiny, tiny_dataset, folder=tmp_path, **VARIANT)
+    changed = longer(tiny, learning_rate=0.001)
+    result = train(changed, tiny_dataset, folder=tmp_path, **VARIANT)
+    assert "training starts anew" in capsys.readouterr().out
+    assert result.resumed_after == []
+
+
+def test_a_damaged_checkpoint_is_not_resumed(
+    tiny: Experiment, tiny_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
+    assert len(train(tiny, tiny_dataset, folder=tmp_path, **VARIANT).history) == 2
+    assert "checkpoint.pt cannot be read" in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert training.select_device("auto").type == "cpu"
+    with pytest.raises(ParameterError, match="'cuda', and there is none"):
+        training.select_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert training.select_device("auto").type == "cuda"
+
+
+@pytest.mark.parametrize("pooling", ["linear", "attention"])
+def test_single_and_hierarchical_differ_by_rounding_and_appendix_does_not(
+    tiny: Experiment, tiny_dataset: Dataset, pooling: str
+) -> None:
+    table = structure_agreement(tiny, tiny_dataset, pooling=pooling, dtype=torch.float64, steps=(1, 3))
+    largest = table.groupby(["structure", "step"]).largest_difference.max()
+    assert largest["hierarchical", 1] < 1e-8
+    assert largest["hierarchical", 3] < 1e-6
+    assert largest["appendix", 1] > 1e-5
+    names = {name for name, _ in build_network(tiny, tiny_dataset, seed=0).named_parameters()}
+    assert set(table.quantity) == names | {"clip_prob"}
+    assert np.isfinite(table.largest_difference).all()
