@@ -105,7 +105,7 @@ def to_events(
     DataFrame with columns filename, onset, offset, event_label
         Times in seconds, rounded to the microsecond; ordered by clip, class, onset.
     """
-    n_clips, n_frames, n_classes = active.shape
+    _, n_frames, n_classes = active.shape
     row, start, end = _runs(active.transpose(0, 2, 1).reshape(-1, n_frames))
     return pd.DataFrame(
         {

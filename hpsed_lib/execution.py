@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from hpsed_lib.errors import ExecutionError, HpsedError, ParameterError
 from hpsed_lib.paths import ROOT, cache_folder, replacing
@@ -201,7 +201,8 @@ def strip_execution(notebook: nbformat.NotebookNode, source: nbformat.NotebookNo
 
 def _without_paths(text: str) -> str:
     """Text of a notebook without this machine's folders and without the temporary names of its cells."""
-    text = re.sub(r"[^\s\"'(]*/ipykernel_\d+/\d+\.py", "cell", text)
+    # Anchored and bounded: pictures are megabytes of text without a space.
+    text = re.sub(r"(?<![^\s\"'(])[^\s\"'(]{0,300}/ipykernel_\d+/\d+\.py", "cell", text)
     return text.replace(f"{ROOT}/", "")
 
 

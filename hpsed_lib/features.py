@@ -140,7 +140,7 @@ def extract(
     skipped: dict[str, str] = {}
     with replacing(path) as temporary:
         features = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-        results = Parallel(n_jobs=-1, return_as="generator", batch_size=16)(
+        results = Parallel(n_jobs=-1, return_as="generator", batch_size=16, idle_worker_timeout=10)(
             delayed(_extract_or_reason)(file, sr, duration, params) for file in files
         )
         for row, result in enumerate(track(results, total=len(files), description=f"features of {cache.name}")):

@@ -76,7 +76,7 @@ class RecordedData(Soundscapes):
     """Soundscapes mixed from the recordings of ESC-10 or ESC-50, by fold."""
 
     source: Literal["esc10", "esc50"]
-    folds: dict[Literal["training", "validation", "test"], tuple[Count, ...]]
+    folds: dict[str, tuple[Count, ...]]
 
     @model_validator(mode="after")
     def _folds_are_disjoint(self) -> RecordedData:

@@ -7,6 +7,7 @@ so that a figure reads in grey.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -132,7 +133,7 @@ def plot_learning_curves(histories: dict[str, pd.DataFrame], *, ax: Axes) -> Axe
     """Draw the validation loss of each structure over epochs; training loss thin."""
     colors = structure_colors()
     for structure, history in histories.items():
-        style = {"color": colors[structure], "linestyle": LINE_STYLES[structure]}
+        style: dict[str, Any] = {"color": colors[structure], "linestyle": LINE_STYLES[structure]}
         ax.plot(history.epoch, history.validation_loss, label=structure, **style)
         ax.plot(history.epoch, history.training_loss, linewidth=0.8, alpha=0.7, **style)
     ax.set(xlabel="epoch", ylabel="loss (A-1)")
@@ -166,7 +167,7 @@ def plot_frame_predictions(
     for onset, offset in reference[["onset", "offset"]].itertuples(index=False):
         ax.axvspan(onset, offset, color="0.85", zorder=0)
     for structure, frame_prob in frame_probs.items():
-        style = {"color": colors[structure], "linestyle": LINE_STYLES[structure]}
+        style: dict[str, Any] = {"color": colors[structure], "linestyle": LINE_STYLES[structure]}
         time = (np.arange(len(frame_prob)) + 0.5) * frame_duration
         ax.plot(time, frame_prob, label=structure, **style)
         ax.axhline(thresholds[structure], linewidth=0.6, **style)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from tqdm import tqdm as plain_tqdm
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 T = TypeVar("T")
 LOG_VARIABLE = "HPSED_PROGRESS_LOG"
@@ -22,7 +21,7 @@ def is_headless() -> bool:
     return LOG_VARIABLE in os.environ
 
 
-def track(items: Iterable[T], *, description: str, total: int | None = None, **shown: Any) -> Iterator[T]:
+def track(items: Iterable[T], *, description: str, total: int | None = None) -> Iterator[T]:
     """Iterate over `items`, showing how far it is and how long it will take.
 
     Parameters
@@ -36,7 +35,7 @@ def track(items: Iterable[T], *, description: str, total: int | None = None, **s
     """
     log = os.environ.get(LOG_VARIABLE)
     if log is None:
-        yield from tqdm(items, desc=description, total=total, leave=False, **shown)
+        yield from tqdm(items, desc=description, total=total, leave=False)
         return
     with open(log, "a", encoding="utf-8") as file:
-        yield from plain_tqdm(items, desc=description, total=total, file=file, mininterval=5, ncols=80, ascii=True)
+        yield from tqdm(items, desc=description, total=total, file=file, mininterval=5, ncols=80, ascii=True)

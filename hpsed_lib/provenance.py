@@ -39,10 +39,7 @@ def versions() -> dict[str, str]:
 
 def describe_device(device: torch.device) -> dict[str, str | int]:
     """Kind and name of a device, and the number of CPU threads."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = _processor_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name()
     return {"device": device.type, "device_name": name, "n_threads": torch.get_num_threads()}
 
 

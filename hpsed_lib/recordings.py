@@ -2,7 +2,7 @@
 
 Both published layouts load: class folders of Ogg files named ``FOLD-FREESOUNDID-TAKE.ogg`` (ESC-10's repository), and
 ``meta/esc50.csv`` beside ``audio/*.wav`` (ESC-50's). Labels are ESC-50's category names with a capital and spaces
-("Sea waves"), whichever layout they came from. Folds never share a source recording; that is the data set's own promise.
+("Sea waves"), whichever layout they came from. Folds never share a source recording: that is the data set's promise.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ def download_esc10(folder: Path) -> Path:
     DataError
         A file cannot be fetched, or is not the one that was published.
     """
-    checksums = dict(reversed(line.split("  ", 1)) for line in ESC10_REGISTRY.read_text().splitlines())
+    lines = [line.split("  ", 1) for line in ESC10_REGISTRY.read_text().splitlines()]
+    checksums = {name: checksum for checksum, name in lines}
     fetcher = pooch.create(
         path=folder,
         base_url=ESC10_URL,

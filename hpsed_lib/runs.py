@@ -116,7 +116,7 @@ def finish_run(
         "time": {"training_seconds": round(float(history.seconds.sum()), 1), "resumed_after": trained.resumed_after},
     }
     with replacing(run_folder(experiment, run) / "predictions.npz") as temporary:
-        np.savez_compressed(temporary, **frame_prob)
+        np.savez_compressed(temporary, validation=frame_prob["validation"], test=frame_prob["test"])
     with replacing(results_folder(experiment.name) / "metrics" / f"{run}.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return metrics, curve

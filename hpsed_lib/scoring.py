@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -196,13 +197,14 @@ def sed_eval_scores(
             }
             for label in classes
         }
-    shape = {
-        "filenames": filenames,
-        "classes": classes,
-        "clip_duration": clip_duration,
-        "time_resolution": time_resolution,
-    }
-    counts = segment_counts(event_activity(reference, **shape), event_activity(estimated, **shape))
+    activity = partial(
+        event_activity,
+        filenames=filenames,
+        classes=classes,
+        clip_duration=clip_duration,
+        time_resolution=time_resolution,
+    )
+    counts = segment_counts(activity(reference), activity(estimated))
     theirs = {name: int(metrics.overall[name]) for name in counts}
     if theirs != counts:
         raise HpsedError(f"segment counts differ from sed_eval's: {counts} against {theirs}")

@@ -1,9 +1,9 @@
 """Soundscapes with exact labels: events mixed over coloured background noise at drawn signal-to-noise ratios.
 
 Conventions: a soundscape is a mono WAV of ``clip_duration`` seconds. Its strong labels (filename, onset, offset,
-event_label; seconds from the clip's start) are exact, because we placed the events; overlapping events of one class are
-merged into one. Its weak labels (filename, event_label) are derived from them and are all that training sees. Every draw
-comes from a generator seeded with (seed, split, clip), so a clip is the same whatever was made before it.
+event_label; seconds from the clip's start) are exact, because we placed the events; overlapping events of one class
+are merged into one. Its weak labels (filename, event_label) are derived from them and are all that training sees. Every
+draw comes from a generator seeded with (seed, split, clip), so a clip is the same whatever was made before it.
 
 Training, validation and test share no source sound: synthetic events are drawn anew for each clip, recorded ones come
 from the folds of their split. The column ``sources`` of the clip table says which, and a test compares them.
@@ -76,7 +76,7 @@ def recorded_source(params: RecordedData, recordings: list[Recording], *, split:
     """Events cut from the recordings of a split's folds."""
     by_label: dict[str, list[Recording]] = {}
     for recording in recordings:
-        if recording.fold in params.folds[split]:  # type: ignore[index]
+        if recording.fold in params.folds[split]:
             by_label.setdefault(recording.event_label, []).append(recording)
 
     def draw(event_label: str, rng: np.random.Generator) -> Event:
@@ -86,7 +86,7 @@ def recorded_source(params: RecordedData, recordings: list[Recording], *, split:
             if y is not None:
                 return Event(y, event_label, candidates[index].path.name)
         raise DataError(
-            f"no recording of {event_label!r} in folds {list(params.folds[split])} "  # type: ignore[index]
+            f"no recording of {event_label!r} in folds {list(params.folds[split])} "
             f"has an event of {params.event_duration[0]} s or more"
         )
 
@@ -212,7 +212,7 @@ def make_soundscapes(
     for split in SPLITS:
         (folder / split).mkdir(parents=True, exist_ok=True)
     jobs = [(split, index) for split in SPLITS for index in range(getattr(params.n_clips, split))]
-    made = Parallel(n_jobs=-1, return_as="generator", batch_size=8)(
+    made = Parallel(n_jobs=-1, return_as="generator", batch_size=8, idle_worker_timeout=10)(
         delayed(_make_clip)(params, recordings, classes, split, index, folder) for split, index in jobs
     )
     rows = list(track(made, total=len(jobs), description="soundscapes"))

@@ -147,8 +147,9 @@ def describe(experiment: Experiment, metrics: list[dict]) -> str:
     seeds = "one seed, so that differences between rows are not tested" if n_seeds == 1 else f"mean of {n_seeds} seeds"
     meaning = "" if experiment.data.source == "dcase2017" else " These scores say nothing about DCASE 2017 Task 4."
     return (
-        f"`{experiment.name}`: {experiment.title}. Segment-based, {experiment.scoring.time_resolution:g} s, micro-averaged "
-        f"over {metrics[0]['n_test_clips']} test clips (sed_eval); threshold {rule}; {seeds}. Precision, recall and F1 "
+        f"`{experiment.name}`: {experiment.title}. Segment-based, {experiment.scoring.time_resolution:g} s, "
+        f"micro-averaged over {metrics[0]['n_test_clips']} test clips (sed_eval); "
+        f"threshold {rule}; {seeds}. Precision, recall and F1 "
         f"in percent; changes are relative to single. Best constant guess: F1 "
         f"{100 * metrics[0]['best_constant_guess']:.2f}.{meaning}"
     )

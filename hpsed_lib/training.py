@@ -1,8 +1,8 @@
 """Training one variant on clip labels, so that a killed run goes on and ends with the same numbers.
 
-Conventions: an epoch's data order depends on (seed, epoch) only. At each epoch's end a checkpoint (network, best network,
-optimiser, random states, history) takes the place of the last one at once; a run that was killed goes on from there. It
-is fitted to one set of parameters, data and code by a fingerprint: with any other the run starts anew.
+Conventions: an epoch's data order depends on (seed, epoch) only. At each epoch's end a checkpoint (network, best
+network, optimiser, random states, history) takes the place of the last one at once; a run that was killed goes on from
+there. It is fitted to one set of parameters, data and code by a fingerprint: with any other the run starts anew.
 """
 
 from __future__ import annotations

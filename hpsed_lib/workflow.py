@@ -22,7 +22,7 @@ import nbformat
 
 from hpsed_lib.errors import DataError, HpsedError
 from hpsed_lib.execution import end_with_launcher, kill_children, only_one
-from hpsed_lib.params import Experiment, load_experiment
+from hpsed_lib.params import Experiment, load_experiment, require_available
 from hpsed_lib.paths import ROOT, cache_folder, replacing, results_folder
 
 PATIENCE = 10.0  # s to wait for a launcher that may be about to end
@@ -97,9 +97,9 @@ def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[s
     if data is not None:
         if not data.expanduser().is_dir():
             raise DataError(f"no folder {data}: expected the folder of the recordings")
-        source["data_folder"] = str(data.expanduser().resolve())
+        source["data_folder"] = os.path.relpath(data.expanduser(), ROOT)  # the kernels work there
     source["download"] = download or source["download"]
-    folder = Path(str(source["data_folder"]))
+    folder = ROOT / str(source["data_folder"])
     if source["data_folder"] and folder.is_dir():
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
@@ -178,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         with only_one(lock, waiting, patience=PATIENCE):
             source = data_source(experiment.name, options.data, download=options.download)
+            require_available(experiment, data_folder=str(source["data_folder"]), download=bool(source["download"]))
             status = reproduce(experiment, source, cores=options.cores, dry_run=options.dry_run)
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)

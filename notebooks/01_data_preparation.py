@@ -18,8 +18,8 @@
 # (which classes sound in a clip); the strong labels (onset, offset) serve for choosing a threshold on the validation
 # clips and for scoring the test clips.
 #
-# > The experiments `quick` and `esc10` use soundscapes that we make. A score on them says nothing about DCASE 2017 Task 4,
-# > the paper's data set (Sec. 3.1).
+# > The experiments `quick` and `esc10` use soundscapes that we make. A score on them says nothing about DCASE 2017
+# > Task 4, the paper's data set (Sec. 3.1).
 
 # %%
 import platform
@@ -28,7 +28,8 @@ import librosa
 import numpy as np
 import pandas as pd
 
-print(f"python {platform.python_version()}, numpy {np.__version__}, pandas {pd.__version__}, librosa {librosa.__version__}")
+print(f"python {platform.python_version()}, numpy {np.__version__}, pandas {pd.__version__}")
+print(f"librosa {librosa.__version__}, device cpu")
 
 # %% tags=["parameters"]
 experiment: str = "quick"  # name of a file in params/

@@ -272,8 +272,8 @@ plt.show()
 #
 # > Equal in exact arithmetic is not equal in every bit: Eqs. 3-5 and Eq. 1 round differently. Here the three structures
 # > train the same network of this experiment, from the same weights, on the same batches, in both precisions, and are
-# > compared after the first step and after 50. `clip_prob` is compared on 8 validation clips, the parameters one by one.
-# > Adam's first step has the size of the learning rate wherever a gradient is not zero, however small it is, so
+# > compared after the first step and after 50: `clip_prob` on 8 validation clips, the parameters one by one. Adam's
+# > first step has the size of the learning rate wherever a gradient is not zero, however small it is, so
 # > rounding in a gradient near zero can show at once.
 
 # %%
@@ -284,8 +284,8 @@ agreement = write_agreement(choices, data, poolings=poolings)
 agreement_summary(agreement).map("{:.1e}".format)
 
 # %% [markdown]
-# > Largest absolute difference from `single`. `hierarchical` is as far as the arithmetic's precision makes it; `appendix`
-# > is another algorithm from the first step on.
+# > Largest absolute difference from `single`. `hierarchical` is as far as the arithmetic's precision makes it;
+# > `appendix` is another algorithm from the first step on.
 
 # %% [markdown]
 # Every parameter of the network, for the first of these pooling functions:

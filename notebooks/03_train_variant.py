@@ -49,11 +49,11 @@ print(f"{run} on {device.type}: {len(data.training.filenames)} training clips, {
 # %% [markdown]
 # ## 1 The network (Sec. 2.1, Figs. 2 and 3)
 #
-# Four blocks of two gated convolutions, batch norm, dropout and max-pooling; one more convolution; a Bi-GRU; a dense layer
-# with sigmoid for $x_i$, and one with softmax, from the same input, for the weights of attention pooling. The frame rate
-# falls from 50 Hz to 12.5 Hz.
+# Four blocks of two gated convolutions, batch norm, dropout and max-pooling; one more convolution; a Bi-GRU; a dense
+# layer with sigmoid for $x_i$, and one with softmax, from the same input, for the weights of attention pooling. The
+# frame rate falls from 50 Hz to 12.5 Hz.
 #
-# > Channels, pools and units are not printed in the text; `params/` says which are taken from the paper's reference [4].
+# > Channels, pools and units are not printed in the text; `params/paper.yaml` says where ours come from.
 
 # %%
 network = training.build_network(choices, data, seed=seed)
@@ -66,8 +66,8 @@ layers
 #
 # $$L = -t \log y - (1 - t) \log (1 - y) \qquad \text{(A-1)}$$
 #
-# Adam; training stops when the validation loss has not fallen for `patience` epochs; the weights of its lowest value are
-# kept.
+# Adam; training stops when the validation loss has not fallen for `patience` epochs; the weights of its lowest value
+# are kept.
 
 # %%
 trained = training.train(

@@ -69,8 +69,8 @@ agreement_summary(agreement).map("{:.1e}".format)
 # %% [markdown]
 # ## 3 What the paper printed
 #
-# > On DCASE 2017 Task 4: other clips than ours unless the experiment uses that data set, and then they stand in the table
-# > above. ER change and F1 change are the paper's own percentages.
+# > On DCASE 2017 Task 4: other clips than ours unless the experiment uses that data set, and then they stand in the
+# > table above. ER change and F1 change are the paper's own percentages.
 
 # %%
 tables.formatted(tables.paper_table2().set_index(["dataset", "pooling", "structure"]))
@@ -101,8 +101,8 @@ plt.show()
 #
 # Frame probabilities of every system for one event of one test clip, under its spectrogram and reference events.
 #
-# > The clip is the first of the test set in which a class has one event of 1 to 4 s and nothing else of that class; it is
-# > not chosen by looking at predictions. Shaded: the reference event. Thin lines: the threshold of each system.
+# > The clip is the first of the test set in which a class has one event of 1 to 4 s and nothing else of that class; it
+# > is not chosen by looking at predictions. Shaded: the reference event. Thin lines: the threshold of each system.
 
 # %%
 figure = plots.figure5(choices, data, metrics)

@@ -191,7 +191,7 @@ class TestRecordings:
             for fold in range(1, 6)
         ]
         pd.DataFrame(rows).to_csv(tmp_path / "meta" / "esc50.csv", index=False)
-        with pytest.raises(DataError, match="names .*which does not exist"):
+        with pytest.raises(DataError, match=r"names .*which does not exist"):
             find_recordings(tmp_path, subset="esc10")
         for row in rows:
             soundfile.write(tmp_path / "audio" / str(row["filename"]), burst(0.1), SR)

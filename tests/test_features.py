@@ -118,9 +118,9 @@ class TestReadAudio:
     def test_no_samples_and_values_that_are_not_finite_are_named(self, tmp_path: Path) -> None:
         soundfile.write(tmp_path / "none.wav", np.zeros(0), 16000)
         soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 16000, subtype="FLOAT")
-        with pytest.raises(DataError, match="none.wav: holds no sample"):
+        with pytest.raises(DataError, match=r"none\.wav: holds no sample"):
             read_audio(tmp_path / "none.wav", sr=16000)
-        with pytest.raises(DataError, match="nan.wav: holds values that are not finite"):
+        with pytest.raises(DataError, match=r"nan\.wav: holds values that are not finite"):
             read_audio(tmp_path / "nan.wav", sr=16000)
 
 

@@ -80,7 +80,7 @@ def test_a_wrong_entry_is_named(tmp_path: Path, old: str, new: str, message: str
 def test_a_file_that_is_no_experiment_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text(content, encoding="utf-8")
-    with pytest.raises(ParameterError, match="broken.yaml"):
+    with pytest.raises(ParameterError, match=r"broken\.yaml"):
         load_experiment(file)
 
 

@@ -32,7 +32,9 @@ COLUMNS = ["filename", "onset", "offset", "event_label"]
 
 def event_lists(rng: np.random.Generator, n_events: int) -> pd.DataFrame:
     """Events of every awkward kind: overlaps, no length, on borders, past the end, odd binary fractions."""
-    onset = rng.choice([rng.uniform(0, 10, n_events), rng.integers(0, 101, n_events) * 0.1, rng.integers(0, 11, n_events)])
+    onset = rng.choice(
+        [rng.uniform(0, 10, n_events), rng.integers(0, 101, n_events) * 0.1, rng.integers(0, 11, n_events)]
+    )
     length = rng.choice([0.0, 0.1, 1.0, 3.0, 0.3 * 7], n_events)
     return pd.DataFrame(
         {
@@ -71,7 +73,14 @@ def test_scores_are_sed_evals_and_nan_is_zero() -> None:
     assert overall["Ntp"] == 1  # segment 0 of 1.wav
     assert overall["error_rate"] == pytest.approx((1 + 2 + 0) / 4)  # S in 2.wav's segment 1; D in two segments
     assert overall["f_measure"] == pytest.approx(2 * 1 / (4 + 2))
-    assert scores["class_wise"]["c"] == {"error_rate": 0, "f_measure": 0, "precision": 0, "recall": 0, "Nref": 0, "Nsys": 0}
+    assert scores["class_wise"]["c"] == {
+        "error_rate": 0,
+        "f_measure": 0,
+        "precision": 0,
+        "recall": 0,
+        "Nref": 0,
+        "Nsys": 0,
+    }
     nothing = sed_eval_scores(reference, estimated.iloc[:0], **SHAPE)["overall"]  # type: ignore[arg-type]
     assert (nothing["f_measure"], nothing["precision"], nothing["error_rate"]) == (0, 0, 1)
     silent = sed_eval_scores(reference.iloc[:0], estimated.iloc[:0], **SHAPE)["overall"]  # type: ignore[arg-type]
@@ -87,7 +96,9 @@ def test_a_difference_from_sed_eval_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    "event", [("9.wav", 0.0, 1.0, "a"), ("1.wav", 0.0, 1.0, "z"), ("1.wav", np.nan, 1.0, "a")], ids=["file", "class", "time"]
+    "event",
+    [("9.wav", 0.0, 1.0, "a"), ("1.wav", 0.0, 1.0, "z"), ("1.wav", np.nan, 1.0, "a")],
+    ids=["file", "class", "time"],
 )
 def test_an_unknown_file_class_or_time_is_named(event: tuple) -> None:
     with pytest.raises(DataError, match="unknown file, label or time"):
