@@ -8,7 +8,7 @@ CORES ?=
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce test lab notebooks lint clean lock
+.PHONY: help reproduce test lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -36,6 +36,9 @@ lab: $(INSTALLED) ## open the notebooks in JupyterLab
 notebooks: $(INSTALLED) ## write notebooks/*.ipynb, without outputs, from notebooks/*.py
 	$(BIN)/jupytext --update --to ipynb notebooks/*.py
 	$(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
+
+readme: $(INSTALLED) ## put the result tables into README.md
+	$(BIN)/python -m hpsed_lib.tables
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .

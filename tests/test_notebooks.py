@@ -1,0 +1,61 @@
+"""The notebooks' two forms are one thing, and hold explanation rather than logic."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from hpsed_lib.execution import read_parameters
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+SOURCES = sorted(FOLDER.glob("*.py"))
+
+
+def test_there_are_four_pairs() -> None:
+    assert [path.stem[:2] for path in SOURCES] == ["01", "02", "03", "04"]
+    assert [path.stem for path in sorted(FOLDER.glob("*.ipynb"))] == [path.stem for path in SOURCES]
+
+
+@pytest.fixture(params=SOURCES, ids=lambda path: path.stem)
+def source(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def content(notebook: nbformat.NotebookNode) -> list[tuple]:
+    return [(cell.cell_type, cell.source.strip(), tuple(cell.metadata.get("tags", []))) for cell in notebook.cells]
+
+
+def test_the_pair_is_in_step(source: Path) -> None:
+    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    assert content(jupytext.read(source)) == content(notebook)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+
+
+def test_cells_are_small_and_hold_no_definitions(source: Path) -> None:
+    for cell in jupytext.read(source).cells:
+        if cell.cell_type == "code":
+            lines = [
+                line for line in cell.source.splitlines() if line.strip() and not line.startswith(("import", "from"))
+            ]
+            assert len(lines) <= 15, cell.source
+            tree = ast.parse(cell.source)
+            assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.While) for node in ast.walk(tree))
+
+
+def test_parameters_are_annotated_literals_and_explained(source: Path) -> None:
+    [cell] = [cell for cell in jupytext.read(source).cells if "parameters" in cell.metadata.get("tags", [])]
+    for statement, line in zip(ast.parse(cell.source).body, cell.source.splitlines(), strict=True):
+        assert isinstance(statement, ast.AnnAssign)
+        assert isinstance(statement.value, ast.Constant)
+        assert "  # " in line
+    assert read_parameters(source.with_suffix(".ipynb"), {"experiment": "quick"}) == {"experiment": "quick"}
+
+
+def test_the_first_code_cell_prints_versions(source: Path) -> None:
+    first = next(cell for cell in jupytext.read(source).cells if cell.cell_type == "code")
+    assert "platform.python_version()" in first.source
+    assert "print(" in first.source

@@ -1,0 +1,172 @@
+"""Result tables, and the committed results: in step with their metrics, their README and their notebooks."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from hpsed_lib import paths, tables
+from hpsed_lib.errors import DataError
+from hpsed_lib.params import Experiment, load_experiment
+from hpsed_lib.workflow import executed_notebooks
+
+ROOT = Path(__file__).parents[1]
+COMMITTED = ["quick", "esc10"]
+
+
+def run(pooling: str, structure: str, error_rate: float, f_measure: float, seed: int = 0) -> dict:
+    names = ["substitution_rate", "deletion_rate", "insertion_rate", "precision", "recall"]
+    overall = {**dict.fromkeys(names, 0.25), "error_rate": error_rate, "f_measure": f_measure}
+    return {
+        "run": f"{pooling}-{structure}-seed{seed}",
+        "pooling": pooling,
+        "structure": structure,
+        "seed": seed,
+        "threshold": 0.4,
+        "test": {"overall": overall, "class_wise": {"a": {"f_measure": f_measure}}},
+        "n_test_clips": 7,
+        "best_constant_guess": 0.1234,
+        "history": [{"epoch": 1, "training_loss": error_rate, "validation_loss": 0.5}],
+    }
+
+
+METRICS = [
+    run("linear", "single", 0.8, 0.4),
+    run("linear", "hierarchical", 0.8, 0.4),
+    run("linear", "appendix", 0.6, 0.5),
+]
+
+
+class TestTable2:
+    def test_changes_are_relative_to_single(self) -> None:
+        table = tables.table2(tables.scores(METRICS))
+        assert table.loc[("linear", "appendix"), "error_rate_change"] == pytest.approx(-25)
+        assert table.loc[("linear", "appendix"), "f_measure_change"] == pytest.approx(25)
+        assert table.loc[("linear", "hierarchical"), "f_measure_change"] == 0
+        assert pd.isna(table.loc[("linear", "single"), "f_measure_change"])
+        assert table.loc[("linear", "single"), "precision"] == 25
+
+    def test_seeds_are_averaged(self) -> None:
+        metrics = [*METRICS, run("linear", "single", 0.6, 0.2, seed=1)]
+        assert tables.table2(tables.scores(metrics)).loc[("linear", "single"), "f_measure"] == pytest.approx(30)
+
+    def test_without_single_there_is_no_change(self) -> None:
+        assert "error_rate_change" not in tables.table2(tables.scores(METRICS[1:]))
+
+    def test_the_papers_numbers_stand_beside_ours(self) -> None:
+        paper = tables.paper_table2().query("dataset == 'development'")
+        table = tables.table2(tables.scores(METRICS), paper=paper)
+        assert table.loc[("linear", "hierarchical"), "f_measure_paper"] == 46.46
+        assert table.loc[("linear", "single"), "error_rate_paper"] == 0.79
+        assert pd.isna(table.loc[("linear", "appendix"), "f_measure_paper"])
+
+    def test_text_has_the_papers_decimals(self) -> None:
+        text = tables.formatted(tables.table2(tables.scores(METRICS)))
+        assert text["ER"].to_list() == ["0.80", "0.80", "0.60"]
+        assert text["F1 change"].to_list() == ["", "+0.0 %", "+25.0 %"]
+
+    def test_every_format_is_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
+        experiment = load_experiment("smoke")
+        tables.write_table2(experiment, METRICS)
+        folder = tmp_path / "results" / "smoke" / "tables"
+        markdown = (folder / "table2.md").read_text()
+        assert "F1 12.34" in markdown
+        assert "nothing about DCASE" in markdown
+        assert r"\label{tab:smoke}" in (folder / "table2.tex").read_text()
+        assert pd.read_csv(folder / "table2.csv").f_measure.to_list() == [40, 40, 50]
+        assert pd.read_csv(folder / "scores.csv").threshold.to_list() == [0.4] * 3
+
+    def test_curves_and_classes(self) -> None:
+        assert tables.histories(METRICS, pooling="linear")["appendix"].training_loss.to_list() == [0.6]
+        assert tables.class_f_measure(METRICS).loc["a", "linear appendix"] == 50
+
+
+def test_the_papers_table_recomputes() -> None:
+    """F1 follows from precision and recall, and the printed changes from the printed scores."""
+    paper = tables.paper_table2()
+    assert len(paper) == 12
+    f_measure = 2 * paper.precision * paper.recall / (paper.precision + paper.recall)
+    pd.testing.assert_series_equal(f_measure, paper.f_measure, check_names=False, atol=0.011, rtol=0)
+    for _, pair in paper.groupby(["dataset", "pooling"]):
+        single, hierarchical = (pair[pair.structure == name].iloc[0] for name in ("single", "hierarchical"))
+        for name in ("error_rate", "f_measure"):
+            change = 100 * (hierarchical[name] / single[name] - 1)
+            # one of them, evaluation/linear F1, is cut off (11.89 printed as 11.8), not rounded
+            assert change == pytest.approx(hierarchical[f"{name}_change"], abs=0.1)
+
+
+def test_missing_runs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    with pytest.raises(DataError, match=r"no metrics of max-single-seed0.*03_train_variant"):
+        tables.load_metrics(load_experiment("smoke"))
+
+
+@pytest.fixture(params=COMMITTED)
+def committed(request: pytest.FixtureRequest) -> Experiment:
+    return load_experiment(request.param)
+
+
+class TestCommittedResults:
+    def test_metrics_carry_what_made_them(self, committed: Experiment) -> None:
+        for metrics in tables.load_metrics(committed):
+            assert metrics["parameters"] == json.loads(committed.model_dump_json())
+            assert re.fullmatch(r"[0-9a-f]{40}", metrics["commit"])
+            assert len(metrics["data"]["checksum"]) == 64
+            assert {"python", "torch", "sed_eval"} <= set(metrics["versions"])
+            assert metrics["device"] in ("cpu", "cuda", "mps")
+            assert metrics["time"]["training_seconds"] > 0
+            assert len(metrics["history"]) >= metrics["best_epoch"] > 0
+
+    def test_every_run_is_of_one_data_set(self, committed: Experiment) -> None:
+        assert len({metrics["data"]["checksum"] for metrics in tables.load_metrics(committed)}) == 1
+
+    def test_scores_obey_the_identities_of_the_counts(self, committed: Experiment) -> None:
+        for metrics in tables.load_metrics(committed):
+            score = metrics["test"]["overall"]
+            errors = (score["S"] + score["D"] + score["I"]) / score["Nref"]
+            assert score["error_rate"] == pytest.approx(errors)
+            assert score["S"] + score["D"] == score["Nref"] - score["Ntp"]
+            assert score["S"] + score["I"] == score["Nsys"] - score["Ntp"]
+            assert score["f_measure"] == pytest.approx(2 * score["Ntp"] / (score["Nref"] + score["Nsys"]))
+
+    def test_the_tables_are_those_of_the_metrics(
+        self, committed: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        metrics = tables.load_metrics(committed)
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
+        tables.write_table2(committed, metrics)
+        for name in ("scores.csv", "table2.csv", "table2.md", "table2.tex"):
+            part = Path("results") / committed.name / "tables" / name
+            assert (ROOT / part).read_text() == (tmp_path / part).read_text(), part
+
+    def test_the_readme_shows_them(self, committed: Experiment) -> None:
+        table = (ROOT / "results" / committed.name / "tables" / "table2.md").read_text()
+        assert table.strip() in (ROOT / "README.md").read_text()
+
+    def test_every_executed_notebook_is_there_and_clean(self, committed: Experiment) -> None:
+        for path in executed_notebooks(committed).values():
+            text = (ROOT / path).read_text()
+            assert len(text) < 1_000_000, path
+            assert not re.search(r"/(home|root|Users|tmp|work)/", text), path
+            assert "it/s]" not in text, path
+            cells = nbformat.reads(text, as_version=4).cells
+            assert all(cell.execution_count for cell in cells if cell.cell_type == "code"), path
+            assert not any(output.output_type == "error" for cell in cells for output in cell.get("outputs", [])), path
+
+    def test_learning_from_clips_beats_every_constant_guess(self, committed: Experiment) -> None:
+        for metrics in tables.load_metrics(committed):
+            if metrics["pooling"] != "max":  # Table 2's functions and the average
+                assert metrics["test"]["overall"]["f_measure"] > metrics["best_constant_guess"], metrics["run"]
+
+
+def test_the_readme_must_have_its_markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "README.md").write_text("nothing here")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    with pytest.raises(DataError, match="lacks the lines"):
+        tables.update_readme()
