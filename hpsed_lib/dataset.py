@@ -18,7 +18,7 @@ import pandas as pd
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.features import band_statistics, extract
 from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, SyntheticData, require_available
-from hpsed_lib.paths import cache_folder, replacing
+from hpsed_lib.paths import ROOT, cache_folder, replacing
 from hpsed_lib.recordings import download_esc10, find_recordings
 from hpsed_lib.scoring import event_activity
 from hpsed_lib.soundscapes import class_list, make_soundscapes
@@ -84,7 +84,7 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
     experiment : Experiment
         Its data and features sections decide.
     data_folder : str
-        Folder with ESC-10 or ESC-50, where the experiment mixes recordings.
+        Folder with ESC-10 or ESC-50, where the experiment mixes recordings; a relative one starts at the repository.
     download : bool
         Fetch ESC-10 where no folder is given.
 
@@ -105,7 +105,7 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
     if isinstance(params, SyntheticData):
         recordings = []
     else:
-        source_folder = Path(data_folder) if data_folder else download_esc10(folder.parent / "ESC-10")
+        source_folder = ROOT / data_folder if data_folder else download_esc10(folder.parent / "ESC-10")
         recordings = find_recordings(source_folder, subset=params.source)
     audio_folder = folder / "soundscapes"
     clips, strong = make_soundscapes(params, recordings=recordings, folder=audio_folder)

@@ -157,6 +157,9 @@ def extract(
         del features
     with replacing(report_path) as temporary:
         temporary.write_text(json.dumps({"counts": counts, "skipped": skipped}, indent=1))
+    for old in (*cache.parent.glob(f"{cache.name}-*"), *cache.parent.glob(f".{cache.name}-*")):
+        if old not in (path, report_path):  # of other parameters or data, or left by a kill
+            old.unlink()
     return Extraction(np.load(path, mmap_mode="r"), counts, skipped)
 
 

@@ -16,7 +16,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.paths import PARAMS
+from hpsed_lib.paths import PARAMS, ROOT
 
 PoolingName = Literal["max", "average", "linear", "exponential", "attention"]
 StructureName = Literal["single", "hierarchical", "appendix"]
@@ -229,8 +229,8 @@ def require_available(experiment: Experiment, *, data_folder: str = "", download
         raise DataError(
             f"experiment {experiment.name!r} mixes recordings of {source.upper()}: give DATA=<its folder>{fetch}"
         )
-    if data_folder and not Path(data_folder).is_dir():
-        raise DataError(f"{data_folder}: no such folder; DATA must name a folder with recordings")
+    if data_folder and not (ROOT / data_folder).is_dir():
+        raise DataError(f"{data_folder}: no such folder; it must hold the recordings")
     if download and source == "esc50":
         raise DataError("only ESC-10 can be fetched; for ESC-50 give DATA=<its folder>")
 

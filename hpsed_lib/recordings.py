@@ -69,7 +69,7 @@ def find_recordings(folder: Path, *, subset: str) -> list[Recording]:
         The folder is missing, has neither layout, lacks a class of the subset, or its table names a missing file.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; DATA must name a folder with ESC-10 or ESC-50")
+        raise DataError(f"{folder}: no such folder; expected one with ESC-10 or ESC-50")
     table = folder / "meta" / "esc50.csv"
     found = _from_table(folder, table) if table.is_file() else _from_class_folders(folder)
     if not found:

@@ -33,7 +33,7 @@ print(f"librosa {librosa.__version__}, device cpu")
 
 # %% tags=["parameters"]
 experiment: str = "quick"  # name of a file in params/
-data_folder: str = ""  # folder with ESC-10 or ESC-50, where the experiment mixes recordings
+data_folder: str = ""  # folder with ESC-10 or ESC-50, if the experiment needs one; relative to the repository
 download: bool = False  # fetch ESC-10 if no folder is given
 
 # %% [markdown]
