@@ -21,7 +21,7 @@ help: ## this text
 	@echo "  DATA         folder of recordings, where the experiment needs one; remembered"
 	@echo "  DOWNLOAD     1: fetch the recordings if they are not there"
 	@echo "  CORES        runs at a time (default: all cores)"
-	@echo "  PYTHON       Python, 3.11 or later, that .venv is made from (default: python3)"
+	@echo "  PYTHON       Python, 3.11 to 3.13, that .venv is made from (default: python3)"
 
 reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table of results
 	@HPSED_LAUNCHER_PID=$$PPID exec $(BIN)/python -m hpsed_lib.workflow "$(EXPERIMENT)" \
@@ -60,8 +60,8 @@ lock: $(INSTALLED) ## resolve requirements.lock again; pins that still fit pypro
 
 # The stamp comes last: an interrupted installation is done again.
 $(INSTALLED): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
-	  "Python 3.11 or later is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else \
+	  "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % v[:2])'
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 	  { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv

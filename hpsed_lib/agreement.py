@@ -6,8 +6,6 @@ The same initial network, the same batches, the same dropout: only the pooling s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 import torch
 from torch import Tensor
@@ -79,8 +77,8 @@ def structure_agreement(
     return table
 
 
-def write_agreement(experiment: Experiment, dataset: Dataset, *, poolings: Sequence[str]) -> pd.DataFrame:
-    """`structure_agreement` of several pooling functions in float32 and float64, kept for the result tables.
+def write_agreement(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:
+    """`structure_agreement` of every pooling function in float32 and float64, kept for the result tables.
 
     Returns
     -------
@@ -89,7 +87,7 @@ def write_agreement(experiment: Experiment, dataset: Dataset, *, poolings: Seque
     """
     table = pd.concat(
         structure_agreement(experiment, dataset, pooling=pooling, dtype=dtype)
-        for pooling in poolings
+        for pooling in experiment.pooling.functions
         for dtype in (torch.float32, torch.float64)
     )
     with replacing(results_folder(experiment.name) / "tables" / "structure_agreement.csv") as temporary:

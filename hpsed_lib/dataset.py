@@ -63,6 +63,8 @@ class Dataset:
         Where the splits' filenames lie.
     report : dict
         Files resampled, mixed down, padded, cut and skipped in each split.
+    skipped : dict
+        Why each skipped file was.
     """
 
     classes: tuple[str, ...]
@@ -74,6 +76,7 @@ class Dataset:
     checksum: str
     audio_folder: Path
     report: dict[str, dict[str, int]]
+    skipped: dict[str, str]
 
 
 def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = False) -> Dataset:
@@ -117,6 +120,7 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
 
     checksum = _checksum([audio_folder / name for name in clips.filename], strong)
     report, normalisation = {}, {}
+    skipped: dict[str, str] = {}
     for split in SPLITS:
         files = [audio_folder / name for name in clips.filename[clips.split == split]]
         extraction = extract(
@@ -128,6 +132,7 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
             checksum=checksum,
         )
         report[split] = {"clips": len(files), **extraction.counts}
+        skipped |= {f"{split}/{name}": reason for name, reason in extraction.skipped.items()}
         if split == "training":
             mean, std = band_statistics(extraction.features)
             normalisation = {"mean": mean.tolist(), "std": std.tolist()}
@@ -136,6 +141,7 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
             "classes": class_list(params, recordings),
             "checksum": checksum,
             "report": report,
+            "skipped": skipped,
             "normalisation": normalisation,
         }
         temporary.write_text(json.dumps(content, indent=1) + "\n")
@@ -197,6 +203,7 @@ def load(experiment: Experiment) -> Dataset:
         checksum=content["checksum"],
         audio_folder=folder / "soundscapes",
         report=content["report"],
+        skipped=content["skipped"],
     )
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import Features
 from hpsed_lib.paths import replacing
 from hpsed_lib.progress import track
+from hpsed_lib.provenance import code_digest
 
 FLOOR = 1e-10  # power; -100 dB
 
@@ -114,7 +116,7 @@ def extract(
     params : Features
         Parameters of `log_mel`; ``on_bad_file`` says whether an unusable file stops the extraction or is left out.
     checksum : str
-        Checksum of the recordings; with the parameters it is the key of the cache.
+        Checksum of the recordings; with the parameters and the code it is the key of the cache.
 
     Returns
     -------
@@ -126,9 +128,9 @@ def extract(
     DataError
         A file is unusable and ``on_bad_file`` is ``fail``.
     """
-    key = hashlib.sha256(
-        json.dumps([checksum, sr, duration, params.model_dump(), [file.name for file in files]]).encode()
-    ).hexdigest()[:16]
+    code = [code_digest(("features.py", "audio.py")), version("librosa")]
+    wanted = [checksum, sr, duration, params.model_dump(), [file.name for file in files], code]
+    key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     path = cache.with_name(f"{cache.name}-{key}.npy")
     report_path = path.with_suffix(".json")
     if path.exists() and report_path.exists():
@@ -140,7 +142,7 @@ def extract(
     skipped: dict[str, str] = {}
     with replacing(path) as temporary:
         features = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-        results = Parallel(n_jobs=-1, return_as="generator", batch_size=16, idle_worker_timeout=10)(
+        results = Parallel(n_jobs=-1, return_as="generator", batch_size=16, idle_worker_timeout=60)(
             delayed(_extract_or_reason)(file, sr, duration, params) for file in files
         )
         for row, result in enumerate(track(results, total=len(files), description=f"features of {cache.name}")):
@@ -157,9 +159,9 @@ def extract(
         del features
     with replacing(report_path) as temporary:
         temporary.write_text(json.dumps({"counts": counts, "skipped": skipped}, indent=1))
-    for old in (*cache.parent.glob(f"{cache.name}-*"), *cache.parent.glob(f".{cache.name}-*")):
-        if old not in (path, report_path):  # of other parameters or data, or left by a kill
-            old.unlink()
+    for old in cache.parent.glob(f"{cache.name}-*"):
+        if old not in (path, report_path):  # of other parameters, data or code
+            old.unlink(missing_ok=True)
     return Extraction(np.load(path, mmap_mode="r"), counts, skipped)
 
 

@@ -94,7 +94,8 @@ class GatedCRNN(nn.Module):
         x = ((features - self.mean) / self.std).unsqueeze(1)  # (batch, 1, frames, bands)
         x = self.last(self.blocks(x))  # (batch, channels, frames, bands)
         x = x.permute(0, 2, 1, 3).flatten(2)  # (batch, frames, channels * bands)
-        u, _ = self.gru(x)  # (batch, frames, 2 * units)
+        with torch.autocast(x.device.type, enabled=False):  # on CUDA, autocast would run a GRU in float16
+            u, _ = self.gru(x if x.dtype == torch.float64 else x.float())  # (batch, frames, 2 * units)
         frame_logit, attention_logit = self.frame_dense(u), self.attention_dense(u)
         if frame_logit.dtype != torch.float64:
             frame_logit, attention_logit = frame_logit.float(), attention_logit.float()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -41,7 +42,7 @@ Range = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
 class Section(BaseModel):
     """Base of every section: frozen, no unknown key, no silent conversion."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ClipCounts(Section):
@@ -92,6 +93,9 @@ class Dcase2017Data(Section):
     source: Literal["dcase2017"]
     sample_rate: Count
     clip_duration: Positive
+
+
+DATA_SECTIONS = (SyntheticData, RecordedData, Dcase2017Data)
 
 
 class Features(Section):
@@ -207,6 +211,9 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Experiment:
+        fmax = self.features.fmax or self.data.sample_rate / 2
+        if not self.features.fmin < fmax <= self.data.sample_rate / 2:
+            raise ValueError(f"features need fmin < fmax <= {self.data.sample_rate / 2:g} Hz, half the sample rate")
         if self.n_frames % self.network.time_pooling:
             raise ValueError(f"{self.n_frames} frames are not a multiple of the pools' {self.network.time_pooling}")
         if self.n_output_frames % math.prod(self.pooling.segment_lengths):
@@ -260,6 +267,8 @@ def _known_keys(location: tuple[str | int, ...]) -> set[str]:
     if len(location) == 1:
         return set(Experiment.model_fields) - {"name"}
     sections: list[Any] = [Experiment.model_fields[str(location[0])].annotation]
+    if location[0] == "data":
+        sections = [kind for kind in DATA_SECTIONS if location[1] in get_args(kind.model_fields["source"].annotation)]
     keys: set[str] = set()
     while sections:
         section = sections.pop()
@@ -280,7 +289,7 @@ def _explain(error: Any) -> str:
         return f"unknown key {where!r}; the nearest known key is {nearest[0]!r}"
     given = error.get("input")
     hint = ""
-    if error["type"] == "float_type" and isinstance(given, str):
+    if error["type"] == "float_type" and isinstance(given, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", given):
         hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
     shown = "" if isinstance(given, dict) or error["type"] == "missing" else f", got {given!r}{hint}"
     return f"{where}: {error['msg'].removeprefix('Value error, ')}{shown}"

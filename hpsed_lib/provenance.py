@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import torch
 from hpsed_lib.paths import ROOT
 
 PACKAGES = ("torch", "numpy", "scipy", "librosa", "sed_eval", "pandas", "papermill", "sympy", "snakemake")
-TRAINING_MODULES = ("network.py", "pooling.py", "training.py", "features.py", "soundscapes.py", "synthesis.py")
 
 
 def commit() -> str:
@@ -50,9 +50,9 @@ def _processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def code_digest() -> str:
-    """Digest of the modules that decide a trained network's numbers; a checkpoint of other code is not resumed."""
+def code_digest(modules: Sequence[str]) -> str:
+    """Digest of files of ``hpsed_lib``: numbers kept from one code are not taken for those of another."""
     digest = hashlib.sha256()
-    for name in TRAINING_MODULES:
+    for name in modules:
         digest.update((ROOT / "hpsed_lib" / name).read_bytes())
     return digest.hexdigest()[:16]

@@ -48,6 +48,11 @@ class Recording(NamedTuple):
     event_label: str
     fold: int
 
+    @property
+    def source(self) -> str:
+        """Freesound's number of the recording that this one was cut from."""
+        return self.path.name.split("-")[1]
+
 
 def find_recordings(folder: Path, *, subset: str) -> list[Recording]:
     """List the recordings of ESC-10 or ESC-50 in either published layout.

@@ -11,6 +11,7 @@ import pandas as pd
 from hpsed_lib import provenance
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.decoding import THRESHOLDS, choose_threshold, decode, to_events
+from hpsed_lib.errors import DataError
 from hpsed_lib.params import Experiment, run_name
 from hpsed_lib.paths import cache_folder, replacing, results_folder
 from hpsed_lib.scoring import best_constant_guess, event_activity, sed_eval_scores
@@ -24,7 +25,10 @@ def run_folder(experiment: Experiment, run: str) -> Path:
 
 def load_predictions(experiment: Experiment, run: str) -> dict[str, np.ndarray]:
     """Frame probabilities (clips, frames, classes) of a finished run, by split (validation, test)."""
-    with np.load(run_folder(experiment, run) / "predictions.npz") as stored:
+    path = run_folder(experiment, run) / "predictions.npz"
+    if not path.is_file():
+        raise DataError(f"{path}: not there; run notebook 03_train_variant for {run}")
+    with np.load(path) as stored:
         return {split: stored[split] for split in stored}
 
 

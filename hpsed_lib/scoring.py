@@ -8,7 +8,8 @@ over clips, segments and classes before any ratio.
 The score of record is sed_eval's (`sed_eval_scores`). Our own counts, many times faster, serve the search for a
 threshold; every call of `sed_eval_scores` compares the two and refuses to go on if they differ.
 
-Where a ratio has no value (no reference activity, or nothing estimated) it is 0, for F1 as for its parts.
+Where precision, recall or F1 has no value (nothing to be found, or nothing estimated) it is 0. An error rate without
+reference activity has no value and is None: 0 would read as perfect.
 """
 
 from __future__ import annotations
@@ -187,10 +188,16 @@ def sed_eval_scores(
             metrics.evaluate(
                 groups[0].get(filename, []), groups[1].get(filename, []), evaluated_length_seconds=clip_duration
             )
-        overall = {**metrics.overall_error_rate(), **metrics.overall_f_measure()}
+        n_ref = int(metrics.overall["Nref"])
+        overall = {
+            **{name: _rate(value, n_ref) for name, value in metrics.overall_error_rate().items()},
+            **{name: _number(value) for name, value in metrics.overall_f_measure().items()},
+        }
         class_wise = {
             label: {
-                "error_rate": _number(metrics.class_wise_error_rate(label)["error_rate"]),
+                "error_rate": _rate(
+                    metrics.class_wise_error_rate(label)["error_rate"], int(metrics.class_wise[label]["Nref"])
+                ),
                 **{name: _number(value) for name, value in metrics.class_wise_f_measure(label).items()},
                 "Nref": int(metrics.class_wise[label]["Nref"]),
                 "Nsys": int(metrics.class_wise[label]["Nsys"]),
@@ -208,12 +215,14 @@ def sed_eval_scores(
     theirs = {name: int(metrics.overall[name]) for name in counts}
     if theirs != counts:
         raise HpsedError(f"segment counts differ from sed_eval's: {counts} against {theirs}")
-    return {
-        "overall": {**{name: _number(value) for name, value in overall.items()}, **counts},
-        "class_wise": class_wise,
-    }
+    return {"overall": {**overall, **counts}, "class_wise": class_wise}
 
 
 def _number(value: float) -> float:
     """A plain float, 0 where sed_eval has no value."""
     return float(value) if np.isfinite(value) else 0.0
+
+
+def _rate(value: float, n_ref: int) -> float | None:
+    """An error rate; None where there is no reference activity (sed_eval divides by a tiny number there)."""
+    return float(value) if n_ref else None

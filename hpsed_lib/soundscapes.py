@@ -6,7 +6,8 @@ are merged into one. Its weak labels (filename, event_label) are derived from th
 draw comes from a generator seeded with (seed, split, clip), so a clip is the same whatever was made before it.
 
 Training, validation and test share no source sound: synthetic events are drawn anew for each clip, recorded ones come
-from the folds of their split. The column ``sources`` of the clip table says which, and a test compares them.
+from the folds of their split. The column ``sources`` of the clip table names them by what they are made from (a seed,
+a Freesound recording), whatever the split, so that a sound in two splits would show.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ EventSource = Callable[[str, np.random.Generator], Event]
 """Draws an event of a class."""
 
 
-def synthetic_source(params: SyntheticData, *, origin: str) -> EventSource:
-    """Events from the parametric sound models; `origin` names the clip they are made for."""
+def synthetic_source(params: SyntheticData) -> EventSource:
+    """Events from the parametric sound models, each named by the seed it is made from."""
 
     def draw(event_label: str, rng: np.random.Generator) -> Event:
         typical = synthesis.SOUND_MODELS[event_label].duration
@@ -67,7 +68,7 @@ def synthetic_source(params: SyntheticData, *, origin: str) -> EventSource:
         seed = int(rng.integers(2**63))
         own_rng = np.random.default_rng(seed)
         y = synthesis.synthesize(event_label, duration=own_rng.uniform(low, high), sr=params.sample_rate, rng=own_rng)
-        return Event(y, event_label, f"{origin}/{seed:016x}")
+        return Event(y, event_label, f"{seed:016x}")
 
     return draw
 
@@ -84,7 +85,7 @@ def recorded_source(params: RecordedData, recordings: list[Recording], *, split:
         for index in rng.permutation(len(candidates)):
             y = cut_event(candidates[index], duration=params.event_duration, sr=params.sample_rate, rng=rng)
             if y is not None:
-                return Event(y, event_label, candidates[index].path.name)
+                return Event(y, event_label, candidates[index].source)
         raise DataError(
             f"no recording of {event_label!r} in folds {list(params.folds[split])} "
             f"has an event of {params.event_duration[0]} s or more"
@@ -176,7 +177,7 @@ def _make_clip(
     """Make one clip, write its WAV, return its rows of the clip table and of the strong labels."""
     rng = np.random.default_rng([params.seed, SPLITS.index(split), index])
     if isinstance(params, SyntheticData):
-        draw_event = synthetic_source(params, origin=f"{split}-{index:05d}")
+        draw_event = synthetic_source(params)
     else:
         draw_event = recorded_source(params, recordings, split=split)
     y, events, sources = mix(params, draw_event, classes=classes, rng=rng)
@@ -212,7 +213,7 @@ def make_soundscapes(
     for split in SPLITS:
         (folder / split).mkdir(parents=True, exist_ok=True)
     jobs = [(split, index) for split in SPLITS for index in range(getattr(params.n_clips, split))]
-    made = Parallel(n_jobs=-1, return_as="generator", batch_size=8, idle_worker_timeout=10)(
+    made = Parallel(n_jobs=-1, return_as="generator", batch_size=8, idle_worker_timeout=60)(
         delayed(_make_clip)(params, recordings, classes, split, index, folder) for split, index in jobs
     )
     rows = list(track(made, total=len(jobs), description="soundscapes"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hpsed_lib.errors import DataError
@@ -16,6 +17,7 @@ from hpsed_lib.params import Experiment
 from hpsed_lib.paths import ROOT, replacing, results_folder
 
 RATES = ["substitution_rate", "deletion_rate", "insertion_rate", "error_rate"]
+LATEX = str.maketrans({"`": "", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
 PERCENTAGES = ["precision", "recall", "f_measure"]
 HEADINGS = {
     "substitution_rate": "Sub.",
@@ -82,7 +84,7 @@ def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd
     for name in ("error_rate", "f_measure"):
         single = table[name].xs("single", level="structure") if "single" in run_scores.structure.values else None
         if single is not None:
-            base = table.index.get_level_values("pooling").map(single)
+            base = table.index.get_level_values("pooling").map(single.replace(0, np.nan))
             table[f"{name}_change"] = (100 * (table[name] / base - 1)).where(
                 table.index.get_level_values("structure") != "single"
             )
@@ -131,7 +133,9 @@ def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
         "scores.csv": run_scores.to_csv(index=False, float_format="%.6g"),
         "table2.csv": table.to_csv(float_format="%.6g"),
         "table2.md": f"{text.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n",
-        "table2.tex": text.to_latex(index=False, caption=caption, label=f"tab:{experiment.name}", escape=True),
+        "table2.tex": text.to_latex(
+            index=False, caption=caption.translate(LATEX), label=f"tab:{experiment.name}", escape=True
+        ),
     }
     for name, content in outputs.items():
         with replacing(folder / name) as temporary:
@@ -156,12 +160,16 @@ def describe(experiment: Experiment, metrics: list[dict]) -> str:
 
 
 def histories(metrics: list[dict], *, pooling: str) -> dict[str, pd.DataFrame]:
-    """Learning curves of one pooling function by structure, averaged over seeds."""
+    """Learning curves of one pooling function by structure, averaged over seeds as far as every seed was trained."""
     frames: dict[str, list[pd.DataFrame]] = {}
     for run in metrics:
         if run["pooling"] == pooling:
             frames.setdefault(run["structure"], []).append(pd.DataFrame(run["history"]))
-    return {name: pd.concat(group).groupby("epoch", as_index=False).mean() for name, group in frames.items()}
+    shared = {name: min(len(history) for history in group) for name, group in frames.items()}
+    return {
+        name: pd.concat(group).groupby("epoch", as_index=False).mean().head(shared[name])
+        for name, group in frames.items()
+    }
 
 
 def class_f_measure(metrics: list[dict]) -> pd.DataFrame:
@@ -175,7 +183,7 @@ def class_f_measure(metrics: list[dict]) -> pd.DataFrame:
 
 
 def provenance(metrics: list[dict]) -> pd.DataFrame:
-    """What made the numbers: every value of the runs' metrics files that is not a score, and how many runs share it."""
+    """What made the numbers: commit, device, versions, data checksum and time, and how many runs share each."""
     rows = []
     for name in ("commit", "device", "device_name", "n_threads"):
         for value, count in pd.Series([str(run[name]) for run in metrics]).value_counts().items():

@@ -2,7 +2,8 @@
 
 Conventions: an epoch's data order depends on (seed, epoch) only. At each epoch's end a checkpoint (network, best
 network, optimiser, random states, history) takes the place of the last one at once; a run that was killed goes on from
-there. It is fitted to one set of parameters, data and code by a fingerprint: with any other the run starts anew.
+there. It is fitted to one set of parameters, data and code on one machine by a fingerprint: with any other the run
+starts anew.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from hpsed_lib.params import Experiment, run_name
 from hpsed_lib.paths import replacing
 from hpsed_lib.pooling import pool
 from hpsed_lib.progress import track
-from hpsed_lib.provenance import code_digest
+from hpsed_lib.provenance import code_digest, describe_device
 
 EPSILON = 1e-7
 """How near to 0 and 1 the loss lets a clip probability come: the resolution of float32 below 1."""
@@ -162,8 +163,8 @@ def train(
 
     References
     ----------
-    Sec. 3.2: Adam, early stopping when the validation loss has not fallen for `patience` epochs. On CUDA the network
-    runs under bfloat16 autocast; pooling and loss stay in float32.
+    Sec. 3.2: Adam, early stopping when the validation loss has not fallen for `patience` epochs. On CUDA the
+    network runs under bfloat16 autocast; the GRU, pooling and loss stay in float32.
     """
     params = experiment.training
     device = select_device(params.device)
@@ -186,8 +187,8 @@ def train(
         best, best_weights, history = saved["best"], saved["best_weights"], saved["history"]
         resumed_after = [*saved["resumed_after"], len(history)]
         torch.set_rng_state(saved["random_state"])
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(saved["cuda_random_state"], device)
+        if device.type != "cpu":
+            getattr(torch, device.type).set_rng_state(saved["device_random_state"])
 
     def stopped() -> bool:
         return len(history) >= params.max_epochs or len(history) - best["epoch"] >= params.patience
@@ -235,7 +236,9 @@ def train(
                     "best": best,
                     "optimizer": optimizer.state_dict(),
                     "random_state": torch.get_rng_state(),
-                    "cuda_random_state": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+                    "device_random_state": getattr(torch, device.type).get_rng_state()
+                    if device.type != "cpu"
+                    else None,
                     "history": history,
                     "resumed_after": resumed_after,
                 },
@@ -291,7 +294,9 @@ def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: tor
     """What a checkpoint belongs to."""
     params = experiment.model_dump(include={"features", "network"})
     training = experiment.training.model_dump(exclude={"seeds"})
-    content = [params, training, experiment.pooling.segment_lengths, run, dataset.checksum, code_digest(), device.type]
+    code = code_digest(("network.py", "pooling.py", "training.py", "features.py", "audio.py", "dataset.py"))
+    machine = [str(torch.__version__), describe_device(device)]
+    content = [params, training, experiment.pooling.segment_lengths, run, dataset.checksum, code, machine]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

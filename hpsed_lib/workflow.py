@@ -20,7 +20,7 @@ from pathlib import Path
 
 import nbformat
 
-from hpsed_lib.errors import DataError, HpsedError
+from hpsed_lib.errors import DataError, HpsedError, ParameterError
 from hpsed_lib.execution import end_with_launcher, kill_children, only_one
 from hpsed_lib.params import Experiment, load_experiment, require_available
 from hpsed_lib.paths import ROOT, cache_folder, replacing, results_folder
@@ -170,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     since = time.time()
     try:
+        if Path(options.experiment).name != options.experiment or options.experiment.endswith((".yaml", ".yml")):
+            raise ParameterError(f"{options.experiment}: give the name of a file in params/, without folder and ending")
         experiment = load_experiment(options.experiment)
         lock = cache_folder(experiment.name) / "workflow.lock"
 
@@ -178,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         with only_one(lock, waiting, patience=PATIENCE):
             source = data_source(experiment.name, options.data, download=options.download)
-            require_available(experiment, data_folder=str(source["data_folder"]), download=bool(source["download"]))
+            if options.data or not (cache_folder(experiment.name) / "data.json").is_file():
+                require_available(experiment, data_folder=str(source["data_folder"]), download=bool(source["download"]))
             status = reproduce(experiment, source, cores=options.cores, dry_run=options.dry_run)
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -69,7 +69,10 @@ pd.DataFrame(data.report).T
 
 # %% [markdown]
 # > *resampled, mixed_down, padded, cut, skipped*: files brought to the experiment's sample rate, to one channel, to the
-# > clip's length from below and from above, and files left out because they could not be read.
+# > clip's length from below and from above, and files left out because they could not be read, which are:
+
+# %%
+pd.Series(data.skipped, name="reason", dtype=object).rename_axis("skipped file").to_frame()
 
 # %% [markdown]
 # ## 3 What training sees: weak labels
@@ -95,7 +98,8 @@ overlap.round(3).to_frame("share of sounding time with two classes or more")
 # %% [markdown]
 # ## 5 No source sound in two splits
 #
-# Every event has a source (the seed of a synthetic sound, the file of a recorded one). None may lie in two splits.
+# Every event has a source: the seed of a synthetic sound, the Freesound recording that a recorded one was cut from.
+# None may lie in two splits.
 
 # %%
 dataset.shared_sources(choices)

@@ -279,8 +279,7 @@ plt.show()
 # %%
 choices = load_experiment(experiment)
 data = dataset.load(choices)
-poolings = [name for name in ("linear", "exponential", "attention") if name in choices.pooling.functions]
-agreement = write_agreement(choices, data, poolings=poolings)
+agreement = write_agreement(choices, data)
 agreement_summary(agreement).map("{:.1e}".format)
 
 # %% [markdown]
@@ -288,10 +287,10 @@ agreement_summary(agreement).map("{:.1e}".format)
 # > `appendix` is another algorithm from the first step on.
 
 # %% [markdown]
-# Every parameter of the network, for the first of these pooling functions:
+# Every parameter of the network, for the last of these pooling functions:
 
 # %%
-chosen = agreement.query("pooling == @poolings[0]")
+chosen = agreement[agreement.pooling == choices.pooling.functions[-1]]
 every = chosen.pivot_table(
     index="quantity", columns=["structure", "dtype", "step"], values="largest_difference", sort=False
 )

@@ -15,7 +15,7 @@
 # # 04 Result tables
 #
 # Gathers the runs of one experiment into Table 2's layout, shows how far apart `single` and `hierarchical` are and why,
-# and draws learning curves and Figure 5's view. Every number below is read from `results/`.
+# and draws learning curves and Figure 5's view. Every number below is read from what the runs wrote.
 
 # %%
 import platform

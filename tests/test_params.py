@@ -66,6 +66,9 @@ def test_names_are_those_of_the_pooling_module() -> None:
         ("functions: [max,", "functions: [maximum,", r"pooling.functions.0"),
         ("patience: 8", "", r"training.patience: Field required"),
         ("title: ", "name: x\ntitle: ", r"unknown key 'name'"),
+        ("fmax: null ", "fmax: 9000.0 ", r"fmin < fmax <= 8000 Hz"),
+        ("learning_rate: 0.003", "learning_rate: .inf", r"learning_rate.*finite"),
+        ("cooccurrence: 0.3", "cooccurence: 0.3", r"the nearest known key is 'cooccurrence'"),
     ],
 )
 def test_a_wrong_entry_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:

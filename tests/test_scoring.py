@@ -74,7 +74,7 @@ def test_scores_are_sed_evals_and_nan_is_zero() -> None:
     assert overall["error_rate"] == pytest.approx((1 + 2 + 0) / 4)  # S in 2.wav's segment 1; D in two segments
     assert overall["f_measure"] == pytest.approx(2 * 1 / (4 + 2))
     assert scores["class_wise"]["c"] == {
-        "error_rate": 0,
+        "error_rate": None,
         "f_measure": 0,
         "precision": 0,
         "recall": 0,
@@ -85,6 +85,11 @@ def test_scores_are_sed_evals_and_nan_is_zero() -> None:
     assert (nothing["f_measure"], nothing["precision"], nothing["error_rate"]) == (0, 0, 1)
     silent = sed_eval_scores(reference.iloc[:0], estimated.iloc[:0], **SHAPE)["overall"]  # type: ignore[arg-type]
     assert silent["f_measure"] == 0
+    assert silent["error_rate"] is None
+    false_alarms = sed_eval_scores(reference.iloc[:0], estimated, **SHAPE)  # type: ignore[arg-type]
+    assert false_alarms["overall"]["insertion_rate"] is None
+    assert false_alarms["class_wise"]["a"]["error_rate"] is None
+    assert false_alarms["class_wise"]["a"]["Nsys"] == 2
 
 
 def test_a_difference_from_sed_eval_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
