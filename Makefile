@@ -53,7 +53,7 @@ lock: $(INSTALLED) ## resolve requirements.lock again; pins that still fit pypro
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --extra dev \
 	  --no-header --no-annotate pyproject.toml --output-file requirements.lock
-	@{ echo "# Every package this bundle runs with, pinned, for Python 3.11 and later. Made by 'make lock'."; \
+	@{ echo "# Every package this bundle runs with, pinned, for Python 3.11 to 3.13. Made by 'make lock'."; \
 	  echo "# The CUDA packages are left out (nvidia-*, cuda-*, triton): torch asks for those its platform needs."; \
 	  grep -v -E '^(nvidia|cuda|triton)' requirements.lock; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
