@@ -283,8 +283,12 @@ agreement = write_agreement(choices, data)
 agreement_summary(agreement).map("{:.1e}".format)
 
 # %% [markdown]
-# > Largest absolute difference from `single`. `hierarchical` is as far as the arithmetic's precision makes it;
-# > `appendix` is another algorithm from the first step on.
+# > Largest absolute difference from `single`. The float64 rows speak of the algorithm: `hierarchical` stays at the
+# > precision of the arithmetic, after 50 steps too. The float32 rows speak of what to expect in result tables, whose
+# > runs are in float32: the first step differs by rounding again, and training amplifies that, so that a difference
+# > between `single` and `hierarchical` after many steps says how far rounding can carry a run, and nothing about either
+# > structure. With linear softmax, exponential softmax and attention, `appendix` is another algorithm from the first
+# > step on, in both precisions; with max and average it is the same one (section 5).
 
 # %% [markdown]
 # Every parameter of the network, for the last of these pooling functions:

@@ -50,7 +50,8 @@ figures.mkdir(parents=True, exist_ok=True)
 # Segment-based scores by sed_eval; *change* is relative to `single` of the same pooling function.
 #
 # > `single` and `hierarchical` are the same function with the same gradient (notebook 02), so that what separates their
-# > rows is rounding, amplified by training. `appendix` has the gradient that the paper's Table A-1 prints.
+# > rows is float32 rounding, amplified by training: take it as the scale on which this table cannot tell two rows apart.
+# > `appendix` has the gradient that the paper's Table A-1 prints; with max and average that is the same one again.
 
 # %%
 table = tables.write_table2(choices, metrics)
@@ -59,8 +60,9 @@ Markdown((results_folder(experiment) / "tables" / "table2.md").read_text())
 # %% [markdown]
 # ## 2 Rounding, or another gradient?
 #
-# From notebook 02: the three structures trained alike, from the same weights on the same batches. Largest absolute
-# difference from `single`, in the clip probabilities and over all parameters, after the first and the last step.
+# From notebook 02: the three structures trained alike, from the same weights on the same batches, in both precisions.
+# Largest absolute difference from `single`, in the clip probabilities and over all parameters, after the first step and
+# after 50.
 
 # %%
 agreement = pd.read_csv(results_folder(experiment) / "tables" / "structure_agreement.csv")

@@ -137,6 +137,18 @@ class TestCommittedResults:
             assert score["S"] + score["I"] == score["Nsys"] - score["Ntp"]
             assert score["f_measure"] == pytest.approx(2 * score["Ntp"] / (score["Nref"] + score["Nsys"]))
 
+    def test_single_and_hierarchical_differ_by_rounding(self, committed: Experiment) -> None:
+        agreement = pd.read_csv(ROOT / "results" / committed.name / "tables" / "structure_agreement.csv")
+        largest = agreement.groupby(["pooling", "dtype", "structure", "step"]).largest_difference.max()
+        assert set(agreement.pooling) == set(committed.pooling.functions)
+        for pooling in committed.pooling.functions:
+            exact = largest[pooling, "float64"]
+            assert exact["hierarchical"].max() < 1e-8
+            if pooling in ("max", "average"):
+                assert exact["appendix"].max() < 1e-8
+            else:
+                assert exact["appendix", 1] > 1e-5
+
     def test_the_tables_are_those_of_the_metrics(
         self, committed: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
