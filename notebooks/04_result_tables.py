@@ -50,7 +50,7 @@ figures.mkdir(parents=True, exist_ok=True)
 # Segment-based scores by sed_eval; *change* is relative to `single` of the same pooling function.
 #
 # > `single` and `hierarchical` are the same function with the same gradient (notebook 02), so that what separates their
-# > rows is float32 rounding, amplified by training: take it as the scale on which this table cannot tell two rows apart.
+# > rows is float32 rounding, amplified by training: a scale on which this table cannot tell two rows apart.
 # > `appendix` has the gradient that the paper's Table A-1 prints; with max and average that is the same one again.
 
 # %%
