@@ -16,7 +16,6 @@ from urllib.parse import quote
 import librosa
 import numpy as np
 import pandas as pd
-import pooch
 
 from hpsed_lib.audio import read_audio
 from hpsed_lib.errors import DataError
@@ -134,6 +133,8 @@ def download_esc10(folder: Path) -> Path:
     DataError
         A file cannot be fetched, or is not the one that was published.
     """
+    import pooch  # here, because it greets every notebook with a warning about missing widgets
+
     lines = [line.split("  ", 1) for line in ESC10_REGISTRY.read_text().splitlines()]
     checksums = {name: checksum for checksum, name in lines}
     fetcher = pooch.create(
