@@ -137,7 +137,7 @@ def plot_learning_curves(histories: dict[str, pd.DataFrame], *, ax: Axes) -> Axe
         ax.plot(history.epoch, history.validation_loss, label=structure, **style)
         ax.plot(history.epoch, history.training_loss, linewidth=0.8, alpha=0.7, **style)
     ax.set(xlabel="epoch", ylabel="loss (A-1)")
-    ax.legend(title="validation (thick), training (thin)", fontsize="small", title_fontsize="small")
+    ax.legend(title="validation (thick), training (thin)", fontsize="small", title_fontsize="small", loc="lower left")
     return ax
 
 

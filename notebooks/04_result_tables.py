@@ -85,6 +85,9 @@ names = choices.pooling.functions
 figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3.6), sharey=True, squeeze=False)
 for ax, pooling in zip(axes[0], names, strict=True):
     plots.plot_learning_curves(tables.histories(metrics, pooling=pooling), ax=ax).set(title=pooling)
+    ax.label_outer()
+for ax in axes[0, 1:]:
+    ax.get_legend().remove()
 figure.savefig(figures / "learning_curves.png")
 plt.show()
 
