@@ -25,7 +25,7 @@ def structure_agreement(
     *,
     pooling: str,
     dtype: torch.dtype,
-    batch_size: int = 2,
+    batch_size: int = 1,
     steps: tuple[int, ...] = (1, 50),
 ) -> pd.DataFrame:
     """Train the three structures side by side on the CPU and compare them with ``single``.

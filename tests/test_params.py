@@ -64,7 +64,7 @@ def test_names_are_those_of_the_pooling_module() -> None:
         ("[[2, 2], [2, 2], [1, 2], [1, 2]]", "[[2, 2], [2, 2]]", r"block_channels need as many block_pools"),
         ("last_pool: [1, 5]", "last_pool: [3, 5]", r"500 frames are not a multiple of the pools' 12"),
         ("functions: [max,", "functions: [maximum,", r"pooling.functions.0"),
-        ("patience: 6", "", r"training.patience: Field required"),
+        ("patience: 5", "", r"training.patience: Field required"),
         ("title: ", "name: x\ntitle: ", r"unknown key 'name'"),
         ("fmax: null ", "fmax: 9000.0 ", r"fmin < fmax <= 8000 Hz"),
         ("learning_rate: 0.003", "learning_rate: .inf", r"learning_rate.*finite"),
