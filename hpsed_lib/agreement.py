@@ -112,7 +112,7 @@ def agreement_summary(agreement: pd.DataFrame) -> pd.DataFrame:
 def _clip_prob(network: GatedCRNN, features: Tensor, experiment: Experiment, pooling: str, structure: str) -> Tensor:
     frame_prob, attention = network(features)
     lengths = experiment.pooling.segment_lengths
-    return pool(frame_prob, attention, pooling=pooling, structure=structure, segment_lengths=lengths)
+    return pool(frame_prob, attention, network.sharpness, pooling=pooling, structure=structure, segment_lengths=lengths)
 
 
 @torch.no_grad()

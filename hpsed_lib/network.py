@@ -46,7 +46,9 @@ class GatedCRNN(nn.Module):
     ----------
     Figs. 2 and 3: four blocks of two gated convolutions, batch norm, dropout and max-pooling; one more convolution;
     channels stacked on the frequency axis; a Bi-GRU; a dense layer with sigmoid. The attention's dense layer has the
-    same input (Sec. 2.2); its softmax is over classes, as in the paper's reference [4], or over time.
+    same input (Sec. 2.2); its softmax is over classes, as in the paper's reference [4], or over time. ``sharpness``,
+    (classes,), is for pooling functions of later years (`hpsed_lib.pooling`); it starts at 1, where power pooling is
+    linear softmax and autopool exponential softmax.
     """
 
     def __init__(self, params: Network, *, n_mels: int, n_classes: int, mean: np.ndarray, std: np.ndarray) -> None:
@@ -77,6 +79,7 @@ class GatedCRNN(nn.Module):
         self.gru = nn.GRU(params.last_channels * bands, params.gru_units, batch_first=True, bidirectional=True)
         self.frame_dense = nn.Linear(2 * params.gru_units, n_classes)
         self.attention_dense = nn.Linear(2 * params.gru_units, n_classes)
+        self.sharpness = nn.Parameter(torch.ones(n_classes))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Predict each class in each frame.

@@ -19,8 +19,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.paths import PARAMS, ROOT
 
-PoolingName = Literal["max", "average", "linear", "exponential", "attention"]
-StructureName = Literal["single", "hierarchical", "appendix"]
+PoolingName = Literal["max", "average", "linear", "exponential", "attention", "power", "auto"]
+StructureName = Literal["single", "hierarchical", "appendix", "mixed"]
 SPLITS = ("training", "validation", "test")
 
 Positive = Annotated[float, Field(gt=0)]
@@ -133,7 +133,7 @@ class Network(Section):
 
 
 class Pooling(Section):
-    """Which variants are trained (Secs. 2.2 and 2.3)."""
+    """Which variants are trained (Secs. 2.2 and 2.3); `hpsed_lib.pooling` says which of them are not the paper's."""
 
     functions: Annotated[tuple[PoolingName, ...], Field(min_length=1)]
     structures: Annotated[tuple[StructureName, ...], Field(min_length=1)]

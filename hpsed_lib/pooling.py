@@ -1,12 +1,16 @@
-"""Pooling functions and structures: from ``frame_prob`` to ``clip_prob`` (Secs. 2.2 and 2.3).
+"""Pooling functions and structures: from ``frame_prob`` to ``clip_prob`` (Secs. 2.2 and 2.3, and two of later years).
 
 Conventions
 -----------
 - ``frame_prob`` is (batch, frames, classes), probabilities in [0, 1]; ``clip_prob`` is (batch, classes).
 - A pooling *function* gives each frame a weight (Table 1, Eq. 2); a pooling *structure* says how the weighted frames
-  are averaged: at once (``single``, Eq. 1) or through segments (``hierarchical`` and ``appendix``, Eqs. 3-5).
+  are averaged: at once (``single``, Eq. 1) or through segments (the others).
 - ``hierarchical`` is Eqs. 3-5 to the letter, left to automatic differentiation. ``appendix`` has the same value and
   stops the gradient through the weights *inside* Eq. 3, which is the algorithm whose gradients Table A-1 prints.
+- ``mixed`` is not the paper's: it takes the maximum within segments and the pooling function across them. Of each
+  segment only the largest frame is left, with its weight, so that its value is not that of Eq. 1.
+- ``sharpness`` is one number per class, trained with the network, which the functions of later years need: it leads
+  from average pooling (0) towards max pooling.
 - Sums are taken in float32 at least, whatever autocast says: a bfloat16 probability cannot tell 0.998 from 1.
 - 0/0: a segment, or a clip, whose weights are all zero (sum to less than the smallest normal number) takes the limit of
   its weighted mean: the mean of its frames, and for max pooling (the limit of weights ``x ** n``) the maximum.
@@ -21,46 +25,80 @@ from torch import Tensor
 
 from hpsed_lib.errors import ParameterError
 
+Weight = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 
-def max_weight(frame_prob: Tensor, attention: Tensor | None = None) -> Tensor:
+
+def max_weight(frame_prob: Tensor, attention: Tensor | None = None, sharpness: Tensor | None = None) -> Tensor:
     """Weights of max pooling: 1 at the first largest frame of each class, else 0 (Table 1, Eq. A-14)."""
     first_largest = frame_prob.argmax(dim=1, keepdim=True)
     return torch.zeros_like(frame_prob).scatter_(1, first_largest, 1.0)
 
 
-def average_weight(frame_prob: Tensor, attention: Tensor | None = None) -> Tensor:
+def average_weight(frame_prob: Tensor, attention: Tensor | None = None, sharpness: Tensor | None = None) -> Tensor:
     """Weights of average pooling: ``1 / N`` for each of the N frames (Table 1)."""
     return torch.full_like(frame_prob, 1.0 / frame_prob.shape[1])
 
 
-def linear_weight(frame_prob: Tensor, attention: Tensor | None = None) -> Tensor:
+def linear_weight(frame_prob: Tensor, attention: Tensor | None = None, sharpness: Tensor | None = None) -> Tensor:
     """Weights of the linear softmax: ``w_i = x_i`` (Table 1)."""
     return frame_prob
 
 
-def exponential_weight(frame_prob: Tensor, attention: Tensor | None = None) -> Tensor:
+def exponential_weight(frame_prob: Tensor, attention: Tensor | None = None, sharpness: Tensor | None = None) -> Tensor:
     """Weights of the exponential softmax: ``w_i = exp(x_i)`` (Table 1)."""
     return frame_prob.exp()
 
 
-def attention_weight(frame_prob: Tensor, attention: Tensor | None = None) -> Tensor:
+def attention_weight(frame_prob: Tensor, attention: Tensor | None = None, sharpness: Tensor | None = None) -> Tensor:
     """Weights of attention pooling: ``w_i = h(u)``, computed by the network (Table 1, Eq. 2)."""
     if attention is None:
         raise ParameterError("attention pooling needs the network's attention weights, and got none")
     return attention
 
 
-POOLINGS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+def power_weight(frame_prob: Tensor, attention: Tensor | None = None, sharpness: Tensor | None = None) -> Tensor:
+    """Weights of power pooling: ``w_i = x_i ** n``, with a trained n for each class.
+
+    An exponent below 0 counts as 0. Frames are taken relative to the clip's largest, a common factor of the weights,
+    so that no exponent underflows; the smallest normal number is added to x, so that its slope at 0 is finite.
+
+    References
+    ----------
+    Liu, Chen, Wang, Zhang: Power pooling, arXiv:2010.09985 (2020). n = 0 is average pooling, n = 1 linear softmax.
+    """
+    if sharpness is None:
+        raise ParameterError("power pooling needs the network's sharpness, one number per class, and got none")
+    above_zero = frame_prob + torch.finfo(frame_prob.dtype).tiny
+    return (above_zero / above_zero.amax(dim=1, keepdim=True).detach()) ** sharpness.clamp_min(0)
+
+
+def auto_weight(frame_prob: Tensor, attention: Tensor | None = None, sharpness: Tensor | None = None) -> Tensor:
+    """Weights of autopool: ``w_i = exp(alpha x_i)``, with a trained alpha for each class.
+
+    References
+    ----------
+    McFee, Salamon, Bello: Adaptive pooling operators, arXiv:1804.10070 (2018). alpha = 0 is average pooling, alpha = 1
+    exponential softmax; alpha may become negative.
+    """
+    if sharpness is None:
+        raise ParameterError("auto pooling needs the network's sharpness, one number per class, and got none")
+    scaled = sharpness * frame_prob
+    return (scaled - scaled.amax(dim=1, keepdim=True).detach()).exp()  # a common factor: no alpha overflows
+
+
+POOLINGS: dict[str, Weight] = {
     "max": max_weight,
     "average": average_weight,
     "linear": linear_weight,
     "exponential": exponential_weight,
     "attention": attention_weight,
+    "power": power_weight,
+    "auto": auto_weight,
 }
-"""The paper's pooling functions (Table 1), by name: each maps (frame_prob, attention) to the weights."""
+"""Pooling functions by name, the paper's five (Table 1) first: (frame_prob, attention, sharpness) to weights."""
 
-STRUCTURES = ("single", "hierarchical", "appendix")
-"""The three structures, in the order of every table."""
+STRUCTURES = ("single", "hierarchical", "appendix", "mixed")
+"""The structures, in the order of every table; ``mixed`` is not the paper's."""
 
 
 def weighted_mean(x: Tensor, weight: Tensor, *, dim: int, limit: str = "mean") -> Tensor:
@@ -106,6 +144,7 @@ def check_segment_lengths(n_frames: int, segment_lengths: Sequence[int]) -> None
 def pool(
     frame_prob: Tensor,
     attention: Tensor | None = None,
+    sharpness: Tensor | None = None,
     *,
     pooling: str,
     structure: str = "single",
@@ -119,9 +158,11 @@ def pool(
         Probability of each class in each frame, in [0, 1].
     attention : Tensor, shape (batch, frames, classes), optional
         Non-negative weights from the network; used by attention pooling only.
+    sharpness : Tensor, shape (classes,), optional
+        Trained exponents; used by power pooling and autopool only.
     pooling : str
         A key of `POOLINGS`.
-    structure : {"single", "hierarchical", "appendix"}
+    structure : {"single", "hierarchical", "appendix", "mixed"}
         One of `STRUCTURES`.
     segment_lengths : sequence of int
         Frames per segment of each stage before the last; (5, 5) is Figure 4's 125 -> 25 -> 5 -> 1. Not used by
@@ -139,7 +180,8 @@ def pool(
 
     References
     ----------
-    Eq. 1 (``single``), Eqs. 3-5 (``hierarchical``), Eqs. A-8 to A-23 (``appendix``: the gradients they print).
+    Eq. 1 (``single``), Eqs. 3-5 (``hierarchical``), Eqs. A-8 to A-23 (``appendix``: the gradients they print);
+    ``mixed``: ``sum_p w_p x_p / sum_p w_p`` over the largest frame p of each of the longest segments.
 
     Examples
     --------
@@ -161,17 +203,31 @@ def pool(
         raise ParameterError(
             f"attention {tuple(attention.shape)} and frame_prob {tuple(frame_prob.shape)} differ in shape"
         )
+    if sharpness is not None and sharpness.shape != frame_prob.shape[2:]:
+        raise ParameterError(
+            f"sharpness must be one number for each of {frame_prob.shape[2]} classes; got {tuple(sharpness.shape)}"
+        )
 
     with torch.autocast(frame_prob.device.type, enabled=False):
         x = frame_prob if frame_prob.dtype == torch.float64 else frame_prob.float()
-        weight = POOLINGS[pooling](x, None if attention is None else attention.to(x.dtype))
+        attention, sharpness = (None if value is None else value.to(x.dtype) for value in (attention, sharpness))
+        weight = POOLINGS[pooling](x, attention, sharpness)
         limit = "max" if pooling == "max" else "mean"
         if structure != "single":
             check_segment_lengths(x.shape[1], segment_lengths)
             for length in segment_lengths:
                 x = x.unflatten(1, (-1, length))  # (batch, segments, length, classes)
                 weight = weight.unflatten(1, (-1, length))
-                inner_weight = weight.detach() if structure == "appendix" else weight
-                x = weighted_mean(x, inner_weight, dim=2, limit=limit)  # Eq. 3
-                weight = weight.mean(2)  # Eq. 4
+                if structure == "mixed":
+                    x, weight = _largest_frame(x, weight)
+                else:
+                    inner_weight = weight.detach() if structure == "appendix" else weight
+                    x = weighted_mean(x, inner_weight, dim=2, limit=limit)  # Eq. 3
+                    weight = weight.mean(2)  # Eq. 4
         return weighted_mean(x, weight, dim=1, limit=limit)  # Eq. 1 or 5
+
+
+def _largest_frame(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each segment the first largest frame and its weight; segments are axis 1, their frames axis 2."""
+    largest = x.argmax(dim=2, keepdim=True)
+    return x.gather(2, largest).squeeze(2), weight.gather(2, largest).squeeze(2)

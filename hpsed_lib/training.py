@@ -260,6 +260,7 @@ def predict_clips(
     return pool(
         frame_prob,
         attention,
+        network.sharpness,
         pooling=pooling,
         structure=structure,
         segment_lengths=experiment.pooling.segment_lengths,

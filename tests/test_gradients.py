@@ -9,11 +9,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.gradients import dloss_dy, dy_dw, dy_dx
+from hpsed_lib.gradients import WEIGHT_SLOPES_BY_SHARPNESS, dloss_dy, dy_dsharpness, dy_dw, dy_dx
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
 
 ALL_ARMS = [(pooling, structure) for pooling in POOLINGS for structure in STRUCTURES]
 TRUE_ARMS = [arm for arm in ALL_ARMS if arm[1] != "appendix"]
+PAPER = ["max", "average", "linear", "exponential", "attention"]  # Table A-1's rows
+COLLAPSING = ["single", "hierarchical", "appendix"]  # to the value of Eq. 1
+SHARPNESS = 1.7  # of power pooling and autopool
 CLIPS = [(125, [5, 5]), (6, [3]), (8, [2, 2]), (24, [2, 3, 2]), (7, [7]), (7, [1]), (5, []), (1, [1])]
 
 
@@ -22,12 +25,13 @@ def draw(n_frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return x, w
 
 
-def autograd(x, w, pooling, structure, segment_lengths) -> tuple[np.ndarray, np.ndarray]:
-    """dy/dx and dy/dw by automatic differentiation (dy/dw is zero where the attention is not used)."""
-    frame_prob, attention = (torch.tensor(v, dtype=torch.float64).reshape(1, -1, 1).requires_grad_() for v in (x, w))
-    y = pool(frame_prob, attention, pooling=pooling, structure=structure, segment_lengths=segment_lengths)
-    found = torch.autograd.grad(y.sum(), (frame_prob, attention), allow_unused=True, materialize_grads=True)
-    return found[0].flatten().numpy(), found[1].flatten().numpy()
+def autograd(x, w, pooling, structure, segment_lengths, sharpness=SHARPNESS) -> tuple[np.ndarray, np.ndarray, float]:
+    """dy/dx, dy/dw and dy/dsharpness by automatic differentiation; zero for what a function does not use."""
+    tensors = [torch.tensor(v, dtype=torch.float64).reshape(1, -1, 1).requires_grad_() for v in (x, w)]
+    tensors.append(torch.tensor([sharpness], dtype=torch.float64).requires_grad_())
+    y = pool(*tensors, pooling=pooling, structure=structure, segment_lengths=segment_lengths)
+    found = torch.autograd.grad(y.sum(), tensors, allow_unused=True, materialize_grads=True)
+    return found[0].flatten().numpy(), found[1].flatten().numpy(), found[2].item()
 
 
 def finite_difference(x, w, pooling, structure, segment_lengths, step=1e-6) -> np.ndarray:
@@ -35,17 +39,20 @@ def finite_difference(x, w, pooling, structure, segment_lengths, step=1e-6) -> n
 
     def y(values):
         frame_prob, attention = (torch.tensor(v, dtype=torch.float64).reshape(1, -1, 1) for v in (values, w))
-        return pool(frame_prob, attention, pooling=pooling, structure=structure, segment_lengths=segment_lengths).item()
+        sharpness = torch.tensor([SHARPNESS], dtype=torch.float64)
+        options = {"pooling": pooling, "structure": structure, "segment_lengths": segment_lengths}
+        return pool(frame_prob, attention, sharpness, **options).item()
 
     steps = np.eye(len(x)) * step
     return np.array([(y(x + s) - y(x - s)) / (2 * step) for s in steps])
 
 
-def closed_forms(x, w, pooling, structure, segment_lengths) -> tuple[np.ndarray, np.ndarray]:
-    by_frame = dy_dx(x, pooling=pooling, structure=structure, segment_lengths=segment_lengths, attention=w)
-    if pooling != "attention":
-        return by_frame, np.zeros_like(by_frame)
-    return by_frame, dy_dw(x, w, structure=structure, segment_lengths=segment_lengths)
+def closed_forms(x, w, pooling, structure, segment_lengths) -> tuple[np.ndarray, np.ndarray, float]:
+    options = {"structure": structure, "segment_lengths": segment_lengths}
+    by_frame = dy_dx(x, pooling=pooling, attention=w, sharpness=SHARPNESS, **options)
+    by_weight = dy_dw(x, w, **options) if pooling == "attention" else np.zeros_like(by_frame)
+    adaptive = pooling in WEIGHT_SLOPES_BY_SHARPNESS
+    return by_frame, by_weight, dy_dsharpness(x, SHARPNESS, pooling=pooling, **options) if adaptive else 0.0
 
 
 # --- Table A-1, cell by cell, written out again with loops ---
@@ -74,7 +81,7 @@ def table_a1(x, w, pooling, column, m):
     return np.array(by_frame), np.array(by_weight)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", PAPER)
 @pytest.mark.parametrize(("column", "structure"), [("single", "single"), ("hierarchical", "appendix")])
 def test_two_stages_give_table_a1_as_printed(pooling, column, structure):
     x, w = draw(12)
@@ -107,30 +114,39 @@ def test_autograd_equals_the_closed_form(pooling, structure, n_frames, segment_l
     x, w = draw(n_frames, seed=n_frames)
     found = autograd(x, w, pooling, structure, segment_lengths)
     expected = closed_forms(x, w, pooling, structure, segment_lengths)
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-14)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-14)
+    for automatic, closed in zip(found, expected, strict=True):
+        np.testing.assert_allclose(automatic, closed, atol=1e-14)
 
 
 @pytest.mark.parametrize(("pooling", "structure"), TRUE_ARMS)
 def test_autograd_of_the_true_gradient_passes_gradcheck(pooling, structure):
     x, w = (torch.tensor(v).reshape(1, -1, 1).requires_grad_() for v in draw(12))
+    sharpness = torch.tensor([SHARPNESS], dtype=torch.float64, requires_grad=pooling in WEIGHT_SLOPES_BY_SHARPNESS)
 
-    def y(frame_prob, attention):
-        return pool(frame_prob, attention, pooling=pooling, structure=structure, segment_lengths=[3, 2])
+    def y(*tensors):
+        return pool(*tensors, pooling=pooling, structure=structure, segment_lengths=[3, 2])
 
-    inputs = (x, w) if pooling == "attention" else (x, w.detach())
-    assert torch.autograd.gradcheck(y, inputs)
+    assert torch.autograd.gradcheck(y, (x, w if pooling == "attention" else w.detach(), sharpness))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", COLLAPSING)
 def test_finite_differences_give_the_single_gradient_whatever_the_structure(pooling, structure):
     x, w = draw(12)
     numerical = finite_difference(x, w, pooling, structure, [3, 2])
-    np.testing.assert_allclose(numerical, dy_dx(x, pooling=pooling, structure="single", attention=w), atol=1e-8)
+    single = dy_dx(x, pooling=pooling, structure="single", attention=w, sharpness=SHARPNESS)
+    np.testing.assert_allclose(numerical, single, atol=1e-8)
 
 
-@pytest.mark.parametrize("pooling", ["linear", "exponential"])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_finite_differences_give_the_gradient_of_the_maxima_of_segments(pooling):
+    x, w = draw(12)
+    numerical = finite_difference(x, w, pooling, "mixed", [3, 2])
+    np.testing.assert_allclose(numerical, closed_forms(x, w, pooling, "mixed", [3, 2])[0], atol=1e-8)
+    assert np.count_nonzero(numerical) <= 2  # one frame in each of two longest segments
+
+
+@pytest.mark.parametrize("pooling", ["linear", "exponential", "power", "auto"])
 def test_the_appendix_gradient_is_not_the_slope_of_its_value(pooling):
     x, w = draw(12)
     numerical = finite_difference(x, w, pooling, "appendix", [3, 2])
@@ -155,8 +171,8 @@ def test_hierarchical_has_the_gradient_of_single_for_any_segments(clip):
     for pooling in POOLINGS:
         single = autograd(x, w, pooling, "single", lengths)
         hierarchical = autograd(x, w, pooling, "hierarchical", lengths)
-        np.testing.assert_allclose(hierarchical[0], single[0], rtol=1e-10, atol=1e-12)
-        np.testing.assert_allclose(hierarchical[1], single[1], rtol=1e-10, atol=1e-12)
+        for through_segments, at_once in zip(hierarchical, single, strict=True):
+            np.testing.assert_allclose(through_segments, at_once, rtol=1e-10, atol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -174,9 +190,10 @@ def test_appendix_differs_from_single_exactly_where_a_frame_differs_from_its_lon
             )
         ]
         expected_to_differ = [
-            not constant and pooling in ("linear", "exponential"),
+            not constant and pooling in ("linear", "exponential", "power", "auto"),
             not constant and pooling == "attention",
         ]
+        gap = gap[:2]
         assert [g > 1e-6 for g in gap] == expected_to_differ, (pooling, gap)
         assert max(g for g, differs in zip(gap, expected_to_differ, strict=True) if not differs) < 1e-10
 
@@ -205,7 +222,7 @@ def test_scaling_every_weight_alike_leaves_y(clip):
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_of_tied_frames_the_first_has_the_gradient_of_max_pooling(structure):
     x = np.array([0.2, 0.9, 0.4, 0.9, 0.9, 0.1])
-    by_frame, _ = autograd(x, x, "max", structure, [3])
+    by_frame = autograd(x, x, "max", structure, [3])[0]
     assert by_frame.tolist() == [0, 1, 0, 0, 0, 0]
     assert dy_dx(x, pooling="max", structure=structure, segment_lengths=[3]).tolist() == [0, 1, 0, 0, 0, 0]
 
@@ -216,25 +233,25 @@ def test_constant_clips(pooling, structure, value):
     x, w = np.full(12, value), draw(12)[1]
     found = autograd(x, w, pooling, structure, [3, 2])
     expected = closed_forms(x, w, pooling, structure, [3, 2])
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-14)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-14)
+    for automatic, closed in zip(found, expected, strict=True):
+        np.testing.assert_allclose(automatic, closed, atol=1e-14)
     assert found[0].sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("pooling", ["linear", "exponential", "max", "average"])
+@pytest.mark.parametrize("pooling", [name for name in POOLINGS if name != "attention"])
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_silent_segments_in_a_clip_that_is_not_silent(pooling, structure):
     x = np.array([0.0, 0.0, 0.0, 0.2, 0.0, 0.7, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    found, _ = autograd(x, x, pooling, structure, [3, 2])
-    expected = dy_dx(x, pooling=pooling, structure=structure, segment_lengths=[3, 2])
-    np.testing.assert_allclose(found, expected, atol=1e-14)
+    found = autograd(x, x, pooling, structure, [3, 2])
+    for automatic, closed in zip(found, closed_forms(x, x, pooling, structure, [3, 2]), strict=True):
+        np.testing.assert_allclose(automatic, closed, atol=1e-14)
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", COLLAPSING)
 def test_a_clip_without_attention_has_the_gradient_of_its_mean(structure):
     x = draw(6)[0]
-    found = autograd(x, np.zeros(6), "attention", structure, [3])
-    expected = closed_forms(x, np.zeros(6), "attention", structure, [3])
+    found = autograd(x, np.zeros(6), "attention", structure, [3])[:2]
+    expected = closed_forms(x, np.zeros(6), "attention", structure, [3])[:2]
     np.testing.assert_allclose(found, expected, atol=1e-15)
     np.testing.assert_allclose(found[0], 1 / 6)
     np.testing.assert_allclose(found[1], 0)
@@ -248,6 +265,40 @@ def test_a_segment_without_attention_is_where_eq_3_hides_a_gradient_from_autogra
     np.testing.assert_allclose(autograd(x, w, "attention", "hierarchical", [2])[1], [-0.2, -0.2, -0.05, 0.05])
     np.testing.assert_allclose(autograd(x, w, "attention", "appendix", [2])[1], [-0.2, -0.2, 0, 0], atol=1e-15)
     np.testing.assert_allclose(dy_dw(x, w, structure="appendix", segment_lengths=[2]), [-0.2, -0.2, 0, 0], atol=1e-15)
+
+
+@pytest.mark.parametrize("pooling", ["power", "auto"])
+def test_the_ends_of_the_sharpness(pooling):
+    """At 0 both are average pooling; at 1 power pooling is linear softmax and autopool exponential softmax."""
+    x = draw(12)[0]
+    at_one = {"power": "linear", "auto": "exponential"}[pooling]
+    for structure in STRUCTURES:
+        options = {"structure": structure, "segment_lengths": [3, 2]}
+        for sharpness, same in ((0.0, "average"), (1.0, at_one)):
+            found = dy_dx(x, pooling=pooling, sharpness=sharpness, **options)
+            np.testing.assert_allclose(found, dy_dx(x, pooling=same, **options), atol=1e-15)
+
+
+def test_autopool_sharpens_by_the_weighted_variance():
+    x = draw(12)[0]
+    weight = np.exp(SHARPNESS * x)
+    variance = np.average((x - np.average(x, weights=weight)) ** 2, weights=weight)
+    assert dy_dsharpness(x, SHARPNESS, pooling="auto", structure="single") == pytest.approx(variance, rel=1e-12)
+
+
+def test_frames_of_power_pooling_are_pushed_down_below_a_fixed_share_of_y():
+    """dy/dx_i = x_i^(n-1) ((n + 1) x_i - n y) / sum(x^n): the sign changes at n / (n + 1) of y."""
+    x = np.array([0.1, 0.3, 0.5, 0.9])
+    y = (x ** (SHARPNESS + 1)).sum() / (x**SHARPNESS).sum()
+    gradient = dy_dx(x, pooling="power", sharpness=SHARPNESS, structure="single")
+    assert ((gradient > 0) == (x > SHARPNESS / (SHARPNESS + 1) * y)).all()
+    assert (gradient > 0).any()
+    assert (gradient < 0).any()
+
+
+def test_pooling_without_a_sharpness_has_no_derivative_by_it():
+    with pytest.raises(ParameterError, match=r"linear pooling has no sharpness; power, auto have"):
+        dy_dsharpness([0.5], 1.0, pooling="linear", structure="single")
 
 
 # --- the loss ---
@@ -274,7 +325,8 @@ def test_loss_gradient_at_the_ends():
         ([0.5], {"pooling": "max", "structure": "double"}, r"unknown structure 'double'"),
         ([[0.5]], {"pooling": "max", "structure": "single"}, r"must be \(frames,\).*got \(1, 1\)"),
         ([], {"pooling": "max", "structure": "single"}, r"got \(0,\)"),
-        ([0.5], {"pooling": "attention", "structure": "single"}, r"got none"),
+        ([0.5], {"pooling": "attention", "structure": "single"}, r"attention weights, and got none"),
+        ([0.5], {"pooling": "power", "structure": "single"}, r"sharpness, and got none"),
         ([0.5], {"pooling": "attention", "structure": "single", "attention": [1, 2]}, r"\(2,\) and frame_prob \(1,\)"),
         ([0.5] * 5, {"pooling": "max", "structure": "appendix", "segment_lengths": [2]}, r"cannot cut 5 frames"),
     ],

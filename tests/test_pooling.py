@@ -14,13 +14,14 @@ from hpsed_lib.errors import HpsedError, ParameterError
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool, weighted_mean
 
 ALL_ARMS = [(pooling, structure) for pooling in POOLINGS for structure in STRUCTURES]
-WITH_WEIGHTS = ["linear", "exponential", "attention"]
+COLLAPSING = [structure for structure in STRUCTURES if structure != "mixed"]  # to the value of Eq. 1
+SHARPNESS = 1.7  # of power pooling and autopool, where a test does not say otherwise
 
 
 # --- the oracle: loops over Python floats, one clip and one class at a time ---
 
 
-def loop_weights(x: list[float], w: list[float], pooling: str) -> list[float]:
+def loop_weights(x: list[float], w: list[float], pooling: str, sharpness: float) -> list[float]:
     if pooling == "max":
         return [1.0 if i == x.index(max(x)) else 0.0 for i in range(len(x))]
     if pooling == "average":
@@ -29,6 +30,10 @@ def loop_weights(x: list[float], w: list[float], pooling: str) -> list[float]:
         return list(x)
     if pooling == "exponential":
         return [math.exp(value) for value in x]
+    if pooling == "power":
+        return [value**sharpness for value in x]
+    if pooling == "auto":
+        return [math.exp(sharpness * value) for value in x]
     return list(w)
 
 
@@ -41,13 +46,18 @@ def loop_mean(x: list[float], w: list[float], pooling: str) -> float:
     return numerator / sum(w)
 
 
-def loop_pool(x: list[float], w: list[float], pooling: str, segment_lengths: list[int]) -> float:
-    w = loop_weights(x, w, pooling)
-    for m in segment_lengths:
+def loop_pool(x, w, pooling: str, structure: str, segment_lengths: list[int], sharpness: float = SHARPNESS) -> float:
+    w = loop_weights(x, w, pooling, sharpness)
+    for m in segment_lengths if structure != "single" else []:
         x_hat, w_hat = [], []
         for j in range(len(x) // m):
-            x_hat.append(loop_mean(x[j * m : (j + 1) * m], w[j * m : (j + 1) * m], pooling))  # Eq. 3
-            w_hat.append(sum(w[j * m : (j + 1) * m]) / m)  # Eq. 4
+            x_j, w_j = x[j * m : (j + 1) * m], w[j * m : (j + 1) * m]
+            if structure == "mixed":
+                x_hat.append(max(x_j))
+                w_hat.append(w_j[x_j.index(max(x_j))])
+            else:
+                x_hat.append(loop_mean(x_j, w_j, pooling))  # Eq. 3
+                w_hat.append(sum(w_j) / m)  # Eq. 4
         x, w = x_hat, w_hat
     return loop_mean(x, w, pooling)  # Eqs. 1 and 5
 
@@ -58,14 +68,16 @@ DEFINITIONS = {
     "linear": lambda x, w: (x**2).sum() / x.sum(),
     "exponential": lambda x, w: (x * np.exp(x)).sum() / np.exp(x).sum(),
     "attention": lambda x, w: (w * x).sum() / w.sum(),
+    "power": lambda x, w: (x ** (SHARPNESS + 1)).sum() / (x**SHARPNESS).sum(),
+    "auto": lambda x, w: (x * np.exp(SHARPNESS * x)).sum() / np.exp(SHARPNESS * x).sum(),
 }
-"""Table 1's second column."""
+"""Table 1's second column, and the two of later years."""
 
 
-def pool_one(x, w=None, *, pooling, structure="single", segment_lengths=(), dtype=torch.float64) -> float:
+def pool_one(x, w=None, *, sharpness=SHARPNESS, dtype=torch.float64, **options) -> float:
     frame_prob = torch.tensor(x, dtype=dtype).reshape(1, -1, 1)
     attention = None if w is None else torch.tensor(w, dtype=dtype).reshape(1, -1, 1)
-    return pool(frame_prob, attention, pooling=pooling, structure=structure, segment_lengths=segment_lengths).item()
+    return pool(frame_prob, attention, torch.tensor([sharpness], dtype=dtype), **options).item()
 
 
 @st.composite
@@ -87,12 +99,19 @@ def clips(draw, low=0.0):
 def test_pool_equals_the_loops_of_the_equations(pooling, structure, n_frames, segment_lengths):
     rng = np.random.default_rng(n_frames)
     x, w = rng.uniform(size=(2, 3, n_frames, 4))  # (batch, frames, classes)
+    sharpness = rng.uniform(0.2, 3, size=4)
     clip_prob = pool(
-        torch.tensor(x), torch.tensor(w), pooling=pooling, structure=structure, segment_lengths=segment_lengths
+        *(torch.tensor(value) for value in (x, w, sharpness)),
+        pooling=pooling,
+        structure=structure,
+        segment_lengths=segment_lengths,
     )
-    lengths = [] if structure == "single" else segment_lengths
     expected = [
-        [loop_pool(x[b, :, c].tolist(), w[b, :, c].tolist(), pooling, lengths) for c in range(4)] for b in range(3)
+        [
+            loop_pool(x[b, :, c].tolist(), w[b, :, c].tolist(), pooling, structure, segment_lengths, sharpness[c])
+            for c in range(4)
+        ]
+        for b in range(3)
     ]
     assert clip_prob.shape == (3, 4)
     np.testing.assert_allclose(clip_prob.numpy(), expected, rtol=1e-13)
@@ -115,10 +134,10 @@ def test_y_is_between_the_least_and_the_largest_frame(clip):
 
 @settings(max_examples=60, deadline=None)
 @given(clip=clips(low=1e-3))
-def test_the_three_structures_have_the_same_value(clip):
+def test_the_papers_structures_have_the_same_value(clip):
     x, w, lengths = clip
     for pooling in POOLINGS:
-        y = [pool_one(x, w, pooling=pooling, structure=s, segment_lengths=lengths) for s in STRUCTURES]
+        y = [pool_one(x, w, pooling=pooling, structure=s, segment_lengths=lengths) for s in COLLAPSING]
         assert y == pytest.approx([y[0]] * 3, rel=1e-12)
 
 
@@ -127,8 +146,53 @@ def test_the_three_structures_have_the_same_value(clip):
 def test_zeros_and_ties_follow_the_loops(clip):
     x, w, lengths = clip
     for pooling in POOLINGS:
-        y = pool_one(x, w, pooling=pooling, structure="hierarchical", segment_lengths=lengths)
-        assert y == pytest.approx(loop_pool(x, w, pooling, lengths), rel=1e-12, abs=1e-15)
+        for structure in ("hierarchical", "mixed"):
+            y = pool_one(x, w, pooling=pooling, structure=structure, segment_lengths=lengths)
+            assert y == pytest.approx(loop_pool(x, w, pooling, structure, lengths), rel=1e-12, abs=1e-15)
+
+
+def test_maxima_of_segments_move_y_either_way():
+    """The second segment's one loud frame counts as much as the first's three: y falls; alone it makes y rise."""
+    options = {"pooling": "linear", "segment_lengths": [3]}
+    falls, rises = [1.0, 1.0, 1.0, 0.5, 0.0, 0.0], [0.5, 0.4, 0.4, 0.5, 0.4, 0.4]
+    assert pool_one(falls, structure="mixed", **options) == pytest.approx(1.25 / 1.5)
+    assert pool_one(falls, structure="single", **options) == pytest.approx(3.25 / 3.5)
+    assert pool_one(rises, structure="mixed", **options) == pytest.approx(0.5)
+    assert pool_one(rises, structure="single", **options) == pytest.approx(1.14 / 2.6)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_sharpness_leads_from_average_pooling_to_max_pooling(structure):
+    x = np.random.default_rng(0).uniform(0.05, 0.95, size=12).tolist()
+    options = {"structure": structure, "segment_lengths": [3, 2]}
+    ends = {name: pool_one(x, pooling=name, **options) for name in ("average", "linear", "exponential", "max")}
+    for pooling, at_one in (("power", "linear"), ("auto", "exponential")):
+        y = [pool_one(x, pooling=pooling, sharpness=s, **options) for s in (0.0, 1.0, 10.0, 1e4)]
+        assert y[0] == pytest.approx(ends["average"], rel=1e-12)
+        assert y[1] == pytest.approx(ends[at_one], rel=1e-12)
+        assert y[3] == pytest.approx(ends["max"], rel=1e-12)
+        assert y == sorted(y)
+
+
+def test_an_exponent_below_zero_counts_as_zero_in_power_pooling_and_as_itself_in_autopool():
+    x = [0.2, 0.9, 0.4]
+    assert pool_one(x, pooling="power", sharpness=-1.0) == pytest.approx(0.5)
+    assert pool_one(x, pooling="auto", sharpness=-1.0) == pytest.approx(
+        sum(v * math.exp(-v) for v in x) / sum(math.exp(-v) for v in x)
+    )
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.3, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize("pooling", ["power", "auto"])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_no_sharpness_overflows_in_float32(pooling, sharpness, structure):
+    x = torch.tensor([0.0, 1e-30, 1e-4, 0.01, 0.02, 0.03]).reshape(1, -1, 1).requires_grad_()
+    s = torch.tensor([sharpness], requires_grad=True)
+    y = pool(x, None, s, pooling=pooling, structure=structure, segment_lengths=[3])
+    y.sum().backward()
+    assert 0.01 / 6 <= y.item() <= 0.03 + 1e-7
+    assert x.grad.isfinite().all()
+    assert s.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(("pooling", "structure"), ALL_ARMS)
@@ -154,7 +218,7 @@ def test_zero_by_zero_takes_the_limit_asked_for(limit, expected):
     assert weighted_mean(x, weight, dim=1, limit=limit).tolist() == pytest.approx([expected, 0.1])
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", COLLAPSING)
 @pytest.mark.parametrize("attention", [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]])
 def test_frames_without_attention_count_only_where_none_has_any(structure, attention):
     x = [0.1, 0.2, 0.6, 0.8]
@@ -168,12 +232,14 @@ def test_frames_without_attention_count_only_where_none_has_any(structure, atten
 def test_clips_and_classes_do_not_touch_each_other(pooling, structure):
     generator = torch.Generator().manual_seed(0)
     x, w = (torch.rand(3, 10, 4, generator=generator, dtype=torch.float64) for _ in range(2))
-    whole = pool(x, w, pooling=pooling, structure=structure, segment_lengths=[5])
+    sharpness = torch.rand(4, generator=generator, dtype=torch.float64)
+    whole = pool(x, w, sharpness, pooling=pooling, structure=structure, segment_lengths=[5])
     for b in range(3):
         for c in range(4):
             alone = pool(
                 x[b : b + 1, :, c : c + 1],
                 w[b : b + 1, :, c : c + 1],
+                sharpness[c : c + 1],
                 pooling=pooling,
                 structure=structure,
                 segment_lengths=[5],
@@ -186,9 +252,12 @@ def test_clips_and_classes_do_not_touch_each_other(pooling, structure):
 def test_autocast_keeps_float32_sums(pooling, structure, dtype):
     generator = torch.Generator().manual_seed(1)
     x, w = (torch.rand(2, 125, 3, generator=generator).to(dtype) for _ in range(2))
+    sharpness = torch.tensor([0.5, 1.0, 2.0])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = pool(x, w, pooling=pooling, structure=structure, segment_lengths=[5, 5])
-    exact = pool(x.double(), w.double(), pooling=pooling, structure=structure, segment_lengths=[5, 5])
+        y = pool(x, w, sharpness, pooling=pooling, structure=structure, segment_lengths=[5, 5])
+    exact = pool(
+        x.double(), w.double(), sharpness.double(), pooling=pooling, structure=structure, segment_lengths=[5, 5]
+    )
     assert y.dtype == torch.float32
     torch.testing.assert_close(y.double(), exact, rtol=1e-5, atol=0)
 
@@ -203,7 +272,7 @@ def test_gradients_are_finite_at_saturated_frames(pooling, structure, dtype, val
     x.requires_grad_()
     w.requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = pool(x, w, pooling=pooling, structure=structure, segment_lengths=[5, 5])
+        y = pool(x, w, torch.ones(3), pooling=pooling, structure=structure, segment_lengths=[5, 5])
     y.sum().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
@@ -241,6 +310,9 @@ FRAMES = torch.full((1, 10, 1), 0.5)
         (FRAMES, None, {"pooling": "softmax"}, r"unknown pooling 'softmax'; known: max, average"),
         (FRAMES, None, {"pooling": "max", "structure": "double"}, r"unknown structure 'double'; known: single"),
         (FRAMES, None, {"pooling": "attention"}, r"needs the network's attention weights, and got none"),
+        (FRAMES, None, {"pooling": "power"}, r"power pooling needs the network's sharpness.* got none"),
+        (FRAMES, None, {"pooling": "auto"}, r"auto pooling needs the network's sharpness.* got none"),
+        (FRAMES, None, {"pooling": "auto", "sharpness": torch.ones(2)}, r"each of 1 classes; got \(2,\)"),
         (FRAMES[0], None, {"pooling": "max"}, r"must be \(batch, frames, classes\).*got \(10, 1\)"),
         (FRAMES[:, :0], None, {"pooling": "max"}, r"with a frame at least; got \(1, 0, 1\)"),
         (FRAMES, FRAMES[:, :5], {"pooling": "attention"}, r"attention \(1, 5, 1\) and frame_prob \(1, 10, 1\) differ"),
