@@ -1,122 +1,175 @@
-"""The paper's gradients derived again, with SymPy, from Eqs. 1 and 3-5 and Table 1 alone (Secs. 2.4 and A).
+"""The paper's equations derived again, with SymPy, from Eqs. 1 and 3-5 and Table 1 alone (Secs. 2.2 to 2.4 and A).
 
 Conventions
 -----------
-- Everything is derived for a concrete clip (6 frames in 2 segments of 3, or 8 frames in 4 segments of 2, then 2 of 2),
-  for each of its frames, and then written in the paper's symbols: the coefficients are found at rational points and
-  proved by ``cancel(...) == 0`` for each frame.
+- **One frame against the rest.** The other frames enter Eqs. 3-5 only through the sum of their weights and the sum of
+  weight times value. So a clip of any N, M and number of stages is a tracked frame i with one pseudo-frame for the rest
+  of its segment, one for the rest of the longer segment, and so on: what is derived of this `Clip` holds for all.
+- `check_concrete` derives the same again for whole clips, frame by frame, and compares.
 - Two derivatives are taken of the same y. ``true``: of Eqs. 3-5 as they stand. ``stop-gradient``: the weights inside
   Eq. 3 are held constant, those of Eqs. 4 and 5 are not.
 - A verdict is "equal" or "differs by E", where E is the derived minus the printed expression.
 - ``x̂_j`` is the prediction of the first-stage segment that holds frame i, ``x̃_k`` that of the longest segment (three
   stages only), ``w'_i`` is dw_i/dx_i, ``Σw`` the sum over the whole clip, ``Σ_j w`` over segment j.
-- Max pooling is derived where one frame is the largest, for each choice of it; Eq. 3's 0/0 in the other segments takes
-  its limit, the segment's largest frame (here its last).
+- Max pooling is derived where one frame is the largest. Eq. 3 reads 0/0 in the other segments; it takes its limit, the
+  segment's largest frame.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 
-import numpy as np
 import pandas as pd
 import sympy as sp
-import torch
 
-from hpsed_lib import gradients
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.pooling import POOLINGS, STRUCTURES, check_segment_lengths, pool
+from hpsed_lib.paths import ROOT, replacing
+from hpsed_lib.pooling import check_segment_lengths
 
+VERDICTS = ROOT / "results" / "derivation" / "verdicts.csv"
+
+# ---------------------------------------------------------------------------------------------------------------------
 # the paper's symbols
+
 X, W, SLOPE, Y = sp.symbols("x_i w_i w'_i y")
 XHAT, XTILDE, WHAT = sp.symbols("x̂_j x̃_k ŵ_j")
-TOTAL, SEGMENT_TOTAL = sp.Symbol("Σw"), sp.Symbol("Σ_j w")
-N_FRAMES, SEGMENT_LENGTH = sp.symbols("N M")
+TOTAL, SEGMENT_TOTAL, LONGEST_TOTAL, WHAT_TOTAL = sp.symbols("Σw Σ_j_w Σ_k_w Σŵ")
+N_FRAMES, SEGMENT_LENGTH = sp.symbols("N M", positive=True)
 IS_LARGEST = sp.Symbol("[i=argmax]")
+EXPONENT, ALPHA = sp.symbols("n alpha", positive=True)
 
 TABLE_1: dict[str, dict[sp.Expr, sp.Expr]] = {
     "any": {},
     "max": {W: IS_LARGEST, SLOPE: sp.S.Zero, TOTAL: sp.S.One},
-    "average": {W: 1 / N_FRAMES, SLOPE: sp.S.Zero, TOTAL: sp.S.One},
-    "linear": {W: X, SLOPE: sp.S.One, TOTAL: sp.Symbol("Σx"), SEGMENT_TOTAL: sp.Symbol("Σ_j x")},
+    "average": {
+        W: 1 / N_FRAMES,
+        SLOPE: sp.S.Zero,
+        TOTAL: sp.S.One,
+        SEGMENT_TOTAL: SEGMENT_LENGTH / N_FRAMES,
+    },
+    "linear": {W: X, SLOPE: sp.S.One, TOTAL: sp.Symbol("Σx"), SEGMENT_TOTAL: sp.Symbol("Σ_j_x")},
     "exponential": {W: sp.exp(X), SLOPE: sp.exp(X), TOTAL: sp.Symbol("Σexp(x)")},
     "attention": {SLOPE: sp.S.Zero},
+    "power": {W: X**EXPONENT, SLOPE: EXPONENT * X ** (EXPONENT - 1), TOTAL: sp.Symbol("Σx^n")},
+    "auto": {W: sp.exp(ALPHA * X), SLOPE: ALPHA * sp.exp(ALPHA * X), TOTAL: sp.Symbol("Σexp(alpha*x)")},
 }
 """How each pooling function writes the weight, its slope and the sums; "any" is a weight f(x_i) left open."""
 
-TWO_STAGES = (6, (3,))
-THREE_STAGES = (8, (2, 2))
-"""(frames, segment lengths) of the derivations."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One printed expression beside what the definitions give."""
-
-    equation: str
-    pooling: str
-    quantity: str
-    printed: str
-    true_derivative: str
-    true_verdict: str
-    stop_gradient: str
-    stop_gradient_verdict: str
-
 
 # ---------------------------------------------------------------------------------------------------------------------
-# definitions: Table 1 and Eqs. 1, 3, 4, 5
-
-
-@dataclass(frozen=True)
-class SymbolicClip:
-    """One clip in symbols; `stages` has the values and weights of the frames first, of the longest segments last."""
-
-    x: tuple[sp.Symbol, ...]
-    weight: tuple[sp.Expr, ...]
-    stages: tuple[tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...]], ...]
-    held: dict[sp.Expr, sp.Expr]
-    y: sp.Expr
-    opaque: dict[sp.Expr, sp.Expr]
-    largest: int
-
-    def derivative(self, expression: sp.Expr, variable: sp.Expr) -> sp.Expr:
-        """Differentiate, then give the held weights their values and the transcendental parts a name."""
-        return sp.diff(expression, variable).xreplace(self.held).xreplace(self.opaque)
-
-    def value(self, expression: sp.Expr) -> sp.Expr:
-        """Expression itself, without held weights and with the transcendental parts named."""
-        return expression.xreplace(self.held).xreplace(self.opaque)
-
-
-def symbolic_weights(x: Sequence[sp.Symbol], pooling: str, largest: int = 0) -> tuple[sp.Expr, ...]:
-    """Weights of Table 1 (frame `largest` is the largest, for max pooling), or an open f(x_i) for "any"."""
-    n = len(x)
-    weights: dict[str, Callable[[int], sp.Expr]] = {
-        "max": lambda i: sp.S.One if i == largest else sp.S.Zero,
-        "average": lambda i: sp.Rational(1, n),
-        "linear": lambda i: x[i],
-        "exponential": lambda i: sp.exp(x[i]),
-        "attention": lambda i: sp.Symbol(f"w_{i + 1}", positive=True),
-        "any": lambda i: sp.Function("f")(x[i]),
-    }
-    if pooling not in weights:
-        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(weights)}")
-    return tuple(weights[pooling](i) for i in range(n))
+# definitions: Eqs. 1 and 3-5
 
 
 def weighted_mean(x: Sequence[sp.Expr], weight: Sequence[sp.Expr]) -> sp.Expr:
-    """Eq. 1, 3 or 5; the last x where every weight is zero (max pooling's limit under the assumed order)."""
-    total = sum(weight, start=sp.S.Zero)
-    return x[-1] if total == 0 else sum((w * v for w, v in zip(weight, x, strict=True)), start=sp.S.Zero) / total
+    """Eq. 1, 3 or 5; the last x where every weight is zero (max pooling's limit, if the last is the largest)."""
+    total = sp.Add(*weight)
+    return x[-1] if total == 0 else sp.Add(*(w * v for w, v in zip(weight, x, strict=True))) / total
 
 
-def symbolic_clip(
-    n_frames: int, segment_lengths: Sequence[int], pooling: str, *, stop_gradient: bool = False, largest: int = 0
-) -> SymbolicClip:
-    """Pool a clip of symbols by Eqs. 3-5 (Eq. 1 where there are no segments).
+@dataclass(frozen=True)
+class Clip:
+    """A clip in symbols, seen from one frame.
+
+    Attributes
+    ----------
+    x, weight : Expr
+        The frame's value, and its weight as a function of it.
+    weights : tuple of Expr
+        Those of every frame.
+    stages : tuple of (values, weights)
+        The frame and its neighbours first, then its segment and the others, and so on; the tracked one is at `index`.
+    index : tuple of int
+        Where the frame, or the segment that holds it, stands in each stage.
+    y : Expr
+        Eq. 1 or 5.
+    held : dict
+        Constants that stand for the weights inside Eq. 3, and their values; empty without the stop-gradient.
+    meaning : dict
+        What each of the paper's symbols stands for.
+    """
+
+    x: sp.Symbol
+    weight: sp.Expr
+    weights: tuple[sp.Expr, ...]
+    stages: tuple[tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...]], ...]
+    index: tuple[int, ...]
+    y: sp.Expr
+    held: dict[sp.Expr, sp.Expr]
+    meaning: dict[sp.Expr, sp.Expr]
+
+    def derivative(self, expression: sp.Expr, variable: sp.Expr) -> sp.Expr:
+        """Differentiate, then give the held weights their values."""
+        return sp.diff(expression, variable).xreplace(self.held)
+
+    def segment(self) -> tuple[sp.Expr, sp.Expr]:
+        """Prediction and weight of the longest segment that holds the frame."""
+        values, weights = self.stages[-1]
+        return values[self.index[-1]], weights[self.index[-1]]
+
+
+def _hold(held: dict[sp.Expr, sp.Expr], weight: sp.Expr, stop_gradient: bool) -> sp.Expr:
+    if not stop_gradient or weight.is_number:
+        return weight
+    constant = sp.Dummy(positive=True)
+    held[constant] = weight
+    return constant
+
+
+@cache
+def general_clip(n_stages: int, *, by_weight: bool = False, stop_gradient: bool = False) -> Clip:
+    """One frame against the rest: any N, any M, any weights.
+
+    Parameters
+    ----------
+    n_stages : int
+        1 is single pooling, 2 has segments, 3 segments of segments (Figure 4).
+    by_weight : bool
+        Whether the weight is a variable of its own (attention) or a function f(x_i).
+    stop_gradient : bool
+        Whether the weights inside Eq. 3 are held constant when differentiating.
+
+    Returns
+    -------
+    Clip
+        Its ``meaning`` reads backwards: what the pseudo-frames are, in the paper's symbols.
+    """
+    weight = W if by_weight else sp.Function("f")(X)
+    held: dict[sp.Expr, sp.Expr] = {}
+    stages: list[tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...]]] = []
+    value, whole = X, weight  # of the frame, then of the segment that holds it
+    meaning: dict[sp.Expr, sp.Expr] = {}
+    inside, sum_inside = X, W  # the same in the paper's symbols: weighted mean so far, and sum of weights so far
+    divided_by = sp.S.One  # Eq. 4 divides the weights by M in every stage
+    names = [*[(XHAT, SEGMENT_TOTAL), (XTILDE, LONGEST_TOTAL)][: n_stages - 1], (Y, TOTAL)]
+    for stage, (mean, total) in enumerate(names, start=1):
+        rest, rest_weight = sp.symbols(f"r_{stage} b_{stage}", positive=True)
+        meaning[rest_weight] = total - sum_inside
+        meaning[rest] = (mean * total - inside * sum_inside) / (total - sum_inside)
+        inside, sum_inside = mean, total
+        values, weights = (value, rest), (whole, rest_weight / divided_by)
+        stages.append((values, weights))
+        if stage < n_stages:
+            length = SEGMENT_LENGTH if stage == 1 else sp.Symbol(f"M_{stage}", positive=True)
+            value = weighted_mean(values, [_hold(held, w, stop_gradient) for w in weights])  # Eq. 3
+            whole = sp.Add(*weights) / length  # Eq. 4
+            divided_by *= length
+    f = sp.Function("f")(X)
+    meaning |= {sp.Derivative(f, X): SLOPE, f: W}
+    return Clip(X, weight, (weight,), tuple(stages), (0,) * n_stages, weighted_mean(*stages[-1]), held, meaning)
+
+
+def concrete_clip(
+    n_frames: int,
+    segment_lengths: Sequence[int],
+    pooling: str,
+    *,
+    frame: int = 0,
+    stop_gradient: bool = False,
+    largest: int = 0,
+) -> Clip:
+    """A whole clip in symbols x_1, ..., x_N, pooled by Eqs. 3-5 (Eq. 1 where there are no segments).
 
     Parameters
     ----------
@@ -125,169 +178,121 @@ def symbolic_clip(
     segment_lengths : sequence of int
         Frames per segment of each stage before the last; empty for single pooling.
     pooling : str
-        A row of Table 1, or "any".
+        A key of `TABLE_1` but "any".
+    frame : int
+        Index of the frame it is seen from.
     stop_gradient : bool
         Whether the weights inside Eq. 3 are held constant when differentiating.
     largest : int
-        Index of the largest frame; used by max pooling only.
+        Index of the largest frame; used by max pooling only. Of the others, the later ones are larger.
 
     Returns
     -------
-    SymbolicClip
-        The symbols, the value of each stage and y.
+    Clip
+        Its ``meaning`` says what the paper's symbols are, at this frame.
     """
     check_segment_lengths(n_frames, segment_lengths)
-    x = tuple(sp.Symbol(f"x_{i + 1}", positive=True) for i in range(n_frames))
-    weight = symbolic_weights(x, pooling, largest)
+    x, weight = frame_symbols(n_frames), symbolic_weights(n_frames, pooling, largest)
     held: dict[sp.Expr, sp.Expr] = {}
-
-    def hold(expression: sp.Expr) -> sp.Expr:
-        if not stop_gradient or expression.is_Number:
-            return expression
-        constant = sp.Dummy(positive=True)
-        held[constant] = expression
-        return constant
-
-    stages: list[tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...]]] = [(x, weight)]
+    stages, index = [(x, weight)], [frame]
     for length in segment_lengths:
         values, weights = stages[-1]
-        inner = tuple(hold(w) for w in weights)
+        inner = tuple(_hold(held, w, stop_gradient) for w in weights)
         cuts = [slice(start, start + length) for start in range(0, len(values), length)]
         stages.append(
             (
                 tuple(weighted_mean(values[cut], inner[cut]) for cut in cuts),  # Eq. 3
-                tuple(sum(weights[cut], start=sp.S.Zero) / length for cut in cuts),  # Eq. 4
+                tuple(sp.Add(*weights[cut]) / length for cut in cuts),  # Eq. 4
             )
         )
-    opaque: dict[sp.Expr, sp.Expr] = {}
-    for i, symbol in enumerate(x):
-        opaque[sp.exp(symbol)] = sp.Symbol(f"e_{i + 1}", positive=True)
-        opaque[sp.Function("f")(symbol)] = sp.Symbol(f"w_{i + 1}", positive=True)
-        opaque[sp.Derivative(sp.Function("f")(symbol), symbol)] = sp.Symbol(f"w'_{i + 1}")
-    return SymbolicClip(x, weight, tuple(stages), held, weighted_mean(*stages[-1]), opaque, largest)  # Eq. 1 or 5
+        index.append(index[-1] // length)
+    y = weighted_mean(*stages[-1])  # Eq. 1 or 5
+    i, first, last = x[frame], min(1, len(segment_lengths)), len(segment_lengths)
+    total = sp.Add(*weight)
+
+    def sum_inside(stage: int) -> sp.Expr:
+        length = n_frames // len(stages[stage][0])
+        return sp.Add(*weight[index[stage] * length : (index[stage] + 1) * length])
+
+    meaning = {
+        X: i,
+        W: weight[frame],
+        SLOPE: sp.diff(weight[frame], i),
+        Y: y.xreplace(held),
+        XHAT: stages[first][0][index[first]].xreplace(held),
+        XTILDE: stages[last][0][index[last]].xreplace(held),
+        WHAT: stages[last][1][index[last]],
+        WHAT_TOTAL: sp.Add(*stages[last][1]),
+        TOTAL: total,
+        TABLE_1[pooling].get(TOTAL, TOTAL): total,
+        SEGMENT_TOTAL: sum_inside(first),
+        LONGEST_TOTAL: sum_inside(last),
+        N_FRAMES: sp.Integer(n_frames),
+        SEGMENT_LENGTH: sp.Integer(n_frames // len(stages[first][0])),
+        IS_LARGEST: sp.Integer(frame == largest),
+    }
+    meaning[TABLE_1[pooling].get(SEGMENT_TOTAL, SEGMENT_TOTAL)] = meaning[SEGMENT_TOTAL]
+    meaning = {symbol: value for symbol, value in meaning.items() if symbol.is_Symbol}
+    return Clip(i, weight[frame], weight, tuple(stages), tuple(index), y, held, meaning)
+
+
+def frame_symbols(n_frames: int) -> tuple[sp.Symbol, ...]:
+    """x_1, ..., x_N."""
+    return tuple(sp.Symbol(f"x_{i + 1}", positive=True) for i in range(n_frames))
+
+
+def symbolic_weights(n_frames: int, pooling: str, largest: int = 0) -> tuple[sp.Expr, ...]:
+    """Weights of x_1, ..., x_N by Table 1 (frame `largest` is the largest, for max pooling)."""
+    x = frame_symbols(n_frames)
+    weights: dict[str, Callable[[int], sp.Expr]] = {
+        "max": lambda i: sp.S.One if i == largest else sp.S.Zero,
+        "average": lambda i: sp.Rational(1, n_frames),
+        "linear": lambda i: x[i],
+        "exponential": lambda i: sp.exp(x[i]),
+        "attention": lambda i: sp.Symbol(f"w_{i + 1}", positive=True),
+        "power": lambda i: x[i] ** EXPONENT,
+        "auto": lambda i: sp.exp(ALPHA * x[i]),
+    }
+    if pooling not in weights:
+        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(weights)}")
+    return tuple(weights[pooling](i) for i in range(n_frames))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# derivatives, frame by frame
+# what the paper's equations state, each as a function of a clip
 
 
-def _segment(clip: SymbolicClip, stage: int, frame: int) -> int:
-    return frame * len(clip.stages[stage][0]) // len(clip.x)
-
-
-def _dy_dx(clip: SymbolicClip, i: int) -> sp.Expr:
-    return clip.derivative(clip.y, clip.x[i])
-
-
-def _dy_dw(clip: SymbolicClip, i: int) -> sp.Expr:
-    return clip.derivative(clip.y, clip.weight[i])
-
-
-def _partial(clip: SymbolicClip, i: int, *, by_weight: bool) -> sp.Expr:
+def _partial(clip: Clip, *, by_weight: bool) -> sp.Expr:
     """Partial derivative of Eq. 5 by the segment's prediction or by its weight, the other kept."""
     values, weights = clip.stages[-1]
-    j = _segment(clip, -1, i)
-    value_symbols = sp.symbols(f"v:{len(values)}", positive=True)
-    weight_symbols = sp.symbols(f"u:{len(values)}", positive=True)
-    partial = sp.diff(weighted_mean(value_symbols, weight_symbols), (weight_symbols if by_weight else value_symbols)[j])
-    meaning = dict(zip((*value_symbols, *weight_symbols), (*values, *weights), strict=True))
-    return clip.value(partial.xreplace(meaning))
+    symbols = [sp.symbols(f"{name}:{len(values)}", positive=True) for name in ("v", "u")]
+    partial = sp.diff(weighted_mean(*symbols), symbols[by_weight][clip.index[-1]])
+    return partial.xreplace(dict(zip((*symbols[0], *symbols[1]), (*values, *weights), strict=True))).xreplace(clip.held)
 
 
-def _dxhat_dx(clip: SymbolicClip, i: int) -> sp.Expr:
-    return clip.derivative(clip.stages[-1][0][_segment(clip, -1, i)], clip.x[i])
-
-
-def _first_item(clip: SymbolicClip, i: int) -> sp.Expr:
-    return _partial(clip, i, by_weight=False) * _dxhat_dx(clip, i)
-
-
-def _first_item_by_weight(clip: SymbolicClip, i: int) -> sp.Expr:
-    prediction = clip.stages[-1][0][_segment(clip, -1, i)]
-    return _partial(clip, i, by_weight=False) * clip.derivative(prediction, clip.weight[i])
-
-
-def _second_item(clip: SymbolicClip, i: int) -> sp.Expr:
-    weight = clip.stages[-1][1][_segment(clip, -1, i)]
-    return _partial(clip, i, by_weight=True) * clip.derivative(weight, clip.x[i])
-
-
-def _second_item_by_weight(clip: SymbolicClip, i: int) -> sp.Expr:
-    weight = clip.stages[-1][1][_segment(clip, -1, i)]
-    return _partial(clip, i, by_weight=True) * clip.derivative(weight, clip.weight[i])
-
-
-def _sum_of_slopes(clip: SymbolicClip, i: int) -> sp.Expr:
-    return sum((clip.derivative(weight, clip.x[i]) for weight in clip.weight), start=sp.S.Zero)
-
-
-def _segment_weight(clip: SymbolicClip, i: int) -> sp.Expr:
-    return clip.value(clip.stages[-1][1][_segment(clip, -1, i)])
-
-
-QUANTITIES: dict[str, Callable[[SymbolicClip, int], sp.Expr]] = {
-    "dy/dx_i": _dy_dx,
-    "dy/dw_i": _dy_dw,
-    "dx̂_j/dx_i": _dxhat_dx,
-    "(∂y/∂x̂_j)(dx̂_j/dx_i)": _first_item,
-    "(∂y/∂ŵ_j)(dŵ_j/dx_i)": _second_item,
-    "(∂y/∂x̂_j)(∂x̂_j/∂w_i)": _first_item_by_weight,
-    "(∂y/∂ŵ_j)(∂ŵ_j/∂w_i)": _second_item_by_weight,
-    "Σ_n dw_n/dx_i": _sum_of_slopes,
-    "ŵ_j": _segment_weight,
+QUANTITIES: dict[str, Callable[[Clip], sp.Expr]] = {
+    "y": lambda clip: clip.y.xreplace(clip.held),
+    "ŵ_j": lambda clip: clip.segment()[1],
+    "dy/dx_i": lambda clip: clip.derivative(clip.y, clip.x),
+    "dy/dw_i": lambda clip: clip.derivative(clip.y, clip.weight),
+    "dx̂_j/dx_i": lambda clip: clip.derivative(clip.segment()[0], clip.x),
+    "∂y/∂ŵ_j": lambda clip: _partial(clip, by_weight=True),
+    "(∂y/∂x̂_j)(dx̂_j/dx_i)": lambda clip: _partial(clip, by_weight=False) * clip.derivative(clip.segment()[0], clip.x),
+    "(∂y/∂ŵ_j)(dŵ_j/dx_i)": lambda clip: _partial(clip, by_weight=True) * clip.derivative(clip.segment()[1], clip.x),
+    "(∂y/∂x̂_j)(∂x̂_j/∂w_i)": lambda clip: (
+        _partial(clip, by_weight=False) * clip.derivative(clip.segment()[0], clip.weight)
+    ),
+    "(∂y/∂ŵ_j)(∂ŵ_j/∂w_i)": lambda clip: (
+        _partial(clip, by_weight=True) * clip.derivative(clip.segment()[1], clip.weight)
+    ),
+    "Σ_n dw_n/dx_i": lambda clip: sp.Add(*(clip.derivative(weight, clip.x) for weight in clip.weights)),
 }
-"""What the paper's equations state, each as a function of a clip and a frame."""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# back to the paper's symbols
-
-
-def _meanings(clip: SymbolicClip, i: int) -> dict[sp.Expr, sp.Expr]:
-    """What each of the paper's symbols stands for at frame i of this clip."""
-    n, j = len(clip.x), _segment(clip, min(1, len(clip.stages) - 1), i)
-    weights = [clip.value(w) for w in clip.weight]
-    total = sum(weights, start=sp.S.Zero)
-    segment_total = sum((w for k, w in enumerate(weights) if _segment(clip, -1, k) == _segment(clip, -1, i)), sp.S.Zero)
-    meanings = {
-        X: clip.x[i],
-        W: weights[i],
-        SLOPE: clip.derivative(clip.weight[i], clip.x[i]),
-        Y: clip.value(clip.y),
-        XHAT: clip.value(clip.stages[min(1, len(clip.stages) - 1)][0][j]),
-        XTILDE: clip.value(clip.stages[-1][0][_segment(clip, -1, i)]),
-        WHAT: clip.value(clip.stages[-1][1][_segment(clip, -1, i)]),
-        N_FRAMES: sp.Integer(n),
-        SEGMENT_LENGTH: sp.Integer(n // len(clip.stages[-1][0])),
-        IS_LARGEST: sp.Integer(i == clip.largest),
-        sp.exp(X): clip.value(sp.exp(clip.x[i])),
-    }
-    for names in TABLE_1.values():
-        meanings[names.get(TOTAL, TOTAL)] = total
-        meanings[names.get(SEGMENT_TOTAL, SEGMENT_TOTAL)] = segment_total
-    meanings.pop(sp.S.One, None)
-    return meanings
-
-
-def _basis(quantity: str, pooling: str, n_stages: int) -> list[sp.Expr]:
-    """Terms that may appear in the result, in the paper's symbols and without duplicates."""
-    predictions = [*(X, XHAT, XTILDE)[: min(n_stages, 2) + 1], Y]
-    by_weight = quantity.endswith("w_i)") or quantity == "dy/dw_i"
-    numerators = predictions if by_weight else [W, *(SLOPE * p for p in predictions)]
-    if quantity == "Σ_n dw_n/dx_i":
-        return [slope for slope in [SLOPE.xreplace(TABLE_1[pooling])] if slope != 0]
-    if quantity == "ŵ_j":
-        return [(SEGMENT_TOTAL / SEGMENT_LENGTH).xreplace(TABLE_1[pooling])]
-    total = SEGMENT_TOTAL if quantity == "dx̂_j/dx_i" else TOTAL
-    terms = [(numerator / total).xreplace(TABLE_1[pooling]) for numerator in numerators]
-    return list(dict.fromkeys(term for term in terms if term != 0))
+"""What the printed equations are about."""
 
 
 @cache
-def derive(
-    quantity: str, pooling: str, n_frames: int, segment_lengths: tuple[int, ...], stop_gradient: bool = False
-) -> sp.Expr:
-    """Derive one quantity from the definitions and write it in the paper's symbols.
+def derive(quantity: str, pooling: str = "any", *, n_stages: int = 2, stop_gradient: bool = False) -> sp.Expr:
+    """Derive one quantity from the definitions, for any N and M, in the paper's symbols.
 
     Parameters
     ----------
@@ -295,66 +300,39 @@ def derive(
         A key of `QUANTITIES`.
     pooling : str
         A key of `TABLE_1`.
-    n_frames, segment_lengths : int, tuple of int
-        The clip; no segment length means single pooling.
+    n_stages : int
+        1 is single pooling.
     stop_gradient : bool
         Whether the weights inside Eq. 3 are held constant.
 
     Returns
     -------
     sympy.Expr
-        The result, proved equal to the derivative at every frame (and, for max pooling, for every largest frame).
-
-    Raises
-    ------
-    ParameterError
-        Where no combination of the paper's symbols is equal to the derivative.
 
     Examples
     --------
-    >>> derive("dy/dx_i", "linear", 4, ())
+    >>> derive("dy/dx_i", "linear", n_stages=1)
     (2*x_i - y)/Σx
+    >>> derive("dy/dx_i", "linear", stop_gradient=True)
+    (x_i + x̂_j - y)/Σx
     """
-    largests = range(n_frames) if pooling == "max" else range(1)
-    clips = [
-        symbolic_clip(n_frames, segment_lengths, pooling, stop_gradient=stop_gradient, largest=k) for k in largests
-    ]
-    basis = _basis(quantity, pooling, len(segment_lengths))
-    cases = [
-        (QUANTITIES[quantity](clip, i), [term.xreplace(_meanings(clip, i)) for term in basis])
-        for clip in clips
-        for i in range(n_frames)
-    ]
-    coefficients = _coefficients(*cases[0])
-    for derivative, terms in cases:
-        combination = sum((c * term for c, term in zip(coefficients, terms, strict=True)), start=sp.S.Zero)
-        if sp.cancel(derivative - combination) != 0:
-            raise ParameterError(f"{quantity} of {pooling} pooling is not a combination of {basis}")
-    result = sum((c * term for c, term in zip(coefficients, basis, strict=True)), start=sp.S.Zero)
-    return tidy(result)
+    by_weight = quantity.endswith("w_i)") or quantity == "dy/dw_i"
+    clip = general_clip(n_stages, by_weight=by_weight, stop_gradient=stop_gradient)
+    derived = QUANTITIES[quantity](clip).doit().subs(clip.meaning)
+    return in_words_of(pooling, sp.cancel(sp.together(derived)))
 
 
-def _coefficients(expression: sp.Expr, terms: Sequence[sp.Expr]) -> list[sp.Expr]:
-    """Rational coefficients that write the expression in the terms, found at rational points (proved by the caller)."""
-    symbols = sorted(expression.free_symbols.union(*(term.free_symbols for term in terms)), key=str)
-    draw = random.Random(0)
-    rows = []
-    for _ in range(len(terms) + 2):
-        point = {symbol: sp.Rational(draw.randint(1, 99), draw.randint(1, 99)) for symbol in symbols}
-        rows.append([sp.sympify(term).xreplace(point) for term in (*terms, expression)])
-    unknowns = sp.symbols(f"c:{len(terms)}")
-    solution = next(iter(sp.linsolve(sp.Matrix(rows), *unknowns)), None)
-    if solution is None:
-        raise ParameterError(f"no rational combination of {list(terms)} gives {expression}")
-    if any(value.free_symbols for value in solution):
-        raise ParameterError(f"the terms {list(terms)} depend on each other: no verdict could be trusted")
-    return list(solution)
+def in_words_of(pooling: str, expression: sp.Expr) -> sp.Expr:
+    """The expression with one pooling function's weight, slope and sums put in, as one tidy fraction."""
+    words = {WHAT_TOTAL: TOTAL / SEGMENT_LENGTH, WHAT: SEGMENT_TOTAL / SEGMENT_LENGTH}
+    return tidy(expression.xreplace(words).xreplace(TABLE_1[pooling]))
 
 
 def tidy(expression: sp.Expr) -> sp.Expr:
     """One fraction, its numerator collected by the weight's slope."""
-    numerator, denominator = sp.fraction(sp.together(expression))
-    return sp.collect(sp.expand(numerator), (SLOPE, sp.exp(X))) / denominator
+    numerator, denominator = sp.fraction(sp.cancel(sp.together(sp.powsimp(sp.expand(expression)))))
+    powers = (SLOPE, sp.exp(X), sp.exp(ALPHA * X), X**EXPONENT)
+    return sp.collect(sp.powsimp(sp.expand(numerator)), powers) / denominator
 
 
 def verdict(printed: sp.Expr, derived: sp.Expr) -> str:
@@ -364,34 +342,90 @@ def verdict(printed: sp.Expr, derived: sp.Expr) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# what the paper prints
+# what the paper prints: gradients
 
-HIERARCHICAL_TOTAL = (W + (XHAT - Y) * SLOPE) / TOTAL  # A-11, with sum_n dw_n/dx_i = w'_i by Eq. 2
+
+@dataclass(frozen=True)
+class Printed:
+    """One line of a printed equation; `text` where it is not an expression in the paper's symbols."""
+
+    equation: str
+    pooling: str
+    quantity: str
+    expression: sp.Expr
+    text: str = ""
+
+
+GENERAL = (W + (XHAT - Y) * SLOPE) / TOTAL  # A-11, with Σ_n dw_n/dx_i = w'_i by Eq. 2
 SUM_X, SUM_EXP = TABLE_1["linear"][TOTAL], TABLE_1["exponential"][TOTAL]
+FIRST, SECOND = "(∂y/∂x̂_j)(dx̂_j/dx_i)", "(∂y/∂ŵ_j)(dŵ_j/dx_i)"
 
-PRINTED_EQUATIONS: tuple[tuple[str, str, str, sp.Expr], ...] = (
-    ("6", "linear", "dy/dx_i", (2 * X - Y) / SUM_X),
-    ("7", "linear", "ŵ_j", TABLE_1["linear"][SEGMENT_TOTAL] / SEGMENT_LENGTH),
-    ("8", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
-    ("A-8, 1st line", "any", "dx̂_j/dx_i", W / SEGMENT_TOTAL),
-    ("A-8", "any", "(∂y/∂x̂_j)(dx̂_j/dx_i)", W / TOTAL),
-    ("A-9", "any", "(∂y/∂ŵ_j)(dŵ_j/dx_i)", (XHAT - Y) / TOTAL * SLOPE),
-    ("A-10", "attention", "(∂y/∂ŵ_j)(∂ŵ_j/∂w_i)", (XHAT - Y) / TOTAL),
-    ("A-11", "any", "dy/dx_i", HIERARCHICAL_TOTAL),
-    ("A-12", "average", "Σ_n dw_n/dx_i", sp.S.Zero),
-    ("A-13", "average", "dy/dx_i", 1 / N_FRAMES),
-    ("A-15", "max", "Σ_n dw_n/dx_i", sp.S.Zero),
-    ("A-16", "max", "dy/dx_i", IS_LARGEST),
-    ("A-17", "linear", "Σ_n dw_n/dx_i", sp.S.One),
-    ("A-18", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
-    ("A-19", "exponential", "Σ_n dw_n/dx_i", sp.exp(X)),
-    ("A-20", "exponential", "dy/dx_i", (1 + XHAT - Y) * sp.exp(X) / SUM_EXP),
-    ("A-21", "attention", "Σ_n dw_n/dx_i", sp.S.Zero),
-    ("A-22", "attention", "dy/dx_i", W / TOTAL),
-    ("A-23, item left out", "attention", "(∂y/∂x̂_j)(∂x̂_j/∂w_i)", sp.S.Zero),
-    ("A-23", "attention", "dy/dw_i", (XHAT - Y) / TOTAL),
-)
-"""(equation, pooling, quantity, printed expression), in the paper's order; A-3 and A-7 have their own functions."""
+
+def printed_gradients(*, stop_gradient: bool = False) -> list[Printed]:
+    """Every line of Sec. 2.4 and of Eqs. A-7 to A-23 that states a gradient or a factor of one, in the paper's order.
+
+    Parameters
+    ----------
+    stop_gradient : bool
+        How the partial derivatives are taken that a line leaves standing (chain rules).
+    """
+
+    def leaving(quantity: str, pooling: str = "any") -> sp.Expr:
+        return derive(quantity, pooling, stop_gradient=stop_gradient)
+
+    chain = leaving(FIRST) + leaving(SECOND)
+    inner = leaving("∂y/∂ŵ_j") * SLOPE / SEGMENT_LENGTH
+    w_path = "(∂y/∂ŵ_j)(∂ŵ_j/∂w_i)"
+    sums = "Σ_n dw_n/dx_i"
+    exp_x = sp.exp(X)
+    return [
+        Printed("6", "linear", "dy/dx_i", (2 * X - Y) / SUM_X),
+        Printed("7, line 1", "linear", "ŵ_j", SEGMENT_TOTAL / SEGMENT_LENGTH),
+        Printed("7, line 2", "linear", "ŵ_j", TABLE_1["linear"][SEGMENT_TOTAL] / SEGMENT_LENGTH),
+        Printed("8, line 1", "linear", "dy/dx_i", chain, f"Σ_l {FIRST} + {SECOND}"),
+        Printed("8, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
+        Printed("A-7, line 1", "any", "dy/dx_i", chain, f"Σ_l {FIRST} + {SECOND}"),
+        Printed("A-7, line 2", "any", "dy/dx_i", chain, f"{FIRST} + {SECOND}"),
+        Printed("A-8, line 1", "any", FIRST, WHAT / WHAT_TOTAL * W / SEGMENT_TOTAL),
+        Printed(
+            "A-8, line 2",
+            "any",
+            FIRST,
+            SEGMENT_TOTAL / SEGMENT_LENGTH / WHAT_TOTAL * W / SEGMENT_TOTAL,
+            "(Σ_j_w/M)/Σŵ*w_i/Σ_j_w",
+        ),
+        Printed("A-8, line 3", "any", FIRST, W / (SEGMENT_LENGTH * WHAT_TOTAL)),
+        Printed("A-8, line 4", "any", FIRST, W / TOTAL),
+        Printed("A-9, line 1", "any", SECOND, inner, "∂y/∂ŵ_j Σ_n (∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
+        Printed("A-9, line 2", "any", SECOND, inner, "Σ_n (∂y/∂ŵ_j)(∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
+        Printed(
+            "A-10, line 1",
+            "attention",
+            w_path,
+            (XHAT * WHAT_TOTAL - Y * WHAT_TOTAL) / WHAT_TOTAL**2 / SEGMENT_LENGTH,
+            "(x̂_j Σŵ - Σŵx̂)/((Σŵ)**2 M)",
+        ),
+        Printed("A-10, line 2", "attention", w_path, (XHAT - Y) / WHAT_TOTAL / SEGMENT_LENGTH),
+        Printed("A-10, line 3", "attention", w_path, (XHAT - Y) / TOTAL),
+        Printed("A-11, line 1", "any", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * SLOPE),
+        Printed("A-11, line 2", "any", "dy/dx_i", GENERAL),
+        Printed("A-12", "average", sums, sp.S.Zero),
+        Printed("A-13", "average", "dy/dx_i", 1 / N_FRAMES),
+        Printed("A-15", "max", sums, sp.S.Zero),
+        Printed("A-16", "max", "dy/dx_i", IS_LARGEST),
+        Printed("A-17", "linear", sums, sp.S.One),
+        Printed("A-18, line 1", "linear", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL),
+        Printed("A-18, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
+        Printed("A-19", "exponential", sums, exp_x),
+        Printed("A-20, line 1", "exponential", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * exp_x),
+        Printed("A-20, line 2", "exponential", "dy/dx_i", (1 + XHAT - Y) * exp_x / SUM_EXP),
+        Printed("A-21", "attention", sums, sp.S.Zero),
+        Printed("A-22", "attention", "dy/dx_i", W / TOTAL),
+        Printed("A-23, line 1", "attention", "dy/dw_i", leaving(w_path, "attention"), f"Σ_l {w_path}"),
+        Printed("A-23, line 2", "attention", "dy/dw_i", leaving(w_path, "attention"), w_path),
+        Printed("A-23, line 3", "attention", "dy/dw_i", (XHAT - Y) / TOTAL),
+    ]
+
 
 PRINTED_TABLE_A1: tuple[tuple[str, str, sp.Expr, sp.Expr], ...] = (
     ("max", "dy/dx_i", IS_LARGEST, IS_LARGEST),
@@ -404,222 +438,263 @@ PRINTED_TABLE_A1: tuple[tuple[str, str, sp.Expr, sp.Expr], ...] = (
 """(pooling, quantity, left column, right column) of Table A-1."""
 
 
-def _compare(
-    equation: str, pooling: str, quantity: str, printed: sp.Expr, n_frames: int, segment_lengths: tuple[int, ...]
-) -> Verdict:
-    true = derive(quantity, pooling, n_frames, segment_lengths)
-    stopped = derive(quantity, pooling, n_frames, segment_lengths, stop_gradient=True)
-    shown, *derived = (str(expression) for expression in (printed, true, stopped))
-    return Verdict(
-        equation, pooling, quantity, shown, derived[0], verdict(printed, true), derived[1], verdict(printed, stopped)
-    )
+def _row(printed: Printed, stopped: Printed, *, n_stages: int = 2) -> dict[str, str]:
+    """One verdict row: the printed line beside the true derivative and beside that of the stop-gradient algorithm."""
+    row = {
+        "equation": printed.equation,
+        "pooling": printed.pooling,
+        "quantity": printed.quantity,
+        "printed": printed.text or str(printed.expression),
+    }
+    for name, line, is_stopped in (("true", printed, False), ("stop_gradient", stopped, True)):
+        derived = derive(line.quantity, line.pooling, n_stages=n_stages, stop_gradient=is_stopped)
+        row[name] = str(derived)
+        row[f"{name}_verdict"] = verdict(in_words_of(line.pooling, line.expression), derived)
+    return row
 
 
-def _frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    return pd.DataFrame([asdict(row) for row in verdicts])
+def gradient_verdicts() -> pd.DataFrame:
+    """Check each printed line of Sec. 2.4 and Eqs. A-7 to A-23, for any N and M.
+
+    Returns
+    -------
+    DataFrame with columns equation, pooling, quantity, printed, and for true and stop_gradient what was derived and
+    the verdict
+    """
+    lines = zip(printed_gradients(), printed_gradients(stop_gradient=True), strict=True)
+    return pd.DataFrame([_row(printed, stopped) for printed, stopped in lines])
 
 
-def symbolic_loss() -> pd.DataFrame:
-    """Check Eq. A-3, both lines, against the derivative of Eq. A-1.
+def table_a1_verdicts(*, n_stages: int = 2) -> pd.DataFrame:
+    """Check the twelve cells of Table A-1 against both derivatives of the hierarchical y, for any N and M.
+
+    Parameters
+    ----------
+    n_stages : int
+        2 as in the appendix, or 3 as in Figure 4.
 
     Returns
     -------
     DataFrame
-        One row per printed expression: equation, printed, derived, verdict.
+        Two rows per row of the table, left column first, with the columns of `gradient_verdicts`.
     """
-    y, t = sp.symbols("y t", positive=True)
-    derived = sp.diff(-t * sp.log(y) - (1 - t) * sp.log(1 - y), y)
-    printed = {
-        "A-3, 1st line": (-t / y + (1 - t) / (1 - y), derived),
-        "A-3, t = 0": (1 / (1 - y), derived.subs(t, 0)),
-        "A-3, t = 1": (-1 / y, derived.subs(t, 1)),
-    }
     rows = []
-    for equation, (shown, truth) in printed.items():
-        difference = sp.simplify(truth - shown)
-        outcome = "equal" if difference == 0 else f"differs by {difference}"
-        rows.append({"equation": equation, "printed": str(shown), "derived": str(truth), "verdict": outcome})
+    for pooling, quantity, *cells in PRINTED_TABLE_A1:
+        for column, cell in zip(("single", "hierarchical"), cells, strict=True):
+            printed = Printed(f"Table A-1, {column}", pooling, quantity, cell)
+            rows.append(_row(printed, printed, n_stages=n_stages))
     return pd.DataFrame(rows)
 
 
-def symbolic_equations() -> pd.DataFrame:
-    """Check each printed equation of Sec. 2.4 and the appendix, in two stages (6 frames, segments of 3).
+def gradients_beyond() -> pd.DataFrame:
+    """Table A-1 continued: what power pooling and autopool have in the place of its two columns, for any N and M.
 
     Returns
     -------
-    DataFrame
-        One row per equation, with the fields of `Verdict`.
-    """
-    rows = [_compare(*equation, *TWO_STAGES) for equation in PRINTED_EQUATIONS]
-    position = next(k for k, row in enumerate(rows) if row.equation.startswith("A-8"))
-    return _frame([*rows[:position], _chain_rule(), *rows[position:]])
-
-
-def _chain_rule() -> Verdict:
-    """Eq. A-7: whether its two items, each derived, add up to the derivative, derived at once."""
-    items = ("(∂y/∂x̂_j)(dx̂_j/dx_i)", "(∂y/∂ŵ_j)(dŵ_j/dx_i)")
-    outcomes = []
-    for stopped in (False, True):
-        chain = sum((derive(item, "any", *TWO_STAGES, stopped) for item in items), start=sp.S.Zero)
-        derived = derive("dy/dx_i", "any", *TWO_STAGES, stopped)
-        outcomes += [str(derived), verdict(chain, derived)]
-    return Verdict("A-7", "any", "dy/dx_i", " + ".join(items), *outcomes)
-
-
-def symbolic_table() -> pd.DataFrame:
-    """Check the twelve cells of Table A-1 against both derivatives of the hierarchical y, in two stages.
-
-    Returns
-    -------
-    DataFrame
-        Two rows per row of the table, left column first, with the fields of `Verdict`.
-    """
-    return _frame(
-        [
-            _compare(f"Table A-1, {column}", pooling, quantity, printed, *TWO_STAGES)
-            for pooling, quantity, *cells in PRINTED_TABLE_A1
-            for column, printed in zip(("single", "hierarchical"), cells, strict=True)
-        ]
-    )
-
-
-def symbolic_three_stages() -> pd.DataFrame:
-    """Check Table A-1's right column where there are three stages (8 frames, 4 segments of 2, 2 of 2).
-
-    Returns
-    -------
-    DataFrame
-        One row per cell, with the fields of `Verdict`.
-    """
-    return _frame(
-        [
-            _compare("Table A-1, hierarchical", pooling, quantity, printed, *THREE_STAGES)
-            for pooling, quantity, _, printed in PRINTED_TABLE_A1
-        ]
-    )
-
-
-def symbolic_identities() -> pd.DataFrame:
-    """Compare Eqs. 3-5 with Eq. 1, value and true gradient, in two and in three stages.
-
-    Returns
-    -------
-    DataFrame
-        One row per pooling function and clip: pooling, n_frames, segment_lengths, then the verdicts on y and dy/dx_i,
-        and on dy/dw_i where the weights do not depend on the frames.
+    DataFrame with columns pooling, quantity, true, stop_gradient
     """
     rows = []
-    for n_frames, segment_lengths in (TWO_STAGES, THREE_STAGES):
-        for pooling in TABLE_1:
-            difference = symbolic_clip(n_frames, segment_lengths, pooling).y - symbolic_clip(n_frames, (), pooling).y
-            difference = sp.cancel(difference)
-            row = {"pooling": pooling, "n_frames": n_frames, "segment_lengths": segment_lengths}
-            row["y"] = "equal" if difference == 0 else f"differs by {difference}"
-            for quantity in ("dy/dx_i", "dy/dw_i")[: 2 if pooling == "attention" else 1]:
-                single = derive(quantity, pooling, n_frames, ())
-                row[quantity] = verdict(single, derive(quantity, pooling, n_frames, segment_lengths))
-            rows.append(row)
-    return pd.DataFrame(rows).fillna("")
+    for pooling in ("power", "auto"):
+        true, stopped = (derive("dy/dx_i", pooling, stop_gradient=stop) for stop in (False, True))
+        rows.append({"pooling": pooling, "quantity": "dy/dx_i", "true": str(true), "stop_gradient": str(stopped)})
+    return pd.DataFrame(rows)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# symbolic -> lambdify -> autograd
+# what the paper prints: definitions, loss, chain rule
+
+_I, _J, _K, _LENGTH = sp.symbols("i j k M", integer=True, positive=True)
+_COUNT = sp.Symbol("N", integer=True, positive=True)
+_XS, _WS = sp.IndexedBase("x"), sp.IndexedBase("w")
+_FRAMES, _SEGMENT = (_I, 1, _COUNT), (_I, 1 + (_J - 1) * _LENGTH, _J * _LENGTH)
 
 
-def symbolic_gradient(
-    quantity: str, *, pooling: str, structure: str, n_frames: int, segment_lengths: tuple[int, ...], largest: int = 0
-) -> Callable[..., list[float]]:
-    """Turn the derivative at every frame into a numerical function of x_1, ..., x_N, w_1, ..., w_N.
+def _same(printed: sp.Expr, derived: sp.Expr) -> str:
+    difference = sp.simplify(sp.expand(derived - printed))
+    return "equal" if difference == 0 else f"differs by {difference}"
 
-    Parameters
-    ----------
-    quantity : {"dy/dx_i", "dy/dw_i"}
-        Which derivative.
-    pooling, structure : str
-        A row of Table 1 and one of `STRUCTURES`.
-    n_frames, segment_lengths : int, tuple of int
-        The clip.
-    largest : int
-        Index of the largest frame; used by max pooling only.
+
+def _eq_1(weights: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
+    numerator = sp.Sum(weights(_I) * _XS[_I], _FRAMES)
+    return sp.simplify(numerator.doit() / sp.Sum(weights(_I), _FRAMES).doit())
+
+
+def definition_verdicts() -> pd.DataFrame:
+    """Check what the definitions state, and where the appendix repeats them: Eqs. 1-5, A-1 to A-6 and A-14, Table 1.
 
     Returns
     -------
-    callable
-        Function of 2 N numbers that returns N numbers.
+    DataFrame with columns equation, pooling, quantity, printed, true, true_verdict
+        ``true`` is what the comparison was with: a consequence of the other definitions, or the equation repeated.
     """
-    lengths = () if structure == "single" else segment_lengths
-    clip = symbolic_clip(n_frames, lengths, pooling, stop_gradient=structure == "appendix", largest=largest)
-    names = {name: expression for expression, name in clip.opaque.items() if pooling == "exponential"}
-    derivatives = [QUANTITIES[quantity](clip, i).xreplace(names) for i in range(n_frames)]
-    arguments = [*clip.x, *symbolic_weights(clip.x, "attention")]
-    return sp.lambdify(arguments, derivatives, modules="numpy", cse=True)
+    rows = [*_pooling_definitions(), *_structure_definitions(), *_loss_and_chain_rule()]
+    return pd.DataFrame(rows)
 
 
-def three_ways(
-    n_frames: int = 8, segment_lengths: tuple[int, ...] = (2, 2), *, n_draws: int = 20, seed: int = 0
-) -> pd.DataFrame:
-    """Compare three gradients at random clips: SymPy's, automatic differentiation's and the closed form.
+def _definition(equation: str, pooling: str, quantity: str, printed: object, true: object, outcome: str) -> dict:
+    return {
+        "equation": equation,
+        "pooling": pooling,
+        "quantity": quantity,
+        "printed": str(printed),
+        "true": str(true),
+        "true_verdict": outcome,
+    }
 
-    Parameters
-    ----------
-    n_frames, segment_lengths : int, tuple of int
-        The clips.
-    n_draws : int
-        How many random clips.
-    seed : int
-        Seed of the draws.
+
+def _pooling_definitions() -> Iterator[dict]:
+    """Eq. 1 with each weight of Table 1 against Table 1's own y; Eq. 2; Eq. A-14."""
+    weights: dict[str, Callable[[sp.Expr], sp.Expr]] = {
+        "max": lambda i: sp.KroneckerDelta(i, _K),
+        "average": lambda i: 1 / _COUNT,
+        "linear": lambda i: _XS[i],
+        "exponential": lambda i: sp.exp(_XS[i]),
+        "attention": lambda i: _WS[i],
+    }
+    printed = {
+        "max": _XS[_K],  # k = argmax
+        "average": sp.Sum(_XS[_I], _FRAMES) / _COUNT,
+        "linear": sp.Sum(_XS[_I] ** 2, _FRAMES) / sp.Sum(_XS[_I], _FRAMES),
+        "exponential": sp.Sum(_XS[_I] * sp.exp(_XS[_I]), _FRAMES) / sp.Sum(sp.exp(_XS[_I]), _FRAMES),
+        "attention": sp.Sum(_WS[_I] * _XS[_I], _FRAMES) / sp.Sum(_WS[_I], _FRAMES),
+    }
+    for pooling, weight in weights.items():
+        y = sp.refine(_eq_1(weight), (_COUNT >= _K) & (_K >= 1))
+        yield _compare("1, with Table 1", "y", printed[pooling], y, pooling)
+    for pooling in weights:
+        other = sp.diff(symbolic_weights(3, pooling, largest=2)[1], frame_symbols(3)[0])
+        yield _compare("2", "dw_n/dx_i, n ≠ i", sp.S.Zero, other, pooling)
+    a_14 = sp.Piecewise((1, sp.Eq(_I, _K)), (0, True))
+    yield _compare("A-14", "w_i", a_14, weights["max"](_I).rewrite(sp.Piecewise), "max")
+
+
+def _structure_definitions() -> Iterator[dict]:
+    """Eqs. 3-5 and their repetition, Eqs. A-4 to A-6: the sums, and the frames that the segments cover."""
+    w_sum, wx_sum = sp.Sum(_WS[_I], _SEGMENT), sp.Sum(_WS[_I] * _XS[_I], _SEGMENT)
+    yield _definition("3", "all", "x̂_j", wx_sum / w_sum, "definition", "definition")
+    yield _compare("3, range of j", "last frame", _SEGMENT[2].subs(_J, _COUNT / _LENGTH), _COUNT)
+    yield _compare("4", "number of weights averaged", _LENGTH, sp.simplify(sp.Sum(1, _SEGMENT).doit()))
+    sums, weights = sp.symbols("Σ_1wx Σ_2wx"), sp.symbols("Σ_1w Σ_2w")  # of one segment and of all the others
+    xhat = [wx / w for wx, w in zip(sums, weights, strict=True)]  # Eq. 3
+    what = [w / _LENGTH for w in weights]  # Eq. 4
+    eq_5, eq_1 = weighted_mean(xhat, what), sp.Add(*sums) / sp.Add(*weights)
+    yield _compare("5, with Eqs. 3 and 4", "y", eq_5, eq_1)
+    yield _compare("A-4", "x̂_j", sp.Sum(_XS[_I] * _WS[_I], _SEGMENT) / sp.Sum(_WS[_I], _SEGMENT), wx_sum / w_sum)
+    yield _compare("A-4, range of j", "last frame", _SEGMENT[2].subs(_J, _LENGTH), _COUNT)
+    yield _compare("A-5", "ŵ_j", sp.Sum(_WS[_I], _SEGMENT) / _LENGTH, sp.Sum(_WS[_I] / _LENGTH, _SEGMENT))
+    a_6 = (what[0] * xhat[0] + what[1] * xhat[1]) / (what[0] + what[1])
+    yield _compare("A-6", "y", a_6, eq_5)
+    alone = {XHAT: X, SEGMENT_TOTAL: W, SEGMENT_LENGTH: 1}
+    yield _compare(
+        "after A-23", "dy/dx_i where M = 1", derive("dy/dx_i", stop_gradient=True).subs(alone), derive("dy/dx_i")
+    )
+
+
+def _compare(equation: str, quantity: str, printed: sp.Expr, derived: sp.Expr, pooling: str = "all") -> dict:
+    return _definition(equation, pooling, quantity, printed, derived, _same(printed, derived))
+
+
+def _loss_and_chain_rule() -> Iterator[dict]:
+    """Eqs. A-1 to A-3."""
+    y, t = sp.symbols("y t", positive=True)
+    loss = -t * sp.log(y) - (1 - t) * sp.log(1 - y)
+    likelihood = y**t * (1 - y) ** (1 - t)
+    outcomes = {_same(loss.subs(t, end), -sp.log(likelihood.subs(t, end))) for end in (0, 1)}
+    yield _definition("A-1", "all", "L, t = 0 and 1", loss, f"-log({likelihood})", " / ".join(sorted(outcomes)))
+    for variable in sp.symbols("x_i w_i"):
+        inner = sp.Function("y")(variable)
+        outer = sp.Function("L")(inner)
+        chain = sp.diff(sp.Function("L")(y), y).subs(y, inner) * sp.diff(inner, variable)
+        whole = sp.diff(outer, variable).doit()
+        yield _compare(f"A-2, {variable}", f"dL/d{variable}", chain, whole)
+    derived = sp.diff(loss, y)
+    yield _compare("A-3, line 1", "∂L/∂y", -t / y + (1 - t) / (1 - y), derived)
+    yield _compare("A-3, line 2, t = 0", "∂L/∂y", 1 / (1 - y), derived.subs(t, 0))
+    yield _compare("A-3, line 2, t = 1", "∂L/∂y", -1 / y, derived.subs(t, 1))
+
+
+def write_verdicts() -> pd.DataFrame:
+    """Judge every numbered equation, line by line, and every cell of Table A-1; write `VERDICTS`.
 
     Returns
     -------
     DataFrame
-        One row per pooling function, structure and derivative: the largest absolute gradient, and the largest absolute
-        difference of automatic differentiation (float64) from the other two.
+        The columns of `gradient_verdicts`; for definitions those of the stop-gradient are empty.
     """
-    draw = np.random.default_rng(seed)
-    clips = [(draw.uniform(0.02, 0.98, n_frames), draw.uniform(0.02, 1.0, n_frames)) for _ in range(n_draws)]
+    table = pd.concat([definition_verdicts(), gradient_verdicts(), table_a1_verdicts()], ignore_index=True).fillna("")
+    order = table.equation.map(_place)
+    table = table.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
+    with replacing(VERDICTS) as temporary:
+        table.to_csv(temporary, index=False)
+    return table
+
+
+def _place(equation: str) -> tuple[int, int]:
+    """Where an equation stands in the paper: Eqs. 1-8, then A-1 to A-23, then Table A-1."""
+    if equation.startswith("Table"):
+        return 2, 0
+    if equation.startswith("after A-23"):
+        return 1, 24
+    number = equation.split(",")[0]
+    return (1, int(number[2:])) if number.startswith("A-") else (0, int(number))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# whole clips, frame by frame
+
+CONCRETE = ((1, (1,)), (2, (1,)), (2, (2,)), (3, (3,)), (4, (1,)), (4, (2,)), (6, (3,)))
+"""(frames, segment lengths) of the clips that `check_concrete` derives in full; with (8, (2, 2)) in three stages."""
+
+
+def check_concrete(clips: Sequence[tuple[int, tuple[int, ...]]] = (*CONCRETE, (8, (2, 2)))) -> pd.DataFrame:
+    """Derive every quantity again for whole clips, at each frame, and compare with `derive`.
+
+    Parameters
+    ----------
+    clips : sequence of (n_frames, segment_lengths)
+
+    Returns
+    -------
+    DataFrame with columns n_frames, segment_lengths, compared, equal
+        How many derivatives were compared (pooling function x quantity x frame x true or stop-gradient; for max
+        pooling, x largest frame), and how many were equal.
+    """
+    quantities = ("dy/dx_i", "dx̂_j/dx_i", FIRST, SECOND, "dy/dw_i")
+    shared = {pooling: quantities[:4] for pooling in TABLE_1 if pooling != "any"}
+    chosen = shared | {"max": quantities[:1], "attention": quantities}  # of max pooling, Eq. 3 may read 0/0
     rows = []
-    for pooling in POOLINGS:
-        for structure in STRUCTURES:
-            for quantity in ("dy/dx_i", "dy/dw_i")[: 2 if pooling == "attention" else 1]:
-                symbolic = lru_cache(maxsize=None)(
-                    lambda k, q=quantity, p=pooling, s=structure: symbolic_gradient(
-                        q, pooling=p, structure=s, n_frames=n_frames, segment_lengths=segment_lengths, largest=k
-                    )
-                )
-                size, from_symbolic, from_closed = 0.0, 0.0, 0.0
-                for x, w in clips:
-                    automatic = _autograd(quantity, x, w, pooling, structure, segment_lengths)
-                    largest = int(x.argmax()) if pooling == "max" else 0
-                    differentiated = np.array(symbolic(largest)(*x, *w), dtype=np.float64)
-                    closed = _closed_form(quantity, x, w, pooling, structure, segment_lengths)
-                    size = max(size, float(np.abs(automatic).max()))
-                    from_symbolic = max(from_symbolic, float(np.abs(automatic - differentiated).max()))
-                    from_closed = max(from_closed, float(np.abs(automatic - closed).max()))
-                rows.append(
-                    {
-                        "pooling": pooling,
-                        "structure": structure,
-                        "quantity": quantity,
-                        "largest_gradient": size,
-                        "autograd_minus_symbolic": from_symbolic,
-                        "autograd_minus_closed_form": from_closed,
-                    }
-                )
+    for n_frames, lengths in clips:
+        outcomes = [
+            _vanishes(QUANTITIES[quantity](clip) - _put_in(derived, clip))
+            for pooling, its_quantities in chosen.items()
+            for quantity in its_quantities
+            for stopped in (False, True)
+            for derived in [derive(quantity, pooling, n_stages=len(lengths) + 1, stop_gradient=stopped)]
+            for largest in range(n_frames if pooling == "max" else 1)
+            for frame in range(n_frames)
+            for clip in [concrete_clip(n_frames, lengths, pooling, frame=frame, stop_gradient=stopped, largest=largest)]
+        ]
+        rows.append(
+            {"n_frames": n_frames, "segment_lengths": lengths, "compared": len(outcomes), "equal": sum(outcomes)}
+        )
     return pd.DataFrame(rows)
 
 
-def _autograd(
-    quantity: str, x: np.ndarray, w: np.ndarray, pooling: str, structure: str, segment_lengths: Sequence[int]
-) -> np.ndarray:
-    frame_prob, attention = (torch.tensor(v).reshape(1, -1, 1).requires_grad_() for v in (x, w))
-    y = pool(frame_prob, attention, pooling=pooling, structure=structure, segment_lengths=segment_lengths)
-    (gradient,) = torch.autograd.grad(y.sum(), frame_prob if quantity == "dy/dx_i" else attention)
-    return gradient.flatten().numpy()
+def _put_in(derived: sp.Expr, clip: Clip) -> sp.Expr:
+    """An expression in the paper's symbols, for one frame of a whole clip."""
+    return sp.sympify(derived).subs(clip.meaning, simultaneous=True)
 
 
-def _closed_form(
-    quantity: str, x: np.ndarray, w: np.ndarray, pooling: str, structure: str, segment_lengths: Sequence[int]
-) -> np.ndarray:
-    if quantity == "dy/dw_i":
-        return gradients.dy_dw(x, w, structure=structure, segment_lengths=segment_lengths)
-    return gradients.dy_dx(x, pooling=pooling, structure=structure, segment_lengths=segment_lengths, attention=w)
+def _vanishes(expression: sp.Expr) -> bool:
+    """Whether an expression is zero for all values of its symbols; powers and exponentials count as symbols."""
+    names: dict[sp.Expr, sp.Symbol] = {}
+
+    def name(part: sp.Expr) -> sp.Expr:
+        if isinstance(part, sp.exp):
+            return names.setdefault(part, sp.Dummy())
+        base, exponent = part.as_base_exp()  # x**(n - 1) is x**n / x
+        shift = exponent.as_coefficients_dict()[sp.S.One]
+        return names.setdefault(base**EXPONENT, sp.Dummy()) * base**shift
+
+    named = expression.replace(lambda part: isinstance(part, sp.exp) or (part.is_Pow and part.exp.has(EXPONENT)), name)
+    return sp.expand(sp.fraction(sp.together(named))[0]) == 0

@@ -128,6 +128,36 @@ def _pooled(
     return _Clip(x, weight, kept, value, _weighted_mean(x[kept], weight[kept]), float(weight[kept].sum()))
 
 
+def clip_prob(
+    frame_prob: npt.ArrayLike,
+    *,
+    pooling: str,
+    structure: str,
+    segment_lengths: Sequence[int] = (5, 5),
+    attention: npt.ArrayLike | None = None,
+    sharpness: float | None = None,
+) -> float:
+    """The clip's probability; see `dy_dx` for the parameters.
+
+    Returns
+    -------
+    float
+        ``sum(w_i x_i) / sum(w_i)`` over all frames or, in ``mixed``, over those kept.
+
+    References
+    ----------
+    Eq. 1, and Eqs. 3-5, which give the same.
+
+    Examples
+    --------
+    >>> clip_prob([0.25, 0.75], pooling="linear", structure="single")
+    0.625
+    """
+    return _pooled(
+        frame_prob, attention, sharpness, pooling=pooling, structure=structure, segment_lengths=segment_lengths
+    ).y
+
+
 def dy_dx(
     frame_prob: npt.ArrayLike,
     *,

@@ -16,13 +16,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from hpsed_lib import gradients
+from hpsed_lib import dynamics
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.params import Experiment
 from hpsed_lib.runs import load_predictions
 
-LINE_STYLES = {"single": "-", "hierarchical": "--", "appendix": ":"}
+LINE_STYLES = {"single": "-", "hierarchical": "--", "appendix": ":", "mixed": "-."}
 """How each structure is drawn, in every figure."""
 
 
@@ -32,22 +33,25 @@ def use_style() -> None:
     plt.rcParams.update({"figure.dpi": 100, "savefig.dpi": 100, "figure.constrained_layout.use": True})
 
 
-def plot_frame_gradients(
+def plot_loss_gradients(
     frame_prob: npt.ArrayLike,
+    target: int,
     *,
     pooling: str,
     ax: Axes,
     attention: npt.ArrayLike | None = None,
     segment_lengths: Sequence[int] = (5, 5),
-    quantity: str = "dy/dx",
+    quantity: str = "dL/dx",
     structures: Sequence[str] = ("single", "appendix"),
 ) -> Axes:
-    """Draw the gradient that reaches each frame of one clip, one line per structure.
+    """Draw the gradient of the loss at each frame of one clip, one line per structure.
 
     Parameters
     ----------
     frame_prob : array-like, shape (frames,)
         Probability of one class in each frame.
+    target : {0, 1}
+        The clip's label.
     pooling : str
         Pooling function (Table 1).
     ax : Axes
@@ -56,8 +60,8 @@ def plot_frame_gradients(
         Non-negative weights; used by attention pooling only.
     segment_lengths : sequence of int
         Frames per segment of each stage before the last.
-    quantity : {"dy/dx", "dy/dw"}
-        Which gradient; "dy/dw" for attention pooling only.
+    quantity : {"dL/dx", "dL/dw"}
+        Which gradient; "dL/dw" for attention pooling only.
     structures : sequence of str
         Structures to draw; ``hierarchical`` has the gradient of ``single``.
 
@@ -68,23 +72,95 @@ def plot_frame_gradients(
 
     References
     ----------
-    Table A-1; its two columns differ in the prediction that stands beside -y.
+    Eqs. A-1 to A-3 and Table A-1; its two columns differ in the prediction that stands beside -y.
     """
     frames = np.arange(1, np.size(frame_prob) + 1)
     for structure in structures:
-        if quantity == "dy/dw":
-            weights = () if attention is None else attention
-            gradient = gradients.dy_dw(frame_prob, weights, structure=structure, segment_lengths=segment_lengths)
-        else:
-            gradient = gradients.dy_dx(
-                frame_prob, pooling=pooling, structure=structure, segment_lengths=segment_lengths, attention=attention
-            )
+        gradient = dynamics.loss_gradient(
+            frame_prob,
+            target,
+            pooling=pooling,
+            structure=structure,
+            quantity=quantity,
+            segment_lengths=segment_lengths,
+            attention=attention,
+        )
         style, color = LINE_STYLES[structure], structure_colors()[structure]
         ax.plot(frames, gradient, style, color=color, label=structure, linewidth=1.8)
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    symbol = "x" if quantity == "dy/dx" else "w"
-    ax.set(title=pooling, xlabel="frame $i$", ylabel=rf"$\partial y\,/\,\partial {symbol}_i$")
+    symbol = "x" if quantity == "dL/dx" else "w"
+    ax.set(title=f"{pooling}, $t = {target}$", xlabel="frame $i$", ylabel=rf"$\partial L\,/\,\partial {symbol}_i$")
     ax.set_xlim(1, frames[-1])
+    return ax
+
+
+PUSHES = {
+    (1, 1): ("both up", "#0173b2", ""),
+    (1, -1): ("single up, appendix down", "#de8f05", "///"),
+    (-1, 1): ("single down, appendix up", "#ece133", "..."),
+    (-1, -1): ("both down", "0.75", ""),
+}
+"""How a plane of `plot_push_regions` is filled, by the signs of the two gradients: name, colour, hatch."""
+
+
+def plot_push_regions(
+    *, pooling: str, y: float, ax: Axes, quantity: str = "dy/dx_i", sharpness: float = 1.0, n_points: int = 200
+) -> Axes:
+    """Draw which frames of a positive clip are pushed up and which down, by x_i and the segment's prediction.
+
+    Parameters
+    ----------
+    pooling : str
+    y : float
+        The clip's probability.
+    ax : Axes
+    quantity : {"dy/dx_i", "dy/dw_i"}
+    sharpness : float
+        Of power pooling and autopool.
+    n_points : int
+        Points of the grid along each axis.
+
+    References
+    ----------
+    Table A-1, two stages. In a negative clip every direction is the other one.
+    """
+    grid = np.linspace(0, 1, n_points + 2)[1:-1]
+    x, segment = np.meshgrid(grid, grid)
+    pushes = [dynamics.push(pooling, stop_gradient=stop, quantity=quantity) for stop in (False, True)]
+    signs = [np.broadcast_to(np.sign(pull(x, segment, y, sharpness)), x.shape) for pull in pushes]
+    for (single, appendix), (_, color, hatch) in PUSHES.items():
+        region = ((signs[0] == single) & (signs[1] == appendix)).astype(float)
+        if region.any():
+            ax.contourf(x, segment, region, levels=[0.5, 1.5], colors=[color], hatches=[hatch])
+    ax.axvline(y, color="0.2", linewidth=0.8, linestyle=":")
+    ax.axhline(y, color="0.2", linewidth=0.8, linestyle=":")
+    ax.set(title=pooling if quantity == "dy/dx_i" else f"{pooling}, weights", xlabel="$x_i$", ylabel=r"$\hat x_j$")
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    return ax
+
+
+def push_legend() -> list[Patch]:
+    """Handles for a legend of `plot_push_regions`."""
+    return [Patch(facecolor=color, hatch=hatch, edgecolor="0.2", label=name) for name, color, hatch in PUSHES.values()]
+
+
+def plot_flow(flow: dynamics.Flow, *, segment_length: int, ax: Axes) -> Axes:
+    """Draw how the frames of a clip move along a gradient flow, coloured by their segment.
+
+    Parameters
+    ----------
+    flow : Flow
+    segment_length : int
+        Frames per segment.
+    ax : Axes
+    """
+    colors = sns.color_palette("colorblind")
+    for frame, path in enumerate(flow.frame_prob.T):
+        segment, place = divmod(frame, segment_length)
+        label = f"segment {segment + 1}" if place == 0 else None
+        ax.plot(flow.time[1:], path[1:], color=colors[segment], linestyle=["-", "--"][segment % 2], label=label)
+    ax.plot(flow.time[1:], flow.clip_prob[1:], color="0.2", linewidth=2.2, linestyle=":", label="$y$")
+    ax.set(xscale="log", ylim=(-0.02, 1.02), xlabel="time", ylabel="$x_i$")
     return ax
 
 

@@ -2,67 +2,68 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import sympy as sp
 
 from hpsed_lib import derivation
+from hpsed_lib.derivation import SLOPE, TOTAL, XTILDE, Printed, W, X, Y, derive, in_words_of, verdict
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.pooling import POOLINGS, STRUCTURES
+from hpsed_lib.pooling import POOLINGS
+
+NUMBERED = [*(str(k) for k in range(1, 9)), *(f"A-{k}" for k in range(1, 24))]
 
 
-def by_equation(frame, column):
+def by_equation(frame: pd.DataFrame, column: str) -> dict[str, str]:
     return dict(zip(frame["equation"], frame[column], strict=True))
 
 
-def test_the_loss_gradient_is_printed_right():
-    assert set(derivation.symbolic_loss()["verdict"]) == {"equal"}
+@pytest.fixture(scope="module")
+def gradients() -> pd.DataFrame:
+    return derivation.gradient_verdicts()
 
 
-def test_hierarchical_pooling_is_single_pooling_in_value_and_gradient():
-    identities = derivation.symbolic_identities()
-    assert set(identities["pooling"]) == {"any", *POOLINGS}
-    assert set(identities["segment_lengths"]) == {(3,), (2, 2)}
-    assert set(identities["y"]) == {"equal"}
-    assert set(identities["dy/dx_i"]) == {"equal"}
-    assert identities.loc[identities.pooling == "attention", "dy/dw_i"].tolist() == ["equal", "equal"]
-
-
-def test_which_printed_equations_are_true_derivatives():
-    verdicts = by_equation(derivation.symbolic_equations(), "true_verdict")
+def test_which_printed_gradients_are_true_derivatives(gradients):
+    verdicts = by_equation(gradients, "true_verdict")
+    first_item = "differs by w'_i*(x_i - x̂_j)/Σw"
     assert {equation: text for equation, text in verdicts.items() if text != "equal"} == {
-        "8": "differs by (x_i - x̂_j)/Σx",
-        "A-8, 1st line": "differs by w'_i*(x_i - x̂_j)/Σ_j w",
-        "A-8": "differs by w'_i*(x_i - x̂_j)/Σw",
-        "A-11": "differs by w'_i*(x_i - x̂_j)/Σw",
-        "A-18": "differs by (x_i - x̂_j)/Σx",
-        "A-20": "differs by (x_i - x̂_j)*exp(x_i)/Σexp(x)",
-        "A-23, item left out": "differs by (x_i - x̂_j)/Σw",
-        "A-23": "differs by (x_i - x̂_j)/Σw",
+        "8, line 2": "differs by (x_i - x̂_j)/Σx",
+        **{f"A-8, line {k}": first_item for k in (1, 2, 3, 4)},
+        **{f"A-11, line {k}": first_item for k in (1, 2)},
+        **{f"A-18, line {k}": "differs by (x_i - x̂_j)/Σx" for k in (1, 2)},
+        **{f"A-20, line {k}": "differs by (x_i - x̂_j)*exp(x_i)/Σexp(x)" for k in (1, 2)},
+        **{f"A-23, line {k}": "differs by (x_i - x̂_j)/Σw" for k in (1, 2, 3)},
     }
-    assert len(verdicts) == 21
+    assert len(verdicts) == 33
 
 
-def test_every_printed_hierarchical_equation_belongs_to_the_stop_gradient_algorithm():
-    verdicts = by_equation(derivation.symbolic_equations(), "stop_gradient_verdict")
+def test_every_printed_hierarchical_gradient_belongs_to_the_stop_gradient_algorithm(gradients):
+    verdicts = by_equation(gradients, "stop_gradient_verdict")
     assert verdicts.pop("6") == "differs by (-x_i + x̂_j)/Σx"
     assert set(verdicts.values()) == {"equal"}
 
 
+def test_definitions_hold_but_for_the_range_of_a_4():
+    verdicts = by_equation(derivation.definition_verdicts(), "true_verdict")
+    assert verdicts.pop("3") == "definition"
+    assert verdicts.pop("A-4, range of j") == "differs by -M**2 + N"
+    assert set(verdicts.values()) == {"equal"}
+
+
 def test_table_a1_left_column_is_the_true_gradient_and_right_column_the_stop_gradient():
-    table = derivation.symbolic_table()
+    table = derivation.table_a1_verdicts()
     left, right = (table[table["equation"] == f"Table A-1, {c}"] for c in ("single", "hierarchical"))
     assert len(left) == len(right) == 6
     assert set(left["true_verdict"]) == set(right["stop_gradient_verdict"]) == {"equal"}
-    same = ["equal"] * 2
     differ = [text != "equal" for text in right["true_verdict"]]
-    assert right["true_verdict"].tolist()[:2] == same
     assert differ == [False, False, True, True, False, True]  # max, average, linear, exp., att. dy/dx, att. dy/dw
     assert [text != "equal" for text in left["stop_gradient_verdict"]] == differ
 
 
 def test_in_three_stages_the_longest_segment_stands_where_the_table_has_the_first():
-    table = derivation.symbolic_three_stages()
-    assert table["stop_gradient_verdict"].tolist() == [
+    table = derivation.table_a1_verdicts(n_stages=3)
+    right = table[table["equation"] == "Table A-1, hierarchical"]
+    assert right["stop_gradient_verdict"].tolist() == [
         "equal",
         "equal",
         "differs by (-x̂_j + x̃_k)/Σx",
@@ -70,65 +71,93 @@ def test_in_three_stages_the_longest_segment_stands_where_the_table_has_the_firs
         "equal",
         "differs by (-x̂_j + x̃_k)/Σw",
     ]
-    general = derivation.derive("dy/dx_i", "any", 8, (2, 2), stop_gradient=True)
-    d = derivation
-    assert sp.expand(general - (d.W + (d.XTILDE - d.Y) * d.SLOPE) / d.TOTAL) == 0
+    stopped = derive("dy/dx_i", n_stages=3, stop_gradient=True)
+    assert sp.expand(stopped - (W + (XTILDE - Y) * SLOPE) / TOTAL) == 0
+    left = table[table["equation"] == "Table A-1, single"]
+    assert set(left["true_verdict"]) == {"equal"}
 
 
-def test_symbols_autograd_and_closed_forms_agree():
-    table = derivation.three_ways(n_draws=5)
-    arms = {(pooling, structure) for pooling in POOLINGS for structure in STRUCTURES}
-    assert set(zip(table["pooling"], table["structure"], strict=True)) == arms
-    assert len(table) == 18  # attention has two derivatives
-    assert table["largest_gradient"].min() > 0.01
-    assert table["autograd_minus_symbolic"].max() < 1e-14
-    assert table["autograd_minus_closed_form"].max() < 1e-14
+def test_the_verdict_table_has_every_numbered_equation_and_every_cell(tmp_path, monkeypatch):
+    monkeypatch.setattr(derivation, "VERDICTS", tmp_path / "verdicts.csv")
+    table = derivation.write_verdicts()
+    numbers = table["equation"].str.split(",").str[0]
+    assert list(dict.fromkeys(numbers)) == [*NUMBERED, "after A-23", "Table A-1"]  # all, in the paper's order
+    cells = table[numbers == "Table A-1"]
+    assert len(cells) == 12
+    assert set(cells["pooling"]) == {"max", "average", "linear", "exponential", "attention"}
+    assert table["true_verdict"].str.match(r"equal$|differs by |definition$").all()
+    written = pd.read_csv(tmp_path / "verdicts.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(written, table.astype(str), check_dtype=False)
+
+
+def test_whole_clips_frame_by_frame_agree_with_one_frame_against_the_rest():
+    clips = ((1, (1,)), (4, (1,)), (4, (2,)), (3, (3,)))
+    table = derivation.check_concrete(clips)
+    assert table["compared"].tolist() == [52, 232, 232, 168]
+    assert table["equal"].tolist() == table["compared"].tolist()
+
+
+def test_whole_clips_would_show_a_wrong_derivation(monkeypatch):
+    monkeypatch.setattr(derivation, "derive", lambda *_, **__: X / TOTAL)
+    table = derivation.check_concrete(((2, (2,)),))
+    assert table["equal"].item() < table["compared"].item() / 4
+
+
+@pytest.mark.parametrize("n_stages", [1, 2, 3])
+def test_the_value_is_that_of_eq_1_in_any_number_of_stages(n_stages):
+    assert derive("y", n_stages=n_stages) == Y  # of the clip as a whole, by the meaning of the pseudo-frames
+    true = derive("dy/dx_i", n_stages=n_stages)
+    assert sp.expand(true - (W + (X - Y) * SLOPE) / TOTAL) == 0
+
+
+def test_the_later_functions_have_the_general_form():
+    n, alpha = derivation.EXPONENT, derivation.ALPHA
+    power, auto = (derive("dy/dx_i", name) * in_words_of(name, TOTAL) for name in ("power", "auto"))
+    assert sp.simplify(power - X ** (n - 1) * ((n + 1) * X - n * Y)) == 0
+    assert sp.simplify(auto - sp.exp(alpha * X) * (1 + alpha * (X - Y))) == 0
+    assert derivation.gradients_beyond()["pooling"].tolist() == ["power", "auto"]
 
 
 # --- the machinery ---
 
 
+def test_every_pooling_function_is_written_in_the_papers_symbols():
+    assert set(derivation.TABLE_1) == {"any", *POOLINGS}
+
+
 def test_a_wrong_expression_is_called_wrong():
-    derived = derivation.derive("dy/dx_i", "linear", 4, ())
-    wrong = (2 * derivation.X + derivation.Y) / derivation.SUM_X  # a sign
-    assert derivation.verdict(wrong, derived) == "differs by -2*y/Σx"
-    assert derivation.verdict(derived, derived) == "equal"
+    derived = derive("dy/dx_i", "linear", n_stages=1)
+    wrong = (2 * X + Y) / derivation.SUM_X  # a sign
+    assert verdict(wrong, derived) == "differs by -2*y/Σx"
+    assert verdict(derived, derived) == "equal"
 
 
-def test_derivatives_outside_the_papers_terms_are_refused(monkeypatch):
-    monkeypatch.setitem(derivation.QUANTITIES, "y squared", lambda clip, i: clip.value(clip.y) ** 2)
-    with pytest.raises(ParameterError, match="no rational combination"):
-        derivation.derive("y squared", "attention", 4, (2,))
-
-
-def test_a_form_that_holds_at_one_frame_only_is_refused(monkeypatch):
-    def wrong_after_the_first(clip, i):
-        return clip.derivative(clip.y, clip.weight[i]) * (1 if i == 0 else 2)
-
-    monkeypatch.setitem(derivation.QUANTITIES, "dy/dw_i twice)", wrong_after_the_first)
-    monkeypatch.setattr(
-        derivation, "_basis", lambda *_: [derivation.X / derivation.TOTAL, derivation.Y / derivation.TOTAL]
-    )
-    with pytest.raises(ParameterError, match="is not a combination"):
-        derivation.derive("dy/dw_i twice)", "attention", 4, ())
-
-
-def test_terms_that_depend_on_each_other_are_refused():
-    x = derivation.X
-    with pytest.raises(ParameterError, match="depend on each other"):
-        derivation._coefficients(x, [x, 2 * x])
+def test_a_wrong_line_gets_a_wrong_verdict():
+    line = Printed("A-13", "average", "dy/dx_i", 2 / derivation.N_FRAMES)
+    row = derivation._row(line, line)
+    assert row["true_verdict"] == row["stop_gradient_verdict"] == "differs by -1/N"
 
 
 def test_definitions_are_the_papers():
-    clip = derivation.symbolic_clip(4, (2,), "attention")
-    x, w = clip.x, clip.weight
+    clip = derivation.concrete_clip(4, (2,), "attention", frame=3)
+    x, w = derivation.frame_symbols(4), derivation.symbolic_weights(4, "attention")
     segments, segment_weights = clip.stages[1]
     assert segments[1] == (w[2] * x[2] + w[3] * x[3]) / (w[2] + w[3])  # Eq. 3
     assert segment_weights[1] == (w[2] + w[3]) / 2  # Eq. 4
     y = (segment_weights[0] * segments[0] + segment_weights[1] * segments[1]) / sum(segment_weights)
     assert sp.cancel(clip.y - y) == 0  # Eq. 5
+    assert clip.segment() == (segments[1], segment_weights[1])
+    assert sp.cancel(clip.y - sum(a * b for a, b in zip(w, x, strict=True)) / sum(w)) == 0  # Eq. 1
+
+
+def test_the_stop_gradient_changes_no_value():
+    for pooling in ("linear", "exponential", "attention", "power", "auto"):
+        plain, stopped = (derivation.concrete_clip(4, (2,), pooling, stop_gradient=stop) for stop in (False, True))
+        assert derivation._vanishes(plain.y - stopped.y.xreplace(stopped.held))
+        assert stopped.held
+        assert not plain.held
 
 
 def test_unknown_weights_are_refused():
     with pytest.raises(ParameterError, match="unknown pooling 'median'"):
-        derivation.symbolic_clip(4, (2,), "median")
+        derivation.symbolic_weights(4, "median")

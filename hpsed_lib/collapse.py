@@ -1,0 +1,148 @@
+"""When a hierarchy of weighted means is one weighted mean: the identity of Eqs. 3-5 with Eq. 1, and its condition.
+
+Conventions: of segment j, ``A_j`` is the sum of weight times value over its frames, ``B_j`` the sum of weights, ``M_j``
+their number and ``W_j`` the weight that the hierarchy gives it. Verdicts are computed: "equal", or the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import sympy as sp
+
+from hpsed_lib.derivation import SLOPE, W, X, symbolic_weights, weighted_mean
+
+_A, _B = sp.IndexedBase("A"), sp.IndexedBase("B")
+_J, _LENGTH = sp.symbols("j M", integer=True, positive=True)
+_DIVISOR, _TOTAL = sp.symbols("D ΣB", positive=True)  # product of the lengths so far; sum of weights over the clip
+A1, A2, B1, B2, M1, M2, W1, W2 = sp.symbols("A_1 A_2 B_1 B_2 M_1 M_2 W_1 W_2", positive=True)
+
+
+def _row(statement: str, derived: sp.Expr, claimed: sp.Expr) -> dict[str, str]:
+    difference = sp.simplify(derived - claimed)
+    outcome = "equal" if difference == 0 else f"differs by {difference}"
+    return {"statement": statement, "derived": str(sp.simplify(derived)), "claimed": str(claimed), "verdict": outcome}
+
+
+def induction() -> pd.DataFrame:
+    """Prove by induction over the stages what Eqs. 3-5 give for any weights, any M and any number of stages.
+
+    The claim for one stage: each segment has the prediction ``A / B`` and the weight ``B / D``, where D, the product of
+    the lengths so far, is the same for all segments. Of a frame A is ``w x`` and B is ``w``. For the stop-gradient
+    algorithm: ``dx_hat / dx_i`` is ``w_i / B``, and a segment's weight has the derivative ``w'_i / D``.
+
+    Returns
+    -------
+    DataFrame with columns statement, derived, claimed, verdict
+        One row per step of the proof.
+    """
+    segments = (_J, 1, _LENGTH)  # M segments of the stage before make one of the next
+    weight, value = _B[_J] / _DIVISOR, _A[_J] / _B[_J]
+    sum_wx = sp.Sum(sp.cancel(weight * value), segments)
+    sum_w = sp.Sum(weight, segments)
+    sum_a, sum_b = sp.Sum(_A[_J], segments), sp.Sum(_B[_J], segments)
+    rows = [
+        _row("a frame's prediction", W * X / W, X),
+        _row("a frame's weight, D = 1", W / _DIVISOR.subs(_DIVISOR, 1), W),
+        _row("next stage: prediction (Eq. 3)", sum_wx / sum_w, sum_a / sum_b),
+        _row("next stage: weight (Eq. 4)", sum_w / _LENGTH, sum_b / (_DIVISOR * _LENGTH)),
+        _row("last stage: y (Eq. 5)", sum_wx / sum_w, sum_a / sum_b),
+    ]
+    # The same for the derivatives of the stop-gradient algorithm: v and b are the prediction and the sum of weights of
+    # the segment that holds frame i, r and s those of the others.
+    v, b, r, s = sp.symbols("v b r s", positive=True)
+    by_value = sp.diff(weighted_mean([v, r], [b / _DIVISOR, s / _DIVISOR]), v)
+    y, whole = weighted_mean([v, r], [b / _DIVISOR, s / _DIVISOR]), b + s
+    own_weight = sp.Symbol("u", positive=True)
+    by_path = sp.diff((own_weight + s / _DIVISOR) / _LENGTH, own_weight)
+    by_weight = sp.diff(weighted_mean([v, r], [own_weight, s / _DIVISOR]), own_weight).subs(own_weight, b / _DIVISOR)
+    rows += [
+        _row("stop-gradient, a frame: dx/dx_i", W / W, sp.S.One),
+        _row("stop-gradient, next stage: dx̂/dx_i (Eq. 3)", by_value * W / b, W / whole),
+        _row("stop-gradient, next stage: dŵ/dx_i (Eq. 4)", by_path * SLOPE / _DIVISOR, SLOPE / (_DIVISOR * _LENGTH)),
+        _row(
+            "stop-gradient, last stage: dy/dx_i (Eq. 5)",
+            by_value * W / b + by_weight * SLOPE / _DIVISOR,
+            (W + (v - y) * SLOPE) / whole,
+        ),
+        _row("stop-gradient, last stage: dy/dw_i (Eq. 5)", by_weight / _DIVISOR, (v - y) / whole),
+    ]
+    return pd.DataFrame(rows)
+
+
+def difference_from_single(weights: Sequence[sp.Expr] = (W1, W2)) -> sp.Expr:
+    """What a hierarchy of two segments adds to Eq. 1, if it gives the segments these weights.
+
+    Returns
+    -------
+    sympy.Expr
+        ``sum_j W_j (A_j / B_j) / sum_j W_j - sum_j A_j / sum_j B_j``, factored. One segment may stand for several.
+
+    Examples
+    --------
+    >>> difference_from_single((B1, B2))
+    0
+    """
+    return sp.factor(weighted_mean([A1 / B1, A2 / B2], weights) - (A1 + A2) / (B1 + B2))
+
+
+def hierarchies() -> pd.DataFrame:
+    """Which ways of weighting segments collapse to Eq. 1: those with W_j proportional to B_j.
+
+    Returns
+    -------
+    DataFrame with columns hierarchy, W_1, W_2, condition, verdict
+        ``condition`` is ``W_1 B_2 - W_2 B_1``, which must vanish.
+    """
+    f = sp.Function("f")
+    one = sp.S.One
+    cases = {
+        "Eq. 4: mean of the segment's weights, equal lengths": (B1 / _LENGTH, B2 / _LENGTH),
+        "sum of the segment's weights, any lengths": (B1, B2),
+        "sum over a common M, unequal lengths": (B1 / _LENGTH, B2 / _LENGTH),
+        "mean over the segment's own length, unequal lengths": (B1 / M1, B2 / M2),
+        "every segment the same weight": (one, one),
+        "the weight of the segment's prediction, f(x̂_j)": (f(A1 / B1), f(A2 / B2)),
+        "linear softmax of the predictions, f(x̂_j) = x̂_j": (A1 / B1, A2 / B2),
+        "average pooling of the predictions, equal lengths": (one, one),
+    }
+    held = {"average pooling of the predictions, equal lengths": {B2: B1}}  # B_j is M / N for every j
+    rows = []
+    for name, weights in cases.items():
+        condition = sp.factor((weights[0] * B2 - weights[1] * B1).subs(held.get(name, {})))
+        rows.append(
+            {
+                "hierarchy": name,
+                "W_1": str(weights[0]),
+                "W_2": str(weights[1]),
+                "condition": str(condition),
+                "verdict": "collapses" if condition == 0 else "does not collapse",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def maxima_of_segments(pooling: str) -> sp.Expr:
+    """What the structure ``mixed`` adds to Eq. 1, for two segments of two frames of which the second is the larger.
+
+    Parameters
+    ----------
+    pooling : str
+        A pooling function whose weights are those of its own frame.
+
+    Returns
+    -------
+    sympy.Expr
+        y of ``mixed`` minus y of ``single``, factored; not identically zero.
+
+    Examples
+    --------
+    >>> maxima_of_segments("average")
+    -(x_1 - x_2 + x_3 - x_4)/4
+    """
+    x = sp.symbols("x_1:5", positive=True)
+    weight = symbolic_weights(4, pooling, largest=3)
+    kept = (1, 3)
+    mixed = weighted_mean([x[k] for k in kept], [weight[k] for k in kept])
+    return sp.factor(mixed - weighted_mean(x, weight))

@@ -1,0 +1,224 @@
+"""What a pooling function's gradient does to frames: which are pushed up, which down, and where they end.
+
+Conventions: one clip, one class. Frames move freely, as in a network that could fit anything: ``x_i = sigmoid(z_i)``
+and, for attention, ``w_i = exp(v_i)``; z and v follow the negative gradient of the loss (Eq. A-1). The time of a flow
+has no unit. ``hierarchical`` moves as ``single`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.integrate
+import scipy.special
+import sympy as sp
+
+from hpsed_lib import gradients
+from hpsed_lib.derivation import ALPHA, EXPONENT, TOTAL, XHAT, W, X, Y, derive, in_words_of
+from hpsed_lib.errors import ParameterError
+
+
+def loss_gradient(
+    frame_prob: npt.ArrayLike,
+    target: int,
+    *,
+    pooling: str,
+    structure: str,
+    quantity: str = "dL/dx",
+    segment_lengths: Sequence[int] = (5, 5),
+    attention: npt.ArrayLike | None = None,
+    sharpness: float | None = None,
+) -> np.ndarray:
+    """Gradient of the loss at each frame; training moves the frame the other way.
+
+    Parameters
+    ----------
+    frame_prob : array-like, shape (frames,)
+        Probability of one class in each frame, in [0, 1].
+    target : {0, 1}
+        The clip's label.
+    pooling, structure, segment_lengths, attention, sharpness
+        As in `hpsed_lib.gradients.dy_dx`.
+    quantity : {"dL/dx", "dL/dw"}
+        With respect to the frame's probability, or to its attention weight.
+
+    Returns
+    -------
+    ndarray, shape (frames,)
+        ``(dL/dy) (dy/dx_i)`` or ``(dL/dy) (dy/dw_i)``.
+
+    References
+    ----------
+    Eqs. A-1 to A-3.
+
+    Examples
+    --------
+    >>> loss_gradient([0.25, 0.75], 1, pooling="linear", structure="single")  # y = .625, dL/dy = -1.6
+    array([ 0.2, -1.4])
+    """
+    shape: dict[str, Any] = {"structure": structure, "segment_lengths": segment_lengths}
+    chosen: dict[str, Any] = {"pooling": pooling, "attention": attention, "sharpness": sharpness}
+    y = gradients.clip_prob(frame_prob, **shape, **chosen)
+    if quantity == "dL/dw":
+        by_frame = gradients.dy_dw(frame_prob, () if attention is None else attention, **shape)
+    else:
+        by_frame = gradients.dy_dx(frame_prob, **shape, **chosen)
+    return gradients.dloss_dy(y, target) * by_frame
+
+
+def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Callable[..., np.ndarray]:
+    """How strongly, and in which direction, y pulls at a frame: ``sum(w)`` times the derivative, as a function.
+
+    Parameters
+    ----------
+    pooling : str
+        A pooling function with weights of its own, or "attention".
+    stop_gradient : bool
+        False for ``single`` and ``hierarchical``, True for ``appendix`` in two stages.
+    quantity : {"dy/dx_i", "dy/dw_i"}
+        "dy/dw_i" for attention.
+
+    Returns
+    -------
+    callable
+        Function of (x_i, x_hat_j, y, sharpness), arrays or numbers; positive where raising the frame raises y.
+
+    References
+    ----------
+    Table A-1; made from `hpsed_lib.derivation.derive`.
+
+    Examples
+    --------
+    >>> push("linear", stop_gradient=True)(0.25, 0.5, 0.375, 0)  # x_i + x_hat_j - y
+    0.375
+    """
+    total = in_words_of(pooling, TOTAL)
+    expression = sp.cancel(derive(quantity, pooling, stop_gradient=stop_gradient) * total)
+    sharpness = EXPONENT if pooling == "power" else ALPHA
+    return sp.lambdify([X, XHAT, Y, sharpness], expression, modules="numpy")
+
+
+def pushed_up_where() -> pd.DataFrame:
+    """Which frames raise y when they are raised: the condition on x_i, solved by SymPy for any N and M, in two stages.
+
+    Returns
+    -------
+    DataFrame with columns pooling, quantity, single, appendix
+        A condition without x_i is the same for all frames of a segment.
+    """
+    chosen = [(name, "dy/dx_i") for name in ("linear", "exponential", "attention", "power", "auto")]
+    return pd.DataFrame(
+        [
+            {
+                "pooling": pooling,
+                "quantity": quantity,
+                "single": _condition(pooling, quantity, stop_gradient=False),
+                "appendix": _condition(pooling, quantity, stop_gradient=True),
+            }
+            for pooling, quantity in (*chosen, ("attention", "dy/dw_i"))
+        ]
+    )
+
+
+def _condition(pooling: str, quantity: str, *, stop_gradient: bool) -> str:
+    """Where a derivative is positive; it is linear in x_i once the weight, which is positive, is divided out."""
+    positive = in_words_of(pooling, W if quantity == "dy/dx_i" else sp.S.One) / in_words_of(pooling, TOTAL)
+    derivative = derive(quantity, pooling, stop_gradient=stop_gradient)
+    numerator = sp.fraction(sp.together(sp.cancel(sp.powsimp(sp.expand(derivative / positive)))))[0]
+    if not numerator.has(X):
+        return "always" if numerator.is_positive else f"{numerator} > 0"
+    slope = sp.diff(numerator, X)
+    if not slope.is_positive:
+        raise ParameterError(f"{quantity} of {pooling} pooling: {numerator} does not rise with x_i")
+    return f"x_i > {sp.factor(sp.solve(numerator, X)[0])}"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Frames moving along the gradient of the loss.
+
+    Attributes
+    ----------
+    time : ndarray, shape (steps,)
+    frame_prob, attention : ndarray, shape (steps, frames)
+        ``attention`` adds up to 1 over the frames; it is constant for the other pooling functions.
+    clip_prob : ndarray, shape (steps,)
+    """
+
+    time: np.ndarray
+    frame_prob: np.ndarray
+    attention: np.ndarray
+    clip_prob: np.ndarray
+
+
+def gradient_flow(
+    frame_prob: npt.ArrayLike,
+    target: int,
+    *,
+    pooling: str,
+    structure: str,
+    segment_lengths: Sequence[int],
+    attention: npt.ArrayLike | None = None,
+    sharpness: float | None = None,
+    end: float = 1000.0,
+    n_steps: int = 200,
+) -> Flow:
+    """Let the frames of one clip follow the gradient of the loss from where they are.
+
+    Parameters
+    ----------
+    frame_prob : array-like, shape (frames,)
+        Where they start, inside (0, 1).
+    target : {0, 1}
+        The clip's label.
+    pooling, structure, segment_lengths, attention, sharpness
+        As in `hpsed_lib.gradients.dy_dx`; a trained sharpness is kept where it is.
+    end : float
+        Time of the last step; the steps are spaced evenly in the logarithm of time.
+    n_steps : int
+        Steps reported; the integrator (LSODA) chooses its own.
+
+    Returns
+    -------
+    Flow
+
+    Raises
+    ------
+    ParameterError
+        The structure is ``mixed``, or the integrator gave up.
+    """
+    if structure == "mixed":
+        raise ParameterError("mixed has no gradient flow: where two frames of a segment meet, its gradient jumps")
+    start = np.asarray(frame_prob, dtype=np.float64)
+    weights = np.ones_like(start) if attention is None else np.asarray(attention, dtype=np.float64)
+    n_frames, has_attention = len(start), pooling == "attention"
+    options: dict[str, Any] = {
+        "pooling": pooling,
+        "structure": structure,
+        "segment_lengths": segment_lengths,
+        "sharpness": sharpness,
+    }
+
+    def velocity(_time: float, state: np.ndarray) -> np.ndarray:
+        x, w = scipy.special.expit(state[:n_frames]), np.exp(state[n_frames:])
+        by_frame = loss_gradient(x, target, attention=w, **options)
+        by_weight = (
+            loss_gradient(x, target, attention=w, quantity="dL/dw", **options) if has_attention else np.zeros(n_frames)
+        )
+        return -np.concatenate([by_frame * x * (1 - x), by_weight * w])
+
+    time = np.concatenate([[0.0], np.geomspace(1e-3 * end, end, n_steps - 1)])
+    state = np.concatenate([scipy.special.logit(start), np.log(weights)])
+    solution = scipy.integrate.solve_ivp(velocity, (0, end), state, method="LSODA", t_eval=time, rtol=1e-8, atol=1e-10)
+    if not solution.success:
+        raise ParameterError(f"the flow of {pooling} {structure} stopped: {solution.message}")
+    x, w = scipy.special.expit(solution.y[:n_frames].T), np.exp(solution.y[n_frames:].T)
+    clip_prob = [
+        gradients.clip_prob(frames, attention=its_weights, **options) for frames, its_weights in zip(x, w, strict=True)
+    ]
+    return Flow(solution.t, x, w / w.sum(axis=1, keepdims=True), np.array(clip_prob))

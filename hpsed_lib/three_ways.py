@@ -1,0 +1,261 @@
+"""One gradient by four roads: SymPy, automatic differentiation, finite differences and the closed forms.
+
+Conventions: float64. The clips are random ones and those of `END_CLIPS`: frames at 0 and 1, silent segments, ties.
+Where a derivative does not exist (max pooling and ``mixed`` at ties), finite differences are left out. Frames at 0 are
+given to SymPy's functions as 1e-60, since Eq. 3 reads 0/0 in a silent segment. A finite difference of ``appendix`` is
+that of Eqs. 3-5 with the weights inside Eq. 3 kept at their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import sympy as sp
+import torch
+
+from hpsed_lib import gradients
+from hpsed_lib.derivation import ALPHA, EXPONENT, concrete_clip, frame_symbols, symbolic_weights, weighted_mean
+from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
+
+STAGES: tuple[tuple[int, tuple[int, ...]], ...] = ((1, (1,)), (8, ()), (8, (8,)), (8, (1,)), (8, (4,)), (8, (2, 2)))
+"""(frames, segment lengths): one frame, no segment, one segment, segments of one frame, two stages, three stages."""
+
+END_CLIPS = {
+    "zeros": [0.0, 0.0, 0.3, 0.0, 0.0, 0.8, 0.0, 0.1],
+    "silent segments": [0.0, 0.0, 0.0, 0.0, 0.2, 0.9, 0.0, 0.0],
+    "ones": [1.0, 0.2, 0.7, 0.4, 0.1, 0.3, 0.6, 0.5],
+    "all ones": [1.0] * 8,
+    "ties": [0.2, 0.9, 0.4, 0.9, 0.9, 0.1, 0.1, 0.4],
+    "constant": [0.3] * 8,
+}
+"""Clips at the ends of the range of x and at ties; of a clip of one frame the last is used."""
+
+SHARPNESS = {"random": 1.7, "ends": 2.0}
+"""Of power pooling and autopool; a power below 2 has no second derivative at 0, which one-sided differences need."""
+
+_STEP = 1e-5
+
+
+def three_ways(*, n_draws: int = 3, seed: int = 0) -> pd.DataFrame:
+    """Compare the gradients of every pooling function, structure and stage list.
+
+    Parameters
+    ----------
+    n_draws : int
+        Random clips beside those of `END_CLIPS`.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    DataFrame
+        One row per pooling function, structure, stage list and derivative (``dy/dx_i``; ``dy/dw_i`` for attention,
+        ``dy/ds`` for power pooling and autopool): how many clips, the largest gradient, and the largest absolute
+        difference of automatic differentiation from SymPy, from finite differences and from the closed form.
+    """
+    rows = []
+    for pooling in POOLINGS:
+        extra = {"attention": ["dy/dw_i"], "power": ["dy/ds"], "auto": ["dy/ds"]}.get(pooling, [])
+        for structure in STRUCTURES:
+            for n_frames, lengths in STAGES:
+                for quantity in ("dy/dx_i", *extra):
+                    compared = [
+                        _compare(quantity, clip, attention, sharpness, pooling, structure, lengths)
+                        for clip, attention, sharpness in _clips(n_frames, n_draws, seed)
+                    ]
+                    names = ("largest_gradient", "from_sympy", "from_finite_difference", "from_closed_form")
+                    largest = np.nanmax(np.array(compared), axis=0)
+                    rows.append(
+                        {
+                            "pooling": pooling,
+                            "structure": structure,
+                            "n_frames": n_frames,
+                            "segment_lengths": lengths,
+                            "quantity": quantity,
+                            "clips": len(compared),
+                            **dict(zip(names, largest.tolist(), strict=True)),
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def _clips(n_frames: int, n_draws: int, seed: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    draw = np.random.default_rng(seed)
+    clips = [
+        (draw.uniform(0.02, 0.98, n_frames), draw.uniform(0.02, 1.0, n_frames), SHARPNESS["random"])
+        for _ in range(n_draws)
+    ]
+    attention = draw.uniform(0.02, 1.0, n_frames)
+    ends = [np.array(clip[-n_frames:]) for clip in END_CLIPS.values()]
+    return [*clips, *((clip, attention, SHARPNESS["ends"]) for clip in ends if clip.any())]
+
+
+def _compare(
+    quantity: str,
+    x: np.ndarray,
+    attention: np.ndarray,
+    sharpness: float,
+    pooling: str,
+    structure: str,
+    lengths: tuple[int, ...],
+) -> list[float]:
+    """Size of the gradient, and how far SymPy, finite differences and the closed form are from autograd's."""
+    arguments = (x, attention, sharpness)
+    automatic = _autograd(quantity, *arguments, pooling, structure, lengths)
+    others = [
+        _sympy(quantity, *arguments, pooling, structure, lengths),
+        _finite_difference(quantity, *arguments, pooling, structure, lengths),
+        _closed_form(quantity, *arguments, pooling, structure, lengths),
+    ]
+    differences = [float(np.abs(automatic - other).max()) for other in others]
+    if len(set(x)) < len(x) and (pooling == "max" or structure == "mixed"):
+        differences[1] = np.nan
+    return [float(np.abs(automatic).max()), *differences]
+
+
+def _autograd(
+    quantity: str,
+    x: np.ndarray,
+    attention: np.ndarray,
+    sharpness: float,
+    pooling: str,
+    structure: str,
+    lengths: Sequence[int],
+) -> np.ndarray:
+    tensors = [torch.tensor(value, dtype=torch.float64).reshape(1, -1, 1) for value in (x, attention)]
+    tensors.append(torch.tensor([sharpness], dtype=torch.float64))
+    variable = tensors[("dy/dx_i", "dy/dw_i", "dy/ds").index(quantity)].requires_grad_()
+    y = pool(*tensors, pooling=pooling, structure=structure, segment_lengths=lengths)
+    (gradient,) = torch.autograd.grad(y.sum(), variable)
+    return gradient.flatten().numpy()
+
+
+def _closed_form(
+    quantity: str,
+    x: np.ndarray,
+    attention: np.ndarray,
+    sharpness: float,
+    pooling: str,
+    structure: str,
+    lengths: Sequence[int],
+) -> np.ndarray:
+    if quantity == "dy/dw_i":
+        return gradients.dy_dw(x, attention, structure=structure, segment_lengths=lengths)
+    if quantity == "dy/ds":
+        by_sharpness = gradients.dy_dsharpness(
+            x, sharpness, pooling=pooling, structure=structure, segment_lengths=lengths
+        )
+        return np.array([by_sharpness])
+    return gradients.dy_dx(
+        x, pooling=pooling, structure=structure, segment_lengths=lengths, attention=attention, sharpness=sharpness
+    )
+
+
+def _kept(x: np.ndarray, lengths: Sequence[int]) -> tuple[int, ...]:
+    """First largest frame of each of the longest segments."""
+    longest = int(np.prod(lengths, dtype=int))
+    return tuple(start + int(np.argmax(x[start : start + longest])) for start in range(0, len(x), longest))
+
+
+def _sympy(
+    quantity: str,
+    x: np.ndarray,
+    attention: np.ndarray,
+    sharpness: float,
+    pooling: str,
+    structure: str,
+    lengths: tuple[int, ...],
+) -> np.ndarray:
+    largest = int(x.argmax()) if pooling == "max" else 0
+    kept = _kept(x, lengths) if structure == "mixed" else ()
+    function = _lambdified(quantity, len(x), pooling, structure, lengths, largest, kept)
+    return np.array(function(*np.maximum(x, 1e-60), *attention, sharpness), dtype=np.float64)
+
+
+@cache
+def _lambdified(
+    quantity: str,
+    n_frames: int,
+    pooling: str,
+    structure: str,
+    lengths: tuple[int, ...],
+    largest: int,
+    kept: tuple[int, ...],
+) -> Callable[..., list[float]]:
+    """SymPy's derivatives of y, as a function of x_1, ..., x_N, w_1, ..., w_N and the sharpness."""
+    x, attention = frame_symbols(n_frames), symbolic_weights(n_frames, "attention")
+    sharpness = EXPONENT if pooling == "power" else ALPHA
+    held = {}
+    if structure == "mixed":
+        weight = symbolic_weights(n_frames, pooling, largest)
+        y = weighted_mean([x[i] for i in kept], [weight[i] for i in kept])
+    else:
+        clip = concrete_clip(
+            n_frames,
+            () if structure == "single" else lengths,
+            pooling,
+            stop_gradient=structure == "appendix",
+            largest=largest,
+        )
+        y, held = clip.y, clip.held
+    variables = {"dy/dx_i": x, "dy/dw_i": attention, "dy/ds": (sharpness,)}[quantity]
+    derivatives = [sp.diff(y, variable).xreplace(held) for variable in variables]
+    return sp.lambdify([*x, *attention, sharpness], derivatives, modules="numpy", cse=True)
+
+
+def _finite_difference(
+    quantity: str,
+    x: np.ndarray,
+    attention: np.ndarray,
+    sharpness: float,
+    pooling: str,
+    structure: str,
+    lengths: Sequence[int],
+) -> np.ndarray:
+    """Central differences of a value computed with loops; one-sided ones, of second order, at the ends of [0, 1]."""
+    inner = _weights(x, attention, sharpness, pooling) if structure == "appendix" else None
+
+    def value(change: float, position: int) -> float:
+        moved = [x.copy(), attention.copy(), np.array([sharpness])]
+        moved[("dy/dx_i", "dy/dw_i", "dy/ds").index(quantity)][position] += change
+        weight = _weights(moved[0], moved[1], float(moved[2][0]), pooling)
+        return _loops(moved[0], weight, weight if inner is None else inner, structure, lengths, pooling)
+
+    slopes = []
+    for position in range(1 if quantity == "dy/ds" else len(x)):
+        at = x[position] if quantity == "dy/dx_i" else 0.5
+        if at < _STEP or at > 1 - _STEP:
+            step = _STEP if at < _STEP else -_STEP
+            here, near, far = (value(k * step, position) for k in range(3))
+            slopes.append((-3 * here + 4 * near - far) / (2 * step))
+        else:
+            slopes.append((value(_STEP, position) - value(-_STEP, position)) / (2 * _STEP))
+    return np.array(slopes)
+
+
+def _weights(x: np.ndarray, attention: np.ndarray, sharpness: float, pooling: str) -> np.ndarray:
+    return attention if pooling == "attention" else gradients.WEIGHTS[pooling](x, sharpness)
+
+
+def _loops(
+    x: np.ndarray, weight: np.ndarray, inner: np.ndarray, structure: str, lengths: Sequence[int], pooling: str
+) -> float:
+    """Eqs. 3-5 (or 1), segment by segment; `inner` are the weights inside Eq. 3, `weight` those of Eqs. 4 and 5."""
+
+    def mean(values: np.ndarray, weights: np.ndarray) -> float:
+        if weights.sum() == 0:
+            return float(values.max() if pooling == "max" else values.mean())
+        return float((weights * values).sum() / weights.sum())
+
+    for length in () if structure == "single" else lengths:
+        cuts = [slice(start, start + length) for start in range(0, len(x), length)]
+        if structure == "mixed":
+            kept = [cut.start + int(np.argmax(x[cut])) for cut in cuts]
+            x, weight = x[kept], weight[kept]
+        else:
+            x = np.array([mean(x[cut], inner[cut]) for cut in cuts])
+            weight, inner = (np.array([w[cut].mean() for cut in cuts]) for w in (weight, inner))
+    return mean(x, weight)

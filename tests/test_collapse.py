@@ -1,0 +1,88 @@
+"""When a hierarchy is single pooling: SymPy's rows, and the same statements on numbers."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpsed_lib import collapse
+from hpsed_lib.collapse import A1, A2, B1, B2, W1, W2
+from hpsed_lib.pooling import pool
+
+
+def test_every_step_of_the_induction_is_proved():
+    table = collapse.induction()
+    assert set(table["verdict"]) == {"equal"}
+    assert sum("stop-gradient" in statement for statement in table["statement"]) == 5
+    assert len(table) == 10
+
+
+def test_a_step_that_does_not_hold_is_said_so():
+    assert collapse._row("wrong", W1, W2)["verdict"] == "differs by W_1 - W_2"
+
+
+def test_the_difference_from_eq_1_vanishes_exactly_under_the_condition():
+    difference = collapse.difference_from_single()
+    condition, predictions_differ = W1 * B2 - W2 * B1, A1 * B2 - A2 * B1
+    assert sp.cancel(difference / (condition * predictions_differ)).is_positive
+    assert difference.subs(W1, W2 * B1 / B2) == 0
+
+
+def test_which_hierarchies_collapse():
+    table = collapse.hierarchies().set_index("hierarchy")
+    collapsing = {name for name, row in table.iterrows() if row["verdict"] == "collapses"}
+    assert collapsing == {
+        "Eq. 4: mean of the segment's weights, equal lengths",
+        "sum of the segment's weights, any lengths",
+        "sum over a common M, unequal lengths",
+        "average pooling of the predictions, equal lengths",
+    }
+    assert len(table) == 8
+    assert (table["condition"] == "0").sum() == 4
+
+
+def hierarchy(x, w, borders, segment_weight):
+    """Loops: weighted means of segments of any lengths, weighted by `segment_weight(weights, prediction)`."""
+    predictions, weights = [], []
+    for start, end in itertools.pairwise(borders):
+        predictions.append(np.average(x[start:end], weights=w[start:end]))
+        weights.append(segment_weight(w[start:end], predictions[-1]))
+    return np.average(predictions, weights=weights)
+
+
+@settings(max_examples=100, deadline=None)
+@given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=5), seed=st.integers(0, 10**6))
+def test_sums_of_weights_collapse_for_any_unequal_segments(lengths, seed):
+    borders = np.concatenate([[0], np.cumsum(lengths)])
+    x, w = np.random.default_rng(seed).uniform(0.01, 1, size=(2, borders[-1]))
+    single = np.average(x, weights=w)
+    for divisor in (1, 3.0):
+        assert hierarchy(x, w, borders, lambda weights, _, d=divisor: weights.sum() / d) == pytest.approx(single)
+
+
+def test_own_lengths_and_predictions_do_not_collapse():
+    x, w = np.random.default_rng(0).uniform(0.01, 1, size=(2, 7))
+    single = np.average(x, weights=w)
+    for segment_weight in (lambda weights, _: weights.mean(), lambda _, prediction: prediction, lambda *_: 1.0):
+        assert abs(hierarchy(x, w, [0, 2, 7], segment_weight) - single) > 1e-3
+    equal = np.average(x[:6])
+    assert hierarchy(x[:6], np.ones(6), [0, 3, 6], lambda *_: 1.0) == pytest.approx(equal)  # average pooling
+
+
+@pytest.mark.parametrize("pooling", ["average", "linear", "exponential"])
+def test_maxima_of_segments_add_to_eq_1_what_sympy_says(pooling):
+    x = [0.2, 0.5, 0.3, 0.9]  # the second of each segment is the larger
+    symbols = sp.symbols("x_1:5", positive=True)
+    expected = float(collapse.maxima_of_segments(pooling).subs(dict(zip(symbols, x, strict=True))))
+    frames = torch.tensor(x, dtype=torch.float64).reshape(1, -1, 1)
+    mixed, single = (
+        pool(frames, pooling=pooling, structure=s, segment_lengths=[2]).item() for s in ("mixed", "single")
+    )
+    assert mixed - single == pytest.approx(expected, rel=1e-12)
+    assert abs(expected) > 0.01
