@@ -16,7 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from hpsed_lib import dynamics
 from hpsed_lib.dataset import Dataset, Split
@@ -314,3 +314,44 @@ def figure5(experiment: Experiment, dataset: Dataset, metrics: list[dict]) -> Fi
     axes[0].set(title=f"test clip {filename}")
     axes[2].legend(loc="upper right", ncols=3, fontsize="small")
     return figure
+
+
+def plot_audit(audit: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Draw which checks each row of the paper's Table 2 passes.
+
+    Parameters
+    ----------
+    audit : DataFrame
+        From `hpsed_lib.audit.audit`.
+    ax : Axes
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+        One cell per row and check with the residual in units of what rounding allows, coloured up to 3; hatched and in
+        bold where the check fails, empty where there is none.
+    """
+    names = audit.dataset + " " + audit.pooling + " " + audit.structure
+    rows, checks = names.unique(), audit.identity.unique()
+    table = audit.assign(row=names).pivot(index="row", columns="identity", values=["units", "holds"])
+    units = table["units"].reindex(index=rows, columns=checks).astype(float)
+    holds = table["holds"].reindex(index=rows, columns=checks)
+    colours = {"cmap": "PuOr", "vmin": -3, "vmax": 3, "linewidths": 1, "linecolor": "white"}
+    label = "residual or widening (units of what rounding allows)"
+    sns.heatmap(units, ax=ax, cbar_kws={"label": label, "extend": "both", "shrink": 0.8}, **colours)
+    for (row, column), value in np.ndenumerate(units.to_numpy()):
+        if np.isfinite(value):
+            failed = not holds.iat[row, column]
+            text = f"{abs(value):.1f}" if abs(value) < 0.05 else f"{value:.1f}"  # no -0.0
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5} if failed else None
+            weight = "bold" if failed else "normal"
+            ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", weight=weight, bbox=box, color="black")
+            if failed:
+                ax.add_patch(
+                    Rectangle((column, row), 1, 1, facecolor="none", edgecolor="black", hatch="///", linewidth=0)
+                )
+    ax.set(xlabel="check (hatched: fails)", ylabel="row of Table 2")
+    ax.tick_params(axis="x", labelrotation=45)
+    plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    return ax

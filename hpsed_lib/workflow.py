@@ -25,6 +25,7 @@ from hpsed_lib.execution import end_with_launcher, kill_children, only_one
 from hpsed_lib.params import Experiment, load_experiment, require_available
 from hpsed_lib.paths import ROOT, cache_folder, replacing, results_folder
 
+SHARED = ("05_paper_audit",)  # executions that are the same for every experiment
 PATIENCE = 10.0  # s to wait for a launcher that may be about to end
 
 
@@ -33,7 +34,8 @@ def executed_notebooks(experiment: Experiment) -> dict[str, str]:
     folder = f"results/{experiment.name}/notebooks"
     paths = {name: f"{folder}/{name}.ipynb" for name in ("01_data_preparation", "02_pooling_gradients")}
     paths |= {run: f"{folder}/03_train_variant/{run}.ipynb" for run in experiment.runs()}
-    return paths | {"04_result_tables": f"{folder}/04_result_tables.ipynb"}
+    paths["04_result_tables"] = f"{folder}/04_result_tables.ipynb"
+    return paths | {name: f"results/paper/notebooks/{name}.ipynb" for name in SHARED}
 
 
 def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
@@ -141,7 +143,8 @@ def report_failure(experiment: Experiment, since: float) -> None:
     print(f"\nexperiment {experiment.name} is not complete", file=sys.stderr)
     unfinished = []
     for name, path in executed_notebooks(experiment).items():
-        message = cache_folder(experiment.name) / "notebooks-in-progress" / f"{name}.failed.txt"
+        folder = cache_folder("" if name in SHARED else experiment.name)
+        message = folder / "notebooks-in-progress" / f"{name}.failed.txt"
         if message.is_file() and message.stat().st_mtime >= since:
             print(f"  {name} " + message.read_text(encoding="utf-8").strip().replace("\n", "\n    "), file=sys.stderr)
         elif not (ROOT / path).is_file():

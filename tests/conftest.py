@@ -37,3 +37,12 @@ def esc10_folder() -> Path:
     if not folder:
         pytest.skip("HPSED_ESC10 names no folder with ESC-10")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def dcase2017_folder() -> Path:
+    """The published label files of DCASE 2017 Task 4, where ``HPSED_DCASE2017`` names them."""
+    folder = os.environ.get("HPSED_DCASE2017")
+    if not folder:
+        pytest.skip("HPSED_DCASE2017 names no folder with the labels of DCASE 2017 Task 4")
+    return Path(folder)

@@ -60,7 +60,7 @@ def test_the_push_is_the_derivative_times_the_sum_of_weights(pooling, structure)
 def test_conditions_are_where_the_push_is_positive():
     table = dynamics.pushed_up_where().set_index(["pooling", "quantity"])
     assert table.loc[("linear", "dy/dx_i")].tolist() == ["x_i > y/2", "x_i > -x̂_j + y"]
-    assert table.loc[("power", "dy/dx_i")].tolist() == ["x_i > n*y/(n + 1)", "x_i > -n*(x̂_j - y)"]
+    assert table.loc[("power", "dy/dx_i")].tolist() == ["x_i > n*y/(n + 1)", "x_i > n*(-x̂_j + y)"]
     assert table.loc[("attention", "dy/dx_i")].tolist() == ["always", "always"]
     assert table.loc[("attention", "dy/dw_i")].tolist() == ["x_i > y", "x̂_j - y > 0"]
     assert table.loc[("exponential", "dy/dx_i")].tolist() == ["x_i > y - 1", "x̂_j - y + 1 > 0"]

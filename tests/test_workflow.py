@@ -67,9 +67,21 @@ class TestLauncher:
     def test_every_execution_has_its_notebook(self):
         experiment = load_experiment("quick")
         paths = workflow.executed_notebooks(experiment)
-        assert len(paths) == len(experiment.runs()) + 3
+        assert len(paths) == len(experiment.runs()) + 4
         run = experiment.runs()[0]
         assert paths[run] == f"results/quick/notebooks/03_train_variant/{run}.ipynb"
+        assert paths["05_paper_audit"] == "results/paper/notebooks/05_paper_audit.ipynb"
+
+    @pytest.mark.parametrize(
+        ("name", "folder"), [("05_paper_audit", "cache"), ("04_result_tables", "cache/quick")], ids=["shared", "own"]
+    )
+    def test_a_failed_notebook_is_reported(self, tmp_path, monkeypatch, capsys, name, folder):
+        monkeypatch.setattr(workflow, "cache_folder", lambda experiment: tmp_path / "cache" / experiment)
+        message = tmp_path / folder / "notebooks-in-progress" / f"{name}.failed.txt"
+        message.parent.mkdir(parents=True)
+        message.write_text("failed in cell 3: ValueError\n")
+        workflow.report_failure(load_experiment("quick"), since=0.0)
+        assert f"{name} failed in cell 3: ValueError" in capsys.readouterr().err
 
 
 class TestDataSource:

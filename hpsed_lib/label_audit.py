@@ -1,0 +1,247 @@
+"""What is odd in a data set's labels, and how far each oddity moves a segment-based score.
+
+Conventions: strong labels are rows (filename, onset, offset, event_label), times in seconds from the clip's start; weak
+labels are pairs (filename, event_label). An *event* is a strong row with ``offset > onset``. Nothing is corrected here:
+labels are compared with what they would be without one kind of defect (`DEFECTS`), the rest as it is.
+
+Segment activity is sed_eval's (`hpsed_lib.scoring`): a row of no duration is active in one segment if it lies inside
+one, in none if it lies on a border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.scoring import best_constant_guess, event_activity, sed_eval_scores
+
+STRONG = ["filename", "onset", "offset", "event_label"]
+WEAK = ["filename", "event_label"]
+
+DEFECTS = {
+    "zero_duration": "rows with onset = offset",
+    "reversed": "rows with onset > offset",
+    "duplicate": "rows equal to an earlier one",
+    "overlap": "events that begin before an earlier event of their class in their clip has ended, duplicates apart",
+    "past_end": "rows that end after their clip",
+    "strong_without_weak": "events whose class the weak labels do not name for the clip",
+    "weak_without_strong": "weak labels without an event",
+    "weak_without_row": "weak labels without any strong row",
+    "clip_without_event": "clips without an event",
+}
+"""Every kind of defect, and what is listed and counted."""
+
+
+def label_defects(
+    strong: pd.DataFrame, weak: pd.DataFrame, *, filenames: Sequence[str], clip_duration: float
+) -> dict[str, pd.DataFrame]:
+    """List every defect.
+
+    Parameters
+    ----------
+    strong : DataFrame with columns filename, onset, offset, event_label
+        Strong labels; times in seconds.
+    weak : DataFrame with columns filename, event_label
+        Weak labels of the same clips.
+    filenames : sequence of str
+        Every clip, with labels or without.
+    clip_duration : float
+        Seconds per clip.
+
+    Returns
+    -------
+    dict of DataFrame
+        By the names in `DEFECTS`: the rows of `strong` or `weak` that have the defect, indexed by row number from 0, or
+        the clips.
+
+    Raises
+    ------
+    DataError
+        A column is missing, a clip is not in `filenames`, or an onset is negative or a time no number.
+    """
+    _check(strong, weak, filenames)
+    strong, weak = strong.reset_index(drop=True), weak.reset_index(drop=True)
+    events = strong[_is_event(strong)]
+    audible = set(events.filename)
+    return {
+        "zero_duration": strong[strong.onset == strong.offset],
+        "reversed": strong[strong.onset > strong.offset],
+        "duplicate": strong[strong.duplicated(STRONG)],
+        "overlap": events.loc[_overlapping(events.drop_duplicates(STRONG))],
+        "past_end": strong[strong.offset > clip_duration],
+        "strong_without_weak": events[~_among(events, weak)],
+        "weak_without_strong": weak[~_among(weak, events)],
+        "weak_without_row": weak[~_among(weak, strong)],
+        "clip_without_event": pd.DataFrame({"filename": [name for name in filenames if name not in audible]}),
+    }
+
+
+def without_defect(strong: pd.DataFrame, weak: pd.DataFrame, *, defect: str, clip_duration: float) -> pd.DataFrame:
+    """Strong labels as they would be without one kind of defect.
+
+    Rows of no duration, reversed rows, duplicates and events that no weak label names are left out, overlapping events
+    of a class are joined, and what lies past the clip's end is cut off.
+
+    Parameters
+    ----------
+    strong, weak : DataFrame
+        As in `label_defects`.
+    defect : str
+        One of `DEFECTS` that strong labels can have.
+    clip_duration : float
+        Seconds per clip.
+
+    Returns
+    -------
+    DataFrame with columns filename, onset, offset, event_label
+
+    Raises
+    ------
+    ParameterError
+        `defect` is none of these.
+    """
+    if defect not in _REMOVALS:
+        raise ParameterError(f"defect: expected one of {', '.join(_REMOVALS)}, got {defect!r}")
+    return _REMOVALS[defect](strong[STRONG], weak, clip_duration)
+
+
+def label_report(
+    strong: pd.DataFrame,
+    weak: pd.DataFrame,
+    *,
+    filenames: Sequence[str],
+    classes: Sequence[str],
+    clip_duration: float,
+    time_resolution: float,
+    estimated: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Count every defect, and say what the reference and a system's score would be without it.
+
+    Parameters
+    ----------
+    strong, weak : DataFrame
+        As in `label_defects`.
+    filenames, classes : sequence of str
+        Every clip and every class.
+    clip_duration, time_resolution : float
+        Seconds per clip and per segment.
+    estimated : DataFrame with columns filename, onset, offset, event_label, optional
+        A system's events, to be scored.
+
+    Returns
+    -------
+    DataFrame indexed by defect
+        First the labels ``as they are``, then one row per defect, then ``all of them``. Columns: ``n`` (rows, labels or
+        clips, as in `DEFECTS`); Nref, the segment activities of the reference, and ``changed``, how many of them come
+        or go; best_constant_guess; with `estimated` also error_rate and f_measure (sed_eval, micro-averaged; the error
+        rate is missing without reference activity). ``_change`` is the difference from the first row. Weak labels
+        without an event move no score of strong labels: nothing but ``n`` stands there.
+
+    Raises
+    ------
+    DataError
+        As `label_defects`, and for an unknown class.
+    """
+    activity = partial(
+        event_activity,
+        filenames=filenames,
+        classes=classes,
+        clip_duration=clip_duration,
+        time_resolution=time_resolution,
+    )
+    score = partial(sed_eval_scores, classes=classes, clip_duration=clip_duration, time_resolution=time_resolution)
+    listed = label_defects(strong, weak, filenames=filenames, clip_duration=clip_duration)
+    clips, silent = list(filenames), set(listed["clip_without_event"].filename)
+    audible = [name for name in clips if name not in silent]
+    versions = {"as they are": (strong[STRONG], clips)}
+    everything = strong[STRONG]
+    for defect in _REMOVALS:
+        versions[defect] = (without_defect(strong, weak, defect=defect, clip_duration=clip_duration), clips)
+        everything = without_defect(everything, weak, defect=defect, clip_duration=clip_duration)
+    versions |= {"clip_without_event": (strong[STRONG], audible), "all of them": (everything, audible)}
+
+    before = activity(strong)
+    rows: dict[str, dict[str, float | None]] = {}
+    for name, (labels, kept) in versions.items():
+        if name in listed and listed[name].empty:
+            rows[name] = rows["as they are"]
+            continue
+        labels = labels[labels.filename.isin(kept)]
+        after = activity(labels)
+        rows[name] = {
+            "Nref": int(after.sum()),
+            "changed": int((before != after).sum()),
+            "best_constant_guess": best_constant_guess(after[np.isin(clips, kept)]) if kept else 0.0,
+        }
+        if estimated is not None:
+            overall = score(labels, estimated[estimated.filename.isin(kept)], filenames=kept)["overall"]
+            rows[name] |= {"error_rate": overall["error_rate"], "f_measure": overall["f_measure"]}
+    order = ["as they are", *DEFECTS, "all of them"]
+    report = pd.DataFrame.from_dict(rows, orient="index", dtype=float).reindex(order)
+    report.insert(0, "n", [len(listed[name]) if name in listed else np.nan for name in order])
+    for value in ("best_constant_guess", "error_rate", "f_measure"):
+        if value in report:
+            report[f"{value}_change"] = report[value] - report.loc["as they are", value]
+    counts = ["n", "Nref", "changed"]
+    return report.astype(dict.fromkeys(counts, "Int64")).rename_axis("defect")
+
+
+def _check(strong: pd.DataFrame, weak: pd.DataFrame, filenames: Sequence[str]) -> None:
+    for name, labels, columns in (("strong", strong, STRONG), ("weak", weak, WEAK)):
+        missing = [column for column in columns if column not in labels]
+        if missing:
+            raise DataError(f"{name} labels: expected columns {', '.join(columns)}, {', '.join(missing)} not there")
+        unknown = sorted(set(labels.filename) - set(filenames))
+        if unknown:
+            raise DataError(f"{name} labels: {len(unknown)} clip(s) not among the filenames, the first {unknown[0]!r}")
+    times = strong[["onset", "offset"]].to_numpy(float)
+    bad = ~np.isfinite(times).all(axis=1) | (times < 0).any(axis=1)
+    if bad.any():
+        raise DataError(f"strong labels: expected times from 0 s on, got {strong[bad].iloc[0].to_dict()}")
+
+
+def _is_event(strong: pd.DataFrame) -> pd.Series:
+    return strong.offset > strong.onset
+
+
+def _among(labels: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
+    """Which rows name a (filename, event_label) that `others` name."""
+    pairs = pd.MultiIndex.from_frame(labels[WEAK])
+    return pairs.isin(pd.MultiIndex.from_frame(others[WEAK]))
+
+
+def _overlapping(events: pd.DataFrame) -> pd.Index:
+    """Index of the events that begin before the end of an earlier one of their clip and class."""
+    ordered = events.sort_values(["onset", "offset"], kind="stable")
+    ends = ordered.groupby(WEAK).offset.cummax().groupby([ordered.filename, ordered.event_label]).shift()
+    return ordered.index[ordered.onset < ends].sort_values()
+
+
+def _join(strong: pd.DataFrame, _weak: pd.DataFrame, _clip_duration: float) -> pd.DataFrame:
+    """Overlapping events of one clip and class as one; rows that are no events stay as they are."""
+    event = _is_event(strong)
+    events = strong[event].reset_index(drop=True)
+    ordered = events.sort_values(["onset", "offset"], kind="stable")
+    begins = ~ordered.index.isin(_overlapping(events))
+    number = pd.Series(begins, ordered.index).groupby([ordered.filename, ordered.event_label]).cumsum()
+    joined = ordered.groupby([*WEAK, number.rename("number")]).agg({"onset": "min", "offset": "max"}).reset_index()
+    return pd.concat([joined[STRONG], strong[~event]], ignore_index=True)
+
+
+def _cut(strong: pd.DataFrame, _weak: pd.DataFrame, clip_duration: float) -> pd.DataFrame:
+    inside = strong[(strong.onset < clip_duration) | (strong.offset <= clip_duration)]
+    return inside.assign(offset=inside.offset.clip(upper=clip_duration))
+
+
+_REMOVALS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, float], pd.DataFrame]] = {
+    "zero_duration": lambda strong, _weak, _duration: strong[strong.onset != strong.offset],
+    "reversed": lambda strong, _weak, _duration: strong[strong.onset <= strong.offset],
+    "duplicate": lambda strong, _weak, _duration: strong.drop_duplicates(),
+    "overlap": _join,
+    "past_end": _cut,
+    "strong_without_weak": lambda strong, weak, _duration: strong[~_is_event(strong) | _among(strong, weak)],
+}

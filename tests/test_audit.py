@@ -1,0 +1,359 @@
+"""The audit of the paper's tables: on sed_eval's scores, which must pass, and on bent ones, which must not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import mpmath
+import numpy as np
+import pandas as pd
+import pytest
+import sed_eval
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hpsed_lib import audit
+from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.plots import plot_audit
+from hpsed_lib.tables import PERCENTAGES, RATES
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ["a", "b", "c"]
+event = st.tuples(st.integers(0, 2), st.integers(0, 90), st.integers(1, 60)).map(
+    lambda e: {"event_label": CLASSES[e[0]], "onset": e[1] / 10, "offset": (e[1] + e[2]) / 10}
+)
+clips = st.lists(st.tuples(st.lists(event, max_size=5), st.lists(event, max_size=5)), min_size=1, max_size=4)
+share = st.floats(0.05, 0.9)
+
+
+def overall_scores(lists: list[tuple[list[dict], list[dict]]]) -> tuple[dict[str, float], dict[str, float]]:
+    """sed_eval's overall rates and scores, by Table 2's names, and its counts."""
+    metrics = sed_eval.sound_event.SegmentBasedMetrics(CLASSES, time_resolution=1.0)
+    for number, (reference, estimated) in enumerate(lists):
+        named = [[{**one, "filename": str(number)} for one in events] for events in (reference, estimated)]
+        metrics.evaluate(*named, evaluated_length_seconds=10.0)
+    assume(metrics.overall["Ntp"] > 0)
+    return {**metrics.overall_error_rate(), **metrics.overall_f_measure()}, metrics.overall
+
+
+def row_of(n_ref: int, n_sys: int, n_tp: int, substitutions: int) -> dict[str, str]:
+    """A row as printed from counts alone."""
+    deletions, insertions = n_ref - n_tp - substitutions, n_sys - n_tp - substitutions
+    errors = [substitutions, deletions, insertions, substitutions + deletions + insertions]
+    scores = [n_tp / n_sys, n_tp / n_ref, 2 * n_tp / (n_sys + n_ref)]
+    values = [count / n_ref for count in errors] + [100 * score for score in scores]
+    return {name: f"{value:.2f}" for name, value in zip(RATES + PERCENTAGES, values, strict=True)}
+
+
+CONSISTENT = row_of(5000, 3900, 2100, 700)  # no two of its numbers are close
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return audit.audit(audit.read_printed("table2"), audit.read_printed("table3"))
+
+
+class TestPrintedNumbers:
+    @given(st.integers(-5000, 5000), st.integers(0, 3))
+    def test_an_interval_holds_what_prints_that_way(self, n: int, decimals: int) -> None:
+        text = f"{Decimal(n).scaleb(-decimals):f}"
+        low, high = audit.printed_interval(text)
+        assert high - low == Fraction(1, 10**decimals)
+        assert low + high == 2 * Fraction(text)
+        inside = low + (high - low) * Fraction(np.random.default_rng(n + 5000).integers(1, 1000), 1000)
+        assert float(f"{float(inside):.{decimals}f}") == float(text)
+
+    @given(st.floats(-100, 100))
+    def test_a_cut_number_lies_in_its_interval(self, value: float) -> None:
+        text = f"{int(value * 100) / 100:.2f}"
+        assume(not (value < 0 and text in ("0.00", "-0.00")))  # the sign is lost
+        low, high = audit.printed_interval(text, convention="cut")
+        assert low - Fraction(1, 10**9) <= Fraction(value) <= high + Fraction(1, 10**9)
+        assert low <= Fraction(text) <= high
+
+    def test_percent_becomes_a_fraction(self) -> None:
+        assert audit.printed_interval("46.5", percent=True) == (Fraction(4645, 10000), Fraction(4655, 10000))
+
+    @pytest.mark.parametrize("text", ["", "***", "1e3", "0,25", "nan"])
+    def test_what_is_no_number_is_named(self, text: str) -> None:
+        with pytest.raises(DataError, match="decimal number as printed"):
+            audit.printed_interval(text)
+
+    def test_unknown_convention(self) -> None:
+        with pytest.raises(ParameterError, match="expected one of rounded, cut, got 'up'"):
+            audit.printed_interval("0.1", convention="up")
+
+
+class TestIdentities:
+    @settings(max_examples=150, deadline=None)
+    @given(clips)
+    def test_they_hold_on_sed_evals_scores(self, lists: list[tuple[list[dict], list[dict]]]) -> None:
+        scores, counts = overall_scores(lists)
+        for name, identity in audit.IDENTITIES.items():
+            assert identity.residual(*(scores[column] for column in identity.columns)) == pytest.approx(0), name
+        assert counts["S"] + counts["D"] == counts["Nref"] - counts["Ntp"]
+        assert counts["S"] + counts["I"] == counts["Nsys"] - counts["Ntp"]
+
+    @settings(max_examples=60, deadline=None)
+    @given(clips)
+    def test_they_hold_within_the_rounding_of_printed_scores(self, lists: list[tuple[list[dict], list[dict]]]) -> None:
+        row = audit.as_printed(overall_scores(lists)[0])
+        assert all(low <= 0 <= high for low, high in audit.identity_residuals(row).values())
+        assert audit.is_feasible(row)
+        assert audit.explain(row).startswith("as printed")
+
+    @settings(max_examples=100, deadline=None)
+    @given(share, share, share, share, share, share, share, st.sampled_from(audit.CONVENTIONS))
+    def test_their_ends_are_those_of_interval_arithmetic(self, s, d, i, er, p, r, f, convention: str) -> None:  # type: ignore[no-untyped-def]
+        """mpmath's intervals enclose the range, and closely where each variable stands once in a formula."""
+        rates, percentages = (s, d, i, er), (100 * p, 100 * r, 100 * f)
+        row = {name: f"{v:.2f}" for name, v in zip(RATES + PERCENTAGES, rates + percentages, strict=True)}
+        iv = mpmath.iv
+        s, d, i, er, p, r, f = (
+            iv.mpf([float(end) for end in audit.row_intervals(row, convention=convention)[name]])
+            for name in RATES + PERCENTAGES
+        )
+        expected = [er - s - d - i, s + d - 1 + r, s + i - r * (1 / p - 1), d - i - 1 + r / p, f - 2 / (1 / p + 1 / r)]
+        for ours, theirs in zip(audit.identity_residuals(row, convention=convention).values(), expected, strict=True):
+            assert [float(end) for end in ours] == pytest.approx([float(theirs.a), float(theirs.b)], abs=1e-12)
+
+    def test_a_row_that_says_nothing_is_refused(self) -> None:
+        with pytest.raises(DataError, match=r"precision 0\.00 may be 0"):
+            audit.identity_residuals({**CONSISTENT, "precision": "0.00"})
+        with pytest.raises(DataError, match="it lacks recall"):
+            audit.is_feasible({name: text for name, text in CONSISTENT.items() if name != "recall"})
+
+
+class TestAllAtOnce:
+    @settings(max_examples=30, deadline=None)
+    @given(st.data())
+    def test_a_row_printed_from_counts_is_feasible(self, data: st.DataObject) -> None:
+        n_ref, n_sys = data.draw(st.integers(50, 9000)), data.draw(st.integers(50, 9000))
+        n_tp = data.draw(st.integers(5, min(n_ref, n_sys)))
+        row = row_of(n_ref, n_sys, n_tp, data.draw(st.integers(0, min(n_ref, n_sys) - n_tp)))
+        assert audit.is_feasible(row)
+        assert audit.smallest_widening(row, tolerance=0.01) <= 1
+        assert audit.is_feasible(row, widening=1.5)
+        assert set(audit.suspects(row)) == set(RATES + PERCENTAGES)
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.sampled_from(RATES + PERCENTAGES), st.integers(-40, 40), st.sampled_from(audit.CONVENTIONS))
+    def test_feasible_rows_pass_each_identity_and_points_found_by_search_are_feasible(
+        self, column: str, shift: int, convention: str
+    ) -> None:
+        """A search over a fine grid of (S, R, Nsys/Nref) finds a solution only where the programme does."""
+        scale = 1 if column in PERCENTAGES else 0.01
+        row = {**CONSISTENT, column: f"{float(CONSISTENT[column]) + shift * scale / 10:.2f}"}
+        intervals = audit.row_intervals(row, convention=convention)
+        grid = [
+            np.linspace(float(low), float(high), 15)
+            for low, high in (intervals["substitution_rate"], intervals["recall"], intervals["precision"])
+        ]
+        s, r, p = np.meshgrid(*grid)
+        t = r / p
+        values = [s, 1 - r - s, t - r - s, 1 - 2 * r + t - s, p, r, 2 * r / (1 + t)]
+        inside = np.ones_like(s, bool)
+        for name, value in zip(RATES + PERCENTAGES, values, strict=True):
+            inside &= (value >= float(intervals[name][0]) - 1e-12) & (value <= float(intervals[name][1]) + 1e-12)
+        feasible = audit.is_feasible(row, convention=convention)
+        if inside.any():
+            assert feasible
+        if feasible:
+            assert all(low <= 0 <= high for low, high in audit.identity_residuals(row, convention=convention).values())
+
+    def test_it_sees_what_no_single_identity_sees(self) -> None:
+        """S + I = 0.36 and S <= 0.125 ask for I >= 0.235: then ER = 1 - R + I >= 0.815, but 0.80 is printed."""
+        row = {**CONSISTENT, "substitution_rate": "0.12", "deletion_rate": "0.46", "insertion_rate": "0.23"}
+        residuals = audit.identity_residuals(row)
+        assert all(low <= 0 <= high for low, high in residuals.values())
+        assert not audit.is_feasible(row)
+        assert audit.smallest_widening(row) > 1
+
+    def test_the_widening_is_where_feasibility_begins(self) -> None:
+        row = {**CONSISTENT, "deletion_rate": "0.48"}
+        widening = audit.smallest_widening(row)
+        assert widening > 1
+        assert audit.is_feasible(row, widening=widening)
+        assert not audit.is_feasible(row, widening=widening * (1 - 1e-3))
+
+    def test_one_wrong_number_is_among_the_suspects(self) -> None:
+        for column in RATES + PERCENTAGES:
+            step = 0.1 if column in RATES else 10
+            row = {**CONSISTENT, column: f"{float(CONSISTENT[column]) + step:.2f}"}
+            assert not audit.is_feasible(row)
+            assert column in audit.suspects(row)
+
+
+class TestArrangements:
+    def test_there_are_twelve_and_the_fewest_changes_come_first(self) -> None:
+        every = audit.arrangements()
+        assert len({tuple(sorted(one.items())) for one in every}) == 6 * 2
+        moved = [audit.n_moved(one) for one in every]
+        assert moved == sorted(moved)
+        assert moved == [sum(column != origin for column, origin in one.items()) for one in every]
+        assert audit.describe_arrangement(every[0]) == "as printed"
+
+    @pytest.mark.parametrize("number", range(12))
+    def test_an_exchange_of_columns_is_found_again(self, number: int) -> None:
+        arrangement = audit.arrangements()[number]
+        printed = {**CONSISTENT, **{origin: CONSISTENT[column] for column, origin in arrangement.items()}}
+        assert audit.rearranged(printed, arrangement) == CONSISTENT
+        assert arrangement in audit.consistent_arrangements(printed)
+        assert audit.describe_arrangement(arrangement) in audit.explain(printed)
+
+    def test_er_and_f1_do_not_depend_on_it(self) -> None:
+        for name in ("ER = S + D + I", "F1 = 2PR/(P + R)"):
+            found = {audit.identity_residuals(audit.rearranged(CONSISTENT, one))[name] for one in audit.arrangements()}
+            assert len(found) == 1
+
+    def test_words(self) -> None:
+        keys = ["substitution_rate", "deletion_rate", "insertion_rate", "precision", "recall"]
+        origins = ["deletion_rate", "insertion_rate", "substitution_rate", "recall", "precision"]
+        words = audit.describe_arrangement(dict(zip(keys, origins, strict=True)))
+        assert words == "Sub., Del., Ins. printed under Del., Ins., Sub.; Pre. and Rec. exchanged"
+
+
+class TestOperatingPoints:
+    def frame(self, row: dict[str, str]) -> pd.DataFrame:
+        return pd.DataFrame([{"dataset": "d", "pooling": "linear", "structure": "single", **row}])
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, 2**32 - 1))
+    def test_two_thresholds_of_one_system_pass(self, seed: int) -> None:
+        """ER columns where ER is best, F1 columns where F1 is best: scores of a system with one threshold for all."""
+        rng = np.random.default_rng(seed)
+        truth = rng.random((200, 4)) < 0.3
+        prob = np.clip(0.4 * truth + 0.6 * rng.random(truth.shape), 0, 1)
+        rows = []
+        for threshold in np.linspace(0.2, 0.8, 13):
+            found = prob > threshold
+            n_ref, n_sys, n_tp = truth.sum(1), found.sum(1), (truth & found).sum(1)
+            if n_tp.sum():
+                substitutions = int((np.minimum(n_ref, n_sys) - n_tp).sum())
+                rows.append(row_of(int(n_ref.sum()), int(n_sys.sum()), int(n_tp.sum()), substitutions))
+        errors, scores = min(rows, key=lambda r: float(r["error_rate"])), max(rows, key=lambda r: float(r["f_measure"]))
+        row = {**{name: errors[name] for name in RATES}, **{name: scores[name] for name in PERCENTAGES}}
+        points = audit.operating_points(self.frame(row)).iloc[0]
+        assert points.two_points
+        assert points.one_threshold
+        assert points.best_f_measure
+        assert points.best_error_rate
+        own = float(errors["f_measure"]) / 100
+        assert points.f_measure_low - 1e-4 <= own <= points.f_measure_high + 1e-4
+        assert points.recall_low - 1e-4 <= float(errors["recall"]) / 100 <= points.recall_high + 1e-4
+
+    def test_what_cannot_be_is_seen(self) -> None:
+        good = {name: CONSISTENT[name] for name in RATES}
+        worse = row_of(5000, 4500, 1500, 1500)
+        points = audit.operating_points(self.frame({**worse, **good})).iloc[0]
+        assert points.two_points
+        assert not points.best_f_measure  # the ER columns have the better F1
+        assert not points.one_threshold  # more found and more hit, but the other way round
+        points = audit.operating_points(self.frame({**CONSISTENT, "error_rate": "0.99"})).iloc[0]
+        assert not points[["two_points", "one_threshold", "best_f_measure", "best_error_rate"]].any()
+        silent = row_of(4000, 40, 38, 1)
+        loud = row_of(4000, 9000, 2000, 1500)
+        points = audit.operating_points(
+            self.frame({**{name: loud[name] for name in RATES}, **{name: silent[name] for name in PERCENTAGES}})
+        ).iloc[0]
+        assert points.one_threshold
+        assert not points.best_error_rate
+
+
+class TestThePaper:
+    table2 = audit.read_printed("table2")
+    table3 = audit.read_printed("table3")
+
+    def test_every_row_and_check_is_there_once(self, table: pd.DataFrame) -> None:
+        n_changes, n_table3 = 6, 2
+        assert len(table) == 12 * (len(audit.IDENTITIES) + 1) + n_changes * 2 + n_table3 * 2
+        assert not table.duplicated([*audit.KEYS, "identity"]).any()
+        assert set(table.identity) == set(audit.COLUMNS)
+
+    def test_units_and_verdicts_say_the_same(self, table: pd.DataFrame) -> None:
+        for suffix in ("", "_cut"):
+            assert (table[f"holds{suffix}"] == (table[f"units{suffix}"].abs() <= 1)).all()
+            low, high = table[f"residual_low{suffix}"], table[f"residual_high{suffix}"]
+            known = low.notna()
+            assert (table[f"holds{suffix}"] == ((low <= 0) & (high >= 0)))[known].all()
+            # No verdict rests on an end of an interval, where closed and half-open ones differ.
+            assert (np.minimum(low.abs(), high.abs())[known] > 1e-9).all()
+            assert ((table[f"units{suffix}"].abs() - 1).abs() > 1e-3).all()
+
+    def test_plain_decimal_arithmetic_agrees(self, table: pd.DataFrame) -> None:
+        """The verdicts on the linear identities, from the printed digits as integers."""
+        for row in self.table2.itertuples():
+            s, d, i, er, p, r, _ = (round(100 * float(getattr(row, name))) for name in RATES + PERCENTAGES)
+            verdicts = table[
+                (table.dataset == row.dataset) & (table.pooling == row.pooling) & (table.structure == row.structure)
+            ].set_index("identity")["holds"]
+            assert verdicts["ER = S + D + I"] == (abs(er - s - d - i) <= 2)  # four halves of a hundredth
+            assert verdicts["S + D = 1 - R"] == (abs(100 * (s + d) - 10000 + r) <= 100.5)
+            corners = [
+                (s + i + e) / 100 - (r + a / 2) / 1e4 * (1e4 / (p + b / 2) - 1)
+                for e, a, b in itertools.product((-1, 1), repeat=3)
+            ]
+            assert verdicts["S + I = R (1/P - 1)"] == (min(corners) <= 0 <= max(corners))
+
+    def test_the_committed_table_is_this_one(self, table: pd.DataFrame) -> None:
+        committed = pd.read_csv(ROOT / "results" / "paper" / "audit.csv")
+        assert committed.columns.tolist() == table.columns.tolist()
+        pd.testing.assert_frame_equal(committed, table, check_dtype=False, rtol=1e-4, atol=1e-6)
+
+    def test_changes_are_those_of_pandas(self) -> None:
+        values = self.table2[["error_rate", "f_measure"]].astype(float)
+        relative = 100 * (values.iloc[1::2].to_numpy() / values.iloc[::2].to_numpy() - 1)
+        changes = audit.printed_changes(self.table2)
+        assert changes.recomputed.to_numpy() == pytest.approx(relative.ravel())
+        assert (changes.rounded == (changes.recomputed.round(1) == changes.printed)).all()
+        assert (changes["cut"] == (np.trunc(10 * changes.recomputed) / 10 == changes.printed)).all()
+
+    def test_an_unfitting_change_and_table_3_fail(self) -> None:
+        table2, table3 = self.table2.copy(), self.table3.copy()
+        table2.loc[1, "f_measure_change"] = "9.1"
+        table3.loc[table3.system == "Proposed", "evaluation_error_rate"] = "0.71"
+        verdicts = audit.audit(table2, table3).set_index([*audit.KEYS, "identity"])["holds"]
+        assert not verdicts["development", "linear", "hierarchical", "F1 change"]
+        assert verdicts["development", "linear", "hierarchical", "ER change"]
+        assert not verdicts["evaluation", "linear", "hierarchical", "ER of Table 3"]
+        assert verdicts["evaluation", "linear", "hierarchical", "F1 of Table 3"]
+
+    def test_pairings_have_the_rows_themselves_on_the_diagonal(self) -> None:
+        pairs = audit.block_pairings(self.table2.head(4))
+        assert len(pairs) == 16
+        own = pairs[pairs.error_row == pairs.f_measure_row].set_index("error_row")
+        for number, row in enumerate(self.table2.head(4).to_dict("records")):
+            assert own.as_printed[number] == audit.is_feasible(row)
+            assert own.rearranged[number] == (audit.explain(row) != "none found")
+        crossed = {**CONSISTENT, **dict.fromkeys(RATES, "0.50"), "error_rate": "1.50"}
+        table = pd.DataFrame([CONSISTENT, crossed])
+        assert audit.block_pairings(table).as_printed.tolist() == [True, True, False, False]
+
+    def test_committed_runs_pass(self) -> None:
+        runs = audit.scored_runs("quick")
+        assert len(runs) == len(list((ROOT / "results" / "quick" / "metrics").glob("*.json"))) > 0
+        assert (runs[["deletions_apart", "insertions_apart"]] == 0).all(axis=None)
+        assert (runs.units <= 1).all()
+        overall = json.loads((ROOT / "results/quick/metrics" / f"{runs.run[0]}.json").read_text())["test"]["overall"]
+        assert runs.Ntp[0] == overall["Ntp"]
+
+    def test_where_no_run_is_committed_the_table_is_empty(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(audit, "results_folder", lambda name: tmp_path / name)
+        assert audit.scored_runs("quick").empty
+
+    def test_the_figure_marks_what_fails(self, table: pd.DataFrame) -> None:
+        _, ax = plt.subplots()
+        plot_audit(table, ax=ax)
+        assert sum(patch.get_hatch() is not None for patch in ax.patches) == (~table.holds).sum()
+        assert sum(text.get_weight() == "bold" for text in ax.texts) == (~table.holds).sum()
+        assert len(ax.texts) == len(table)
+        assert [label.get_text() for label in ax.get_xticklabels()] == audit.COLUMNS
+        assert len(ax.get_yticklabels()) == 12
+        plt.close("all")
