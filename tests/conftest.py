@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: a tiny experiment, and the folder of real recordings where there is one."""
+"""Fixtures shared by the tests: a tiny experiment, and the folders of real data where there are some."""
 
 from __future__ import annotations
 
@@ -36,4 +36,13 @@ def esc10_folder() -> Path:
     folder = os.environ.get("HPSED_ESC10")
     if not folder:
         pytest.skip("HPSED_ESC10 names no folder with ESC-10")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def dcase2017_folder() -> Path:
+    """The label files of DCASE 2017 Task 4, where ``HPSED_DCASE2017`` names their folder."""
+    folder = os.environ.get("HPSED_DCASE2017")
+    if not folder:
+        pytest.skip("HPSED_DCASE2017 names no folder with the labels of DCASE 2017 Task 4")
     return Path(folder)
