@@ -13,7 +13,6 @@ import pytest
 import sed_eval
 import sklearn.metrics
 
-from hpsed_lib.decoding import to_events
 from hpsed_lib.errors import DataError, HpsedError, ParameterError
 from hpsed_lib.scoring import (
     best_constant_guess,
@@ -244,15 +243,6 @@ def test_a_name_given_twice_is_refused() -> None:
 def test_an_unknown_file_class_or_time_is_named(event: tuple) -> None:
     with pytest.raises(DataError, match="unknown file, label or time"):
         event_activity(pd.DataFrame([event], columns=COLUMNS), **SHAPE)  # type: ignore[arg-type]
-
-
-def test_activity_of_frames_and_of_their_events_is_one_thing() -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(30):
-        active = rng.random((3, 125, 3)) < rng.choice([0.01, 0.2, 0.9])
-        events = to_events(active, filenames=FILES, classes=CLASSES, frame_duration=0.08)
-        direct = segment_activity(active, frame_duration=0.08, n_segments=10, time_resolution=1.0)
-        np.testing.assert_array_equal(direct, event_activity(events, **SHAPE))  # type: ignore[arg-type]
 
 
 def test_graded_activity_commutes_with_thresholding() -> None:
