@@ -1,4 +1,7 @@
-"""From a trained network to the files of its run: predictions, threshold, scores, and what made them."""
+"""From a trained network to the files of its run: predictions, thresholds, scores, and what made them.
+
+Thresholds are chosen on the validation clips, never on the test clips, which only the finished choice meets.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def finish_run(
         What ``results/<experiment>/metrics/<run>.json`` holds: ``test`` is the score of the decoding that the
         experiment asks for, ``operating_points`` has those of `operating_points`.
     curve : DataFrame with columns threshold, f_measure and the counts
-        Every common threshold that differs on the validation clips.
+        Every threshold that makes a difference on the validation clips, as `choose_threshold` returns it.
     """
     run = run_name(pooling, structure, seed)
     batch_size = experiment.training.batch_size

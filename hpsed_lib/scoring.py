@@ -183,13 +183,20 @@ def f_score(counts: Mapping[str, Any]) -> Any:
     """Micro-averaged F1: ``2 Ntp / (Nref + Nsys)``; 0 where nothing was to be found and nothing was.
 
     Takes counts as numbers or as arrays, and returns the same.
+
+    >>> float(f_score({"Nref": 5, "Nsys": 3, "Ntp": 2}))
+    0.5
     """
     both = np.asarray(counts["Nref"] + counts["Nsys"])
     return np.divide(2 * counts["Ntp"], both, out=np.zeros(both.shape), where=both > 0)[()]
 
 
 def error_rate(counts: Mapping[str, Any]) -> Any:
-    """Error rate: ``(S + D + I) / Nref``; NaN without reference activity. Takes numbers or arrays, as `f_score`."""
+    """Error rate: ``(S + D + I) / Nref``; NaN without reference activity. Takes numbers or arrays, as `f_score`.
+
+    >>> float(error_rate({"Nref": 4, "S": 1, "D": 1, "I": 0}))
+    0.5
+    """
     n_ref, errors = np.broadcast_arrays(counts["Nref"], counts["S"] + counts["D"] + counts["I"])
     return np.divide(errors, n_ref, out=np.full(n_ref.shape, np.nan), where=n_ref > 0)[()]
 
