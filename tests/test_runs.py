@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpsed_lib import paths
-from hpsed_lib.dataset import Dataset
+from hpsed_lib import paths, runs
+from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.decoding import decode, to_events
+from hpsed_lib.network import GatedCRNN
 from hpsed_lib.params import Experiment
 from hpsed_lib.runs import finish_run, load_predictions, reference_activity, to_json
 from hpsed_lib.scoring import event_activity, sed_eval_scores
@@ -22,12 +23,24 @@ from hpsed_lib.training import Trained, build_network
 def finished(
     tiny: Experiment, tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict, pd.DataFrame, dict[str, np.ndarray]]:
-    """Metrics as read from the file, curve and predictions of a network that was never trained."""
+    """Metrics as read from the file, curve and predictions.
+
+    The network was never trained; in its place stand walks between 0 and 1 that lean to the truth: they cross every
+    threshold many times, so that no two operating points decode the same.
+    """
     folder = tmp_path_factory.mktemp("finished")
     history = pd.DataFrame({"epoch": [1], "training_loss": [0.7], "validation_loss": [0.7], "seconds": [0.1]})
     trained = Trained(build_network(tiny, tiny_dataset, seed=0).eval(), history, best_epoch=1, resumed_after=[])
+    rng = np.random.default_rng(0)
+
+    def walks(network: GatedCRNN, split: Split, *, batch_size: int) -> np.ndarray:
+        truth = np.repeat(reference_activity(tiny, tiny_dataset, split), 13, axis=1)[:, : tiny.n_output_frames]
+        steps = rng.normal(0, 0.8, truth.shape)
+        return (1 / (1 + np.exp(1.5 - np.cumsum(steps, axis=1) - 2 * truth))).astype(np.float32)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "ROOT", folder)
+        patch.setattr(runs, "predict_frames", walks)
         metrics, curve = finish_run(tiny, tiny_dataset, trained, pooling="linear", structure="single", seed=0)
         predictions = load_predictions(tiny, "linear-single-seed0")
     [path] = (folder / "results").rglob("linear-single-seed0.json")
@@ -74,7 +87,10 @@ def test_every_operating_point_scores_what_its_thresholds_decode(
         scores = sed_eval_scores(tiny_dataset.test.strong_labels, events, **shape)
         assert scores["overall"] == point["test"], name
         assert point["criterion"] == (None if name == "fixed" else "_".join(name.split("_")[-2:]))
+    assert len({json.dumps(point["test"]) for point in points.values()}) == len(points)
     assert points["fixed"]["threshold"] == 0.5
+    high, low = points["hysteresis_f_measure"]["threshold"]
+    assert low < high
     assert len(points["per_class_f_measure"]["threshold"]) == len(tiny_dataset.classes)
 
 
