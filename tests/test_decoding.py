@@ -85,7 +85,7 @@ decodings = st.builds(
 rows = st.lists(st.integers(0, 8), min_size=1, max_size=40)  # eighths, so that there are ties
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(rows, decodings, st.sampled_from([np.float32, np.float64]))
 def test_smoothing_in_grey_scale_is_smoothing_at_every_threshold(row: list[int], params: Decoding, kind: type) -> None:
     prob = (np.array(row) / 8).astype(kind)[None, :, None]
@@ -113,7 +113,7 @@ def test_smoothing_in_grey_scale_is_that_of_thresholded_float32_predictions() ->
     assert len(n_active) > 40
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(rows, decodings, st.integers(0, 8), st.integers(0, 8))
 def test_hysteresis_is_that_of_plain_loops(row: list[int], params: Decoding, one: int, other: int) -> None:
     prob = (np.array(row) / 8).astype(np.float32)[None, :, None]

@@ -120,11 +120,11 @@ def check_counts(reference: pd.DataFrame, estimated: pd.DataFrame, **shape) -> d
 
 @pytest.mark.parametrize(("clip", "segment"), GRIDS)
 def test_counts_are_sed_evals_on_awkward_event_lists(clip: float, segment: float) -> None:
-    """5,600 pairs of lists in all."""
+    """5,040 pairs of lists in all."""
     rng = np.random.default_rng(round(1000 * clip))
     shape = {"filenames": FILES, "classes": CLASSES, "clip_duration": clip, "time_resolution": segment}
     seen, kinds = set(), Counter()
-    for number in range(800):
+    for number in range(720):
         reference, estimated = awkward_events(rng, clip, segment), awkward_events(rng, clip, segment)
         seen.add(tuple(check_counts(reference, estimated, **shape).values()))
         if number < 200:
