@@ -166,7 +166,7 @@ def test_counts_are_sed_evals_on_the_labels_of_dcase_2017(dcase2017_folder: Path
         for estimated in (reference, moved, rough, jittered, confused, pd.concat([confused, moved])):
             counts = check_counts(reference, estimated, **shape)
             assert counts["Ntp"] > 0
-            assert sed_eval_scores(reference, estimated, **shape)["overall"]["Ntp"] == counts["Ntp"]
+        assert sed_eval_scores(reference, estimated, **shape)["overall"]["Ntp"] == counts["Ntp"]
 
 
 def test_scores_are_sed_evals_and_nan_is_zero() -> None:
