@@ -8,7 +8,7 @@ CORES ?=
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce test lab notebooks readme lint clean lock
+.PHONY: help reproduce test bench lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -29,6 +29,9 @@ reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table 
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest
+
+bench: $(INSTALLED) ## time the segment scores beside sed_eval; writes results/bench/
+	$(BIN)/python -m hpsed_lib.bench
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

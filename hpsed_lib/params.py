@@ -152,7 +152,11 @@ class Training(Section):
 
 
 class Decoding(Section):
-    """From ``frame_prob`` to events (Sec. 2.1: threshold, median filter, ignoring noise)."""
+    """From ``frame_prob`` to events (Sec. 2.1: threshold, median filter, ignoring noise).
+
+    The threshold ``validation`` is the one with the best segment-based F1 on the validation clips, of all that make a
+    difference there: see `hpsed_lib.decoding.choose_threshold`.
+    """
 
     threshold: Literal["validation"] | Annotated[float, Field(gt=0, lt=1)]
     median_length: Count  # frames, odd

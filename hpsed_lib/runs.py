@@ -1,18 +1,25 @@
-"""From a trained network to the files of its run: predictions, threshold, scores, and what made them."""
+"""From a trained network to the files of its run: predictions, thresholds, scores, and what made them.
+
+Thresholds are chosen on the validation clips, never on the test clips, which only the finished choice meets.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hpsed_lib import provenance
 from hpsed_lib.dataset import Dataset, Split
-from hpsed_lib.decoding import THRESHOLDS, choose_threshold, decode, to_events
+from hpsed_lib.decoding import CRITERIA, choose_hysteresis, choose_threshold, decode, to_events
 from hpsed_lib.errors import DataError
-from hpsed_lib.params import Experiment, run_name
+from hpsed_lib.params import Decoding, Experiment, run_name
 from hpsed_lib.paths import cache_folder, replacing, results_folder
 from hpsed_lib.scoring import best_constant_guess, event_activity, sed_eval_scores
 from hpsed_lib.training import Trained, predict_frames
@@ -35,7 +42,7 @@ def load_predictions(experiment: Experiment, run: str) -> dict[str, np.ndarray]:
 def finish_run(
     experiment: Experiment, dataset: Dataset, trained: Trained, *, pooling: str, structure: str, seed: int
 ) -> tuple[dict, pd.DataFrame]:
-    """Predict, choose the threshold on validation clips, score the test clips, write the run's files.
+    """Predict, choose thresholds on validation clips, score the test clips, write the run's files.
 
     Parameters
     ----------
@@ -49,9 +56,10 @@ def finish_run(
     Returns
     -------
     metrics : dict
-        What ``results/<experiment>/metrics/<run>.json`` holds.
-    curve : DataFrame with columns threshold, f_measure
-        Every threshold tried on the validation clips.
+        What ``results/<experiment>/metrics/<run>.json`` holds: ``test`` is the score of the decoding that the
+        experiment asks for, ``operating_points`` has those of `operating_points`.
+    curve : DataFrame with columns threshold, f_measure and the counts
+        Every threshold that makes a difference on the validation clips, as `choose_threshold` returns it.
     """
     run = run_name(pooling, structure, seed)
     batch_size = experiment.training.batch_size
@@ -59,42 +67,16 @@ def finish_run(
         "validation": predict_frames(trained.network, dataset.validation, batch_size=batch_size),
         "test": predict_frames(trained.network, dataset.test, batch_size=batch_size),
     }
-    time_resolution, clip_duration = experiment.scoring.time_resolution, experiment.data.clip_duration
-
-    def reference(split: Split) -> np.ndarray:
-        return event_activity(
-            split.strong_labels,
-            filenames=split.filenames,
-            classes=dataset.classes,
-            clip_duration=clip_duration,
-            time_resolution=time_resolution,
-        )
-
-    best_threshold, curve = choose_threshold(
+    best_threshold, _, curve = choose_threshold(
         frame_prob["validation"],
-        reference(dataset.validation),
+        reference_activity(experiment, dataset, dataset.validation),
         params=experiment.decoding,
         frame_duration=experiment.frame_duration,
-        time_resolution=time_resolution,
+        time_resolution=experiment.scoring.time_resolution,
     )
     fixed = experiment.decoding.threshold
     threshold = best_threshold if fixed == "validation" else float(fixed)
-
-    def score(split: Split, split_prob: np.ndarray) -> dict:
-        active = decode(
-            split_prob, threshold=threshold, params=experiment.decoding, frame_duration=experiment.frame_duration
-        )
-        estimated = to_events(
-            active, filenames=split.filenames, classes=dataset.classes, frame_duration=experiment.frame_duration
-        )
-        return sed_eval_scores(
-            split.strong_labels,
-            estimated,
-            filenames=split.filenames,
-            classes=dataset.classes,
-            clip_duration=clip_duration,
-            time_resolution=time_resolution,
-        )
+    of_record = partial(score, experiment, dataset, threshold=threshold, decoding=experiment.decoding)
 
     device = next(trained.network.parameters()).device
     history = trained.history
@@ -105,12 +87,13 @@ def finish_run(
         "structure": structure,
         "seed": seed,
         "threshold": threshold,
-        "n_thresholds_tried": len(THRESHOLDS) if fixed == "validation" else 0,
+        "n_thresholds_tried": len(curve) if fixed == "validation" else 0,
         "best_epoch": trained.best_epoch,
         "n_test_clips": len(dataset.test.filenames),
-        "best_constant_guess": best_constant_guess(reference(dataset.test)),
-        "validation": score(dataset.validation, frame_prob["validation"])["overall"],
-        "test": score(dataset.test, frame_prob["test"]),
+        "best_constant_guess": best_constant_guess(reference_activity(experiment, dataset, dataset.test)),
+        "validation": of_record(dataset.validation, frame_prob["validation"])["overall"],
+        "test": of_record(dataset.test, frame_prob["test"]),
+        "operating_points": operating_points(experiment, dataset, frame_prob),
         "history": history[["epoch", "training_loss", "validation_loss"]].to_dict("records"),
         "parameters": experiment.model_dump(mode="json"),
         "data": {"checksum": dataset.checksum, "report": dataset.report},
@@ -122,5 +105,103 @@ def finish_run(
     with replacing(run_folder(experiment, run) / "predictions.npz") as temporary:
         np.savez_compressed(temporary, validation=frame_prob["validation"], test=frame_prob["test"])
     with replacing(results_folder(experiment.name) / "metrics" / f"{run}.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(metrics) + "\n", encoding="utf-8")
     return metrics, curve
+
+
+def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[str, np.ndarray]) -> dict[str, dict]:
+    """Scores of the test clips with thresholds chosen in several ways, each on validation clips only.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Its decoding says what is short, and the median length, but for hysteresis, which chooses its own.
+    dataset : Dataset
+    frame_prob : dict of np.ndarray, shape (clips, frames, classes)
+        Predictions for ``validation`` and ``test``.
+
+    Returns
+    -------
+    dict of dict, by name
+        ``fixed`` (0.5), ``global_f_measure`` and ``global_error_rate`` (one threshold for all classes),
+        ``per_class_f_measure`` and ``per_class_error_rate`` (a list, in the order of ``dataset.classes``),
+        ``hysteresis_f_measure`` ([high, low]). Each has ``threshold``, ``median_length`` in frames, ``criterion`` and
+        ``validation``, what it was chosen by and the value there (None: not chosen, or no reference activity), and
+        ``test``, sed_eval's overall scores.
+    """
+    validation = frame_prob["validation"], reference_activity(experiment, dataset, dataset.validation)
+    choice: dict[str, Any] = {
+        "params": experiment.decoding,
+        "frame_duration": experiment.frame_duration,
+        "time_resolution": experiment.scoring.time_resolution,
+    }
+
+    def point(
+        threshold: float | list[float],
+        *,
+        criterion: str | None = None,
+        value: float = math.nan,
+        low: float | None = None,
+        median_length: int = experiment.decoding.median_length,
+    ) -> dict:
+        decoding = experiment.decoding.model_copy(update={"median_length": median_length})
+        scores = score(
+            experiment, dataset, dataset.test, frame_prob["test"], threshold=threshold, low=low, decoding=decoding
+        )
+        return {
+            "threshold": threshold if low is None else [threshold, low],
+            "median_length": median_length,
+            "criterion": criterion,
+            "validation": value if math.isfinite(value) else None,
+            "test": scores["overall"],
+        }
+
+    points = {"fixed": point(0.5)}
+    for scope in ("global", "per_class"):
+        for criterion in CRITERIA:
+            threshold, value, _ = choose_threshold(
+                *validation, **choice, criterion=criterion, per_class=scope == "per_class"
+            )
+            points[f"{scope}_{criterion}"] = point(threshold, criterion=criterion, value=value)
+    high, low, length, value, _ = choose_hysteresis(*validation, **choice, criterion="f_measure")
+    points["hysteresis_f_measure"] = point(high, criterion="f_measure", value=value, low=low, median_length=length)
+    return points
+
+
+def reference_activity(experiment: Experiment, dataset: Dataset, split: Split) -> np.ndarray:
+    """Segment activity (clips, segments, classes) of a split's strong labels."""
+    return event_activity(
+        split.strong_labels,
+        filenames=split.filenames,
+        classes=dataset.classes,
+        clip_duration=experiment.data.clip_duration,
+        time_resolution=experiment.scoring.time_resolution,
+    )
+
+
+def score(
+    experiment: Experiment,
+    dataset: Dataset,
+    split: Split,
+    frame_prob: np.ndarray,
+    *,
+    threshold: float | list[float],
+    decoding: Decoding,
+    low: float | None = None,
+) -> dict:
+    """Decode a split's predictions and score the events by sed_eval; see `decode` and `sed_eval_scores`."""
+    active = decode(frame_prob, threshold=threshold, low=low, params=decoding, frame_duration=experiment.frame_duration)
+    return sed_eval_scores(
+        split.strong_labels,
+        to_events(active, filenames=split.filenames, classes=dataset.classes, frame_duration=experiment.frame_duration),
+        filenames=split.filenames,
+        classes=dataset.classes,
+        clip_duration=experiment.data.clip_duration,
+        time_resolution=experiment.scoring.time_resolution,
+    )
+
+
+def to_json(metrics: dict) -> str:
+    """A metrics file's text: one value a line, but a list of numbers, such as the counts of all clips, on one line."""
+    text = json.dumps(metrics, indent=1)
+    return re.sub(r"\[\n[-+.\deE,\s]+\]", lambda numbers: "[" + " ".join(numbers[0][1:-1].split()) + "]", text)

@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: a tiny experiment, and the folder of real recordings where there is one."""
+"""Fixtures shared by the tests: a tiny experiment, and the folders of real data where there are some."""
 
 from __future__ import annotations
 

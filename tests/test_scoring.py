@@ -1,68 +1,172 @@
-"""Decoding and scoring against sed_eval and plain loops."""
+"""Segment scores against sed_eval, scikit-learn and counting one threshold at a time."""
 
 from __future__ import annotations
 
+import csv
 import itertools
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.signal
 import sed_eval
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import sklearn.metrics
 
-from hpsed_lib.decoding import THRESHOLDS, choose_threshold, decode, smooth, to_events
-from hpsed_lib.errors import DataError, HpsedError
-from hpsed_lib.params import Decoding
+from hpsed_lib.errors import DataError, HpsedError, ParameterError
 from hpsed_lib.scoring import (
     best_constant_guess,
+    class_counts,
+    class_threshold_counts,
+    clip_counts,
+    error_rate,
     event_activity,
     f_score,
     sed_eval_scores,
     segment_activity,
     segment_counts,
+    threshold_curve,
 )
 
 CLASSES = ("a", "b", "c")
 FILES = ("1.wav", "2.wav", "3.wav")
 SHAPE = {"filenames": FILES, "classes": CLASSES, "clip_duration": 10.0, "time_resolution": 1.0}
 COLUMNS = ["filename", "onset", "offset", "event_label"]
+GRIDS = [(3.0, 1.0), (2.5, 1.0), (1.7, 0.5), (0.9, 0.3), (0.7, 0.1), (6.0, 2.0), (1.0, 0.08)]  # clip, segment; s
 
 
-def event_lists(rng: np.random.Generator, n_events: int) -> pd.DataFrame:
-    """Events of every awkward kind: overlaps, no length, on borders, past the end, odd binary fractions."""
-    onset = rng.choice(
-        [rng.uniform(0, 10, n_events), rng.integers(0, 101, n_events) * 0.1, rng.integers(0, 11, n_events)]
-    )
-    length = rng.choice([0.0, 0.1, 1.0, 3.0, 0.3 * 7], n_events)
+def awkward_times(rng: np.random.Generator, n_times: int, clip: float, segment: float) -> np.ndarray:
+    """Times of every awkward kind: on borders and a rounding beside them, sums of 0.1, past the end."""
+    border = rng.integers(0, int(clip / segment) + 3, n_times) * segment
+    kinds = [
+        border,
+        np.abs(np.nextafter(border, rng.choice([-np.inf, np.inf], n_times))),
+        rng.integers(0, 40, n_times) * 0.1,
+        rng.integers(0, 5, n_times).astype(float),
+        rng.uniform(0, clip, n_times),
+        rng.uniform(clip, 3 * clip, n_times),
+    ]
+    return np.array(kinds)[rng.integers(0, len(kinds), n_times), np.arange(n_times)]
+
+
+def awkward_events(rng: np.random.Generator, clip: float, segment: float) -> pd.DataFrame:
+    """Events with such times: without duration, ending before they begin, overlapping, of one class or of all."""
+    n_events = int(rng.choice([0, 1, 2, 3, 6, 12]))
+    onset, offset = awkward_times(rng, n_events, clip, segment), awkward_times(rng, n_events, clip, segment)
+    if rng.random() < 0.9:  # else some end before they begin, which sed_eval accepts
+        onset, offset = np.minimum(onset, offset), np.maximum(onset, offset)
+    offset = np.where(rng.random(n_events) < 0.25, onset, offset)
     return pd.DataFrame(
         {
-            "filename": rng.choice(FILES[:2], n_events),  # the third file never has an event
+            "filename": rng.choice(FILES[: rng.integers(1, 4)], n_events),  # some files without events
             "onset": onset,
-            "offset": onset + length,
-            "event_label": rng.choice(CLASSES[: rng.integers(1, 4)], n_events),
+            "offset": offset,
+            "event_label": rng.choice(CLASSES[: rng.integers(1, 4)], n_events),  # some classes never seen
         },
         columns=COLUMNS,
     )
 
 
-def test_counts_are_sed_evals_on_random_event_lists() -> None:
+def kinds_of(events: pd.DataFrame, clip: float, segment: float) -> set[str]:
+    """Which awkward kinds a list holds, by plain loops."""
+    kinds = set() if len(events) else {"empty"}
+    for event in events.itertuples():
+        on_border = event.onset / segment == round(event.onset / segment)
+        if event.onset == event.offset:
+            kinds.add("no duration on a border" if on_border else "no duration off a border")
+        if event.offset < event.onset:
+            kinds.add("ends before it begins")
+        if event.onset < clip < event.offset:
+            kinds.add("past the end")
+        if event.onset > clip:
+            kinds.add("after the end")
+        same = events[(events.filename == event.filename) & (events.event_label == event.event_label)]
+        if ((same.onset < event.offset) & (same.offset > event.onset)).sum() > 1:
+            kinds.add("overlap of one class")
+    return kinds
+
+
+def by_sed_eval(
+    reference: pd.DataFrame, estimated: pd.DataFrame, filenames: tuple[str, ...], classes: tuple[str, ...], **lengths
+) -> sed_eval.sound_event.SegmentBasedMetrics:
+    metrics = sed_eval.sound_event.SegmentBasedMetrics(list(classes), time_resolution=lengths["time_resolution"])
+    events = [
+        {name: group.to_dict("records") for name, group in one.groupby("filename")} for one in (reference, estimated)
+    ]
+    for name in filenames:
+        metrics.evaluate(
+            events[0].get(name, []), events[1].get(name, []), evaluated_length_seconds=lengths["clip_duration"]
+        )
+    return metrics
+
+
+def check_counts(reference: pd.DataFrame, estimated: pd.DataFrame, **shape) -> dict[str, int]:
+    """Every count is sed_eval's as an integer, overall and class by class; and the clips add up to it."""
+    metrics = by_sed_eval(reference, estimated, **shape)
+    active = event_activity(reference, **shape), event_activity(estimated, **shape)
+    counts = segment_counts(*active)
+    assert counts == {name: metrics.overall[name] for name in counts}
+    of_classes = class_counts(*active)
+    for index, label in enumerate(shape["classes"]):
+        theirs = metrics.class_wise[label]
+        assert {name: count[index] for name, count in of_classes.items()} == {name: theirs[name] for name in of_classes}
+    of_clips = clip_counts(*active)
+    assert counts == {name: sum(count.tolist()) for name, count in of_clips.items()}
+    for index in range(0, len(active[0]), 50):
+        one_clip = active[0][index : index + 1], active[1][index : index + 1]
+        assert segment_counts(*one_clip) == {name: count[index] for name, count in of_clips.items()}
+    return counts
+
+
+@pytest.mark.parametrize(("clip", "segment"), GRIDS)
+def test_counts_are_sed_evals_on_awkward_event_lists(clip: float, segment: float) -> None:
+    """5,040 pairs of lists in all."""
+    rng = np.random.default_rng(round(1000 * clip))
+    shape = {"filenames": FILES, "classes": CLASSES, "clip_duration": clip, "time_resolution": segment}
+    seen, kinds = set(), Counter()
+    for number in range(720):
+        reference, estimated = awkward_events(rng, clip, segment), awkward_events(rng, clip, segment)
+        seen.add(tuple(check_counts(reference, estimated, **shape).values()))
+        if number < 200:
+            kinds.update(kinds_of(reference, clip, segment))
+    assert len(seen) > 150  # the lists were not all alike
+    assert len(kinds) == 7, kinds
+    assert min(kinds.values()) >= 3, kinds
+
+
+def read_strong_labels(path: Path) -> pd.DataFrame:
+    with open(path, newline="") as file:
+        rows = [row for row in csv.reader(file, delimiter="\t") if row]
+    events = pd.DataFrame(rows, columns=COLUMNS)
+    return events.astype({"onset": float, "offset": float})
+
+
+def test_counts_are_sed_evals_on_the_labels_of_dcase_2017(dcase2017_folder: Path) -> None:
+    paths = sorted(dcase2017_folder.glob("groundtruth_strong_label_*.csv"))
+    assert paths
     rng = np.random.default_rng(0)
-    seen = set()
-    for _ in range(400):
-        reference, estimated = event_lists(rng, rng.integers(0, 12)), event_lists(rng, rng.integers(0, 12))
-        metrics = sed_eval.sound_event.SegmentBasedMetrics(list(CLASSES), time_resolution=1.0)
-        for name in FILES:
-            metrics.evaluate(
-                reference[reference.filename == name].to_dict("records"),
-                estimated[estimated.filename == name].to_dict("records"),
-                evaluated_length_seconds=10.0,
-            )
-        counts = segment_counts(event_activity(reference, **SHAPE), event_activity(estimated, **SHAPE))
-        assert counts == {name: int(metrics.overall[name]) for name in counts}
-        seen.add(tuple(counts.values()))
-    assert len(seen) > 200  # the lists were not all alike
+    for path in paths:
+        reference = read_strong_labels(path)
+        assert (reference.onset == reference.offset).sum() > 30
+        classes = tuple(sorted(set(reference.event_label)))
+        assert len(classes) == 17
+        shape = {
+            "filenames": (*sorted(set(reference.filename)), "one without events.wav"),
+            "classes": classes,
+            "clip_duration": 10.0,
+            "time_resolution": 1.0,
+        }
+        moved = reference.assign(onset=reference.onset + 0.7, offset=reference.offset + 0.7)
+        rough = reference.assign(onset=reference.onset.round(), offset=reference.offset.round())
+        shifts = rng.normal(0, 1, (len(reference), 2))
+        jittered = reference.assign(
+            onset=np.maximum(reference.onset + shifts[:, 0], 0), offset=np.maximum(reference.offset + shifts[:, 1], 0)
+        )
+        confused = reference.assign(event_label=rng.permutation(reference.event_label)).sample(frac=0.6, random_state=0)
+        for estimated in (reference, moved, rough, jittered, confused, pd.concat([confused, moved])):
+            counts = check_counts(reference, estimated, **shape)
+            assert counts["Ntp"] > 0
+        assert sed_eval_scores(reference, estimated, **shape)["overall"]["Ntp"] == counts["Ntp"]
 
 
 def test_scores_are_sed_evals_and_nan_is_zero() -> None:
@@ -100,6 +204,37 @@ def test_a_difference_from_sed_eval_is_an_error(monkeypatch: pytest.MonkeyPatch)
         sed_eval_scores(reference, reference.iloc[:0], **SHAPE)  # type: ignore[arg-type]
 
 
+def test_a_difference_in_one_class_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = pd.DataFrame([("1.wav", 0.0, 2.0, "a")], columns=COLUMNS)
+    right = class_counts(event_activity(reference, **SHAPE), event_activity(reference, **SHAPE))  # type: ignore[arg-type]
+    wrong = {**right, "Ntp": np.roll(right["Ntp"], 1)}
+    monkeypatch.setattr("hpsed_lib.scoring.class_counts", lambda *_: wrong)
+    with pytest.raises(HpsedError, match="differ from sed_eval's"):
+        sed_eval_scores(reference, reference, **SHAPE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("event", [("1.wav", -0.5, 1.0, "a"), ("1.wav", 0.0, -0.5, "a")], ids=["onset", "offset"])
+def test_times_before_the_clip_are_refused_where_sed_eval_counts_from_the_end(event: tuple) -> None:
+    negative = pd.DataFrame([("1.wav", 3.0, 5.0, "b"), event], columns=COLUMNS)
+    with pytest.raises(DataError, match="before the clip's start"):
+        event_activity(negative, **SHAPE)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="before the clip's start"):
+        sed_eval_scores(negative.iloc[:1], negative, **SHAPE)  # type: ignore[arg-type]
+
+
+def test_sed_eval_loses_an_event_that_begins_before_the_clip() -> None:
+    """Why it is refused: one second of sound is heard, and none is counted."""
+    early = pd.DataFrame([("1.wav", -0.5, 1.0, "a"), ("1.wav", 3.0, 5.0, "b")], columns=COLUMNS)
+    assert by_sed_eval(early, early, **SHAPE).class_wise["a"]["Nref"] == 0  # type: ignore[arg-type]
+
+
+def test_a_name_given_twice_is_refused() -> None:
+    events = pd.DataFrame([], columns=COLUMNS)
+    for twice in ({"filenames": ("1.wav", "1.wav")}, {"classes": ("a", "a")}):
+        with pytest.raises(ParameterError, match="once"):
+            event_activity(events, **{**SHAPE, **twice})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "event",
     [("9.wav", 0.0, 1.0, "a"), ("1.wav", 0.0, 1.0, "z"), ("1.wav", np.nan, 1.0, "a")],
@@ -110,82 +245,56 @@ def test_an_unknown_file_class_or_time_is_named(event: tuple) -> None:
         event_activity(pd.DataFrame([event], columns=COLUMNS), **SHAPE)  # type: ignore[arg-type]
 
 
-def test_activity_of_frames_and_of_their_events_is_one_thing() -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(30):
-        active = rng.random((3, 125, 3)) < rng.choice([0.01, 0.2, 0.9])
-        events = to_events(active, filenames=FILES, classes=CLASSES, frame_duration=0.08)
-        direct = segment_activity(active, frame_duration=0.08, n_segments=10, time_resolution=1.0)
-        np.testing.assert_array_equal(direct, event_activity(events, **SHAPE))  # type: ignore[arg-type]
+def test_graded_activity_commutes_with_thresholding() -> None:
+    graded = np.random.default_rng(5).random((3, 125, 3), dtype=np.float32)
+    lengths = {"frame_duration": 0.08, "n_segments": 10, "time_resolution": 1.0}
+    for threshold in (0.0, 0.5, 0.9, 0.99):
+        np.testing.assert_array_equal(
+            segment_activity(graded, **lengths) > threshold, segment_activity(graded > threshold, **lengths)
+        )
 
 
-def smooth_by_loops(row: np.ndarray, median: int, gap: float, shortest: float, frame: float) -> list[bool]:
-    half = median // 2
-    padded = [row[0]] * half + list(row) + [row[-1]] * half
-    filtered = [sorted(padded[i : i + median])[half] for i in range(len(row))]
-    for value, limit, keep_ends in ((False, gap, True), (True, shortest, False)):
-        position = 0
-        for current, group in itertools.groupby(list(filtered)):
-            length = len(list(group))
-            at_end = position == 0 or position + length == len(filtered)
-            if current == value and round(length * frame, 9) < limit and not (keep_ends and at_end):
-                filtered[position : position + length] = [not value] * length
-            position += length
-    return filtered
+def test_ratios_of_counts_are_scikit_learns_and_the_definitions() -> None:
+    rng = np.random.default_rng(6)
+    for share in (0.0, 0.1, 0.5, 1.0):
+        reference, estimated = rng.random((5, 4, 3)) < share, rng.random((5, 4, 3)) < 0.4
+        counts = segment_counts(reference, estimated)
+        theirs = sklearn.metrics.f1_score(
+            reference.reshape(-1, 3), estimated.reshape(-1, 3), average="micro", zero_division=0
+        )
+        assert f_score(counts) == pytest.approx(theirs)
+        per_clip = clip_counts(reference, estimated)
+        for index in range(5):
+            one = {name: int(count[index]) for name, count in per_clip.items()}
+            assert f_score(per_clip)[index] == f_score(one)
+            expected = (one["S"] + one["D"] + one["I"]) / one["Nref"] if one["Nref"] else np.nan
+            np.testing.assert_equal(error_rate(per_clip)[index], expected)
+    assert f_score(segment_counts(reference & False, estimated & False)) == 0
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.booleans(), min_size=1, max_size=40),
-    st.sampled_from([1, 3, 5, 7]),
-    st.sampled_from([0.0, 0.08, 0.2, 0.24, 0.4]),
-    st.sampled_from([0.0, 0.08, 0.2, 0.24, 0.4]),
-)
-def test_smoothing_is_that_of_plain_loops(row: list[bool], median: int, gap: float, shortest: float) -> None:
-    params = Decoding(threshold=0.5, median_length=median, minimum_gap=gap, minimum_duration=shortest)
-    active = np.array(row)[None, :, None]
-    expected = smooth_by_loops(np.array(row), median, gap, shortest, 0.08)
-    assert smooth(active, params=params, frame_duration=0.08)[0, :, 0].tolist() == expected
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_all_thresholds_at_once_are_one_at_a_time(kind: type) -> None:
+    rng = np.random.default_rng(7)
+    for n_classes, n_levels in itertools.product((1, 2, 5), (3, 20, 10**6)):
+        score = (rng.integers(0, n_levels, (6, 5, n_classes)) / n_levels).astype(kind)  # many ties, few, none
+        reference = rng.random(score.shape) < rng.random()
+        thresholds = np.unique(np.concatenate([score.ravel()[:20], [0.0, 0.5, 1.0]]))
+        curve = threshold_curve(score, reference, thresholds=thresholds)
+        by_class = class_threshold_counts(score, reference, thresholds=thresholds)
+        for index, threshold in enumerate(thresholds):
+            counts = segment_counts(reference, score > kind(threshold))
+            assert {name: curve[name][index] for name in counts} == counts
+            assert curve.f_measure[index] == f_score(counts)
+            np.testing.assert_equal(curve.error_rate[index], error_rate(counts))
+            of_classes = class_counts(reference, score > kind(threshold))
+            for name, count in by_class.items():
+                assert count.shape == (len(thresholds), n_classes)
+                np.testing.assert_array_equal(count[index], of_classes[name])
 
 
-def test_clips_and_classes_do_not_touch_each_other() -> None:
-    params = Decoding(threshold=0.5, median_length=1, minimum_gap=1.0, minimum_duration=0.1)
-    active = np.zeros((2, 10, 2), bool)
-    active[0, -3:, 0] = active[1, :3, 0] = active[0, :3, 1] = True
-    np.testing.assert_array_equal(smooth(active, params=params, frame_duration=0.08), active)
-    assert not smooth(np.zeros_like(active), params=params, frame_duration=0.08).any()
-
-
-def test_the_median_filter_is_scipys() -> None:
-    params = Decoding(threshold=0.5, median_length=5, minimum_gap=0.0, minimum_duration=0.0)
-    prob = np.random.default_rng(0).random((2, 60, 3))
-    ours = decode(prob, threshold=0.4, params=params, frame_duration=0.08)
-    for clip, column in itertools.product(range(2), range(3)):
-        theirs = scipy.signal.medfilt((prob[clip, :, column] > 0.4).astype(float), 5) > 0
-        np.testing.assert_array_equal(ours[clip, 2:-2, column], theirs[2:-2])
-
-
-def test_the_threshold_is_the_best_of_those_tried_by_sed_eval() -> None:
-    params = Decoding(threshold="validation", median_length=3, minimum_gap=0.2, minimum_duration=0.2)
-    rng = np.random.default_rng(2)
-    truth = np.repeat(rng.random((3, 25, 3)) < 0.3, 5, axis=1)
-    prob = np.clip(0.35 * truth + 0.1 + 0.3 * rng.random(truth.shape), 0, 1)
-    reference = to_events(truth, filenames=FILES, classes=CLASSES, frame_duration=0.08)
-    threshold, curve = choose_threshold(
-        prob,
-        event_activity(reference, **SHAPE),  # type: ignore[arg-type]
-        params=params,
-        frame_duration=0.08,
-        time_resolution=1.0,
-    )
-    theirs = []
-    for value in THRESHOLDS:
-        active = decode(prob, threshold=value, params=params, frame_duration=0.08)
-        events = to_events(active, filenames=FILES, classes=CLASSES, frame_duration=0.08)
-        theirs.append(sed_eval_scores(reference, events, **SHAPE)["overall"]["f_measure"])  # type: ignore[arg-type]
-    np.testing.assert_allclose(curve.f_measure, theirs)
-    assert threshold == THRESHOLDS[int(np.argmax(theirs))]
-    assert 0.2 < threshold < 0.6
+def test_thresholds_out_of_order_are_refused() -> None:
+    with pytest.raises(ParameterError, match="ascending"):
+        threshold_curve(np.zeros((1, 1, 1)), np.zeros((1, 1, 1), bool), thresholds=np.array([0.5, 0.2]))
 
 
 def test_the_best_constant_guess_is_the_best_of_all_sets_of_classes() -> None:

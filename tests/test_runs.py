@@ -1,0 +1,143 @@
+"""The files of a finished run: what is recorded of its scores, and that it follows from the predictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpsed_lib import paths, runs
+from hpsed_lib.dataset import Dataset, Split
+from hpsed_lib.decoding import decode, to_events
+from hpsed_lib.network import GatedCRNN
+from hpsed_lib.params import Experiment
+from hpsed_lib.runs import finish_run, load_predictions, reference_activity, to_json
+from hpsed_lib.scoring import event_activity, sed_eval_scores
+from hpsed_lib.training import Trained, build_network
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tiny: Experiment, tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict, pd.DataFrame, dict[str, np.ndarray]]:
+    """Metrics as read from the file, curve and predictions.
+
+    The network was never trained; in its place stand walks between 0 and 1 that lean to the truth: they cross every
+    threshold many times, so that no two operating points decode the same.
+    """
+    folder = tmp_path_factory.mktemp("finished")
+    history = pd.DataFrame({"epoch": [1], "training_loss": [0.7], "validation_loss": [0.7], "seconds": [0.1]})
+    trained = Trained(build_network(tiny, tiny_dataset, seed=0).eval(), history, best_epoch=1, resumed_after=[])
+    rng = np.random.default_rng(0)
+
+    def walks(network: GatedCRNN, split: Split, *, batch_size: int) -> np.ndarray:
+        truth = np.repeat(reference_activity(tiny, tiny_dataset, split), 13, axis=1)[:, : tiny.n_output_frames]
+        steps = rng.normal(0, 0.8, truth.shape)
+        return (1 / (1 + np.exp(1.5 - np.cumsum(steps, axis=1) - 2 * truth))).astype(np.float32)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "ROOT", folder)
+        patch.setattr(runs, "predict_frames", walks)
+        metrics, curve = finish_run(tiny, tiny_dataset, trained, pooling="linear", structure="single", seed=0)
+        predictions = load_predictions(tiny, "linear-single-seed0")
+    [path] = (folder / "results").rglob("linear-single-seed0.json")
+    assert json.loads(path.read_text()) == json.loads(json.dumps(metrics))
+    assert len(path.read_text().splitlines()) < 1200  # counts of all clips are on one line each
+    return json.loads(path.read_text()), curve, predictions
+
+
+def estimated_events(experiment: Experiment, dataset: Dataset, frame_prob: np.ndarray, **kwargs) -> pd.DataFrame:
+    active = decode(frame_prob, frame_duration=experiment.frame_duration, **kwargs)
+    return to_events(
+        active,
+        filenames=dataset.test.filenames,
+        classes=dataset.classes,
+        frame_duration=experiment.frame_duration,
+    )
+
+
+def test_every_operating_point_scores_what_its_thresholds_decode(
+    tiny: Experiment, tiny_dataset: Dataset, finished: tuple
+) -> None:
+    metrics, _, predictions = finished
+    points = metrics["operating_points"]
+    assert list(points) == [
+        "fixed",
+        "global_f_measure",
+        "global_error_rate",
+        "per_class_f_measure",
+        "per_class_error_rate",
+        "hysteresis_f_measure",
+    ]
+    shape = {
+        "filenames": tiny_dataset.test.filenames,
+        "classes": tiny_dataset.classes,
+        "clip_duration": 10.0,
+        "time_resolution": 1.0,
+    }
+    for name, point in points.items():
+        threshold, low = point["threshold"], None
+        if name == "hysteresis_f_measure":
+            threshold, low = threshold
+        params = tiny.decoding.model_copy(update={"median_length": point["median_length"]})
+        events = estimated_events(tiny, tiny_dataset, predictions["test"], threshold=threshold, low=low, params=params)
+        scores = sed_eval_scores(tiny_dataset.test.strong_labels, events, **shape)
+        assert scores["overall"] == point["test"], name
+        assert point["criterion"] == (None if name == "fixed" else "_".join(name.split("_")[-2:]))
+    assert len({json.dumps(point["test"]) for point in points.values()}) == len(points)
+    assert points["fixed"]["threshold"] == 0.5
+    high, low = points["hysteresis_f_measure"]["threshold"]
+    assert low < high
+    assert len(points["per_class_f_measure"]["threshold"]) == len(tiny_dataset.classes)
+
+
+def test_more_freedom_is_never_worse_where_it_is_chosen(finished: tuple) -> None:
+    points = finished[0]["operating_points"]
+    value = {name: point["validation"] for name, point in points.items()}
+    assert value["per_class_f_measure"] >= value["global_f_measure"]
+    assert value["hysteresis_f_measure"] >= value["global_f_measure"]
+    assert value["per_class_error_rate"] <= value["global_error_rate"]
+
+
+def test_the_record_is_the_configured_decoding(tiny: Experiment, tiny_dataset: Dataset, finished: tuple) -> None:
+    metrics, curve, _ = finished
+    assert metrics["threshold"] == metrics["operating_points"]["global_f_measure"]["threshold"]
+    assert metrics["test"]["overall"] == metrics["operating_points"]["global_f_measure"]["test"]
+    assert metrics["validation"]["f_measure"] == pytest.approx(curve.f_measure.max())
+    assert metrics["n_thresholds_tried"] == len(curve)
+
+
+def test_counts_of_the_clips_stand_in_the_order_of_the_files(
+    tiny: Experiment, tiny_dataset: Dataset, finished: tuple
+) -> None:
+    metrics, _, predictions = finished
+    counts = metrics["test"]["clip_counts"]
+    for name, of_clips in counts.items():
+        assert len(of_clips) == len(tiny_dataset.test.filenames)
+        assert sum(of_clips) == metrics["test"]["overall"][name]
+    reference = reference_activity(tiny, tiny_dataset, tiny_dataset.test)
+    assert counts["Nref"] == reference.sum((1, 2)).tolist()
+    assert len(set(counts["Nref"])) > 1
+    events = estimated_events(
+        tiny, tiny_dataset, predictions["test"], threshold=metrics["threshold"], params=tiny.decoding
+    )
+    for index, name in enumerate(tiny_dataset.test.filenames):
+        active = event_activity(
+            events[events.filename == name],
+            filenames=[name],
+            classes=tiny_dataset.classes,
+            clip_duration=10.0,
+            time_resolution=1.0,
+        )
+        assert counts["Ntp"][index] == (active[0] & reference[index]).sum()
+
+
+def test_a_metrics_file_reads_back_and_keeps_lists_of_numbers_on_a_line(tmp_path: Path) -> None:
+    metrics = {"text": "[1,  2]\n", "counts": [1, -2, 3.5e-7], "empty": [], "rows": [{"a": [4]}, None], "names": ["x"]}
+    text = to_json(metrics)
+    assert json.loads(text) == metrics
+    assert '"counts": [1, -2, 3.5e-07]' in text
+    assert '"a": [4]' in text
