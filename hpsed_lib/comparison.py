@@ -43,7 +43,6 @@ Counts = Mapping[tuple[str, str, int], Mapping[str, np.ndarray]]
 """Segment counts of each run, (pooling, structure, seed) to name to int array (clips,); the names are sed_eval's."""
 
 MEASURES = ("f_measure", "error_rate")
-TRAINED_ONLY = " (these trained networks only)"
 _NAMES = ("Nref", "Nsys", "Ntp", "S", "D", "I")
 _CHUNK = 4_000_000  # numbers drawn at a time: 32 MB
 _TIE = 1e-9  # statistics closer than this are equal but for rounding
@@ -225,8 +224,9 @@ def paired_comparisons(
 over, n_clips, n_seeds, p_clips, exact, p_seeds, p_value, p_adjusted, cohens_d, verdict
         ``cohens_d`` is the mean of the seeds' differences over their standard deviation, times Hedges' correction for
         small samples [5]_; missing below three seeds. ``verdict``: ``better`` or ``worse`` (than the reference) where
-        ``p_adjusted < alpha`` and the interval excludes 0, otherwise ``not distinguishable``; with one seed followed by
-        ``(these trained networks only)``.
+        ``p_adjusted < alpha`` and the interval excludes 0, otherwise ``not distinguishable``. With one seed it is about
+        the trained networks only, and never about which variant is better: ``these networks differ, variants not
+        tested`` or ``these networks not distinguishable, variants not tested``.
 
     Raises
     ------
@@ -554,11 +554,13 @@ def _smallest_n(*, gain: float, sd: float, power: float, alpha: float) -> int:
 
 
 def _verdict(row: dict, alpha: float) -> str:
-    suffix = TRAINED_ONLY if row["n_seeds"] == 1 else ""
-    if row["p_adjusted"] < alpha and (row["low"] > 0 or row["high"] < 0):
-        rises_to_the_better = row["measure"] == "f_measure"
-        return ("better" if (row["difference"] > 0) == rises_to_the_better else "worse") + suffix
-    return "not distinguishable" + suffix
+    differ = row["p_adjusted"] < alpha and (row["low"] > 0 or row["high"] < 0)
+    if row["n_seeds"] == 1:
+        return f"these networks {'differ' if differ else 'not distinguishable'}, variants not tested"
+    if not differ:
+        return "not distinguishable"
+    higher_is_better = row["measure"] == "f_measure"
+    return "better" if (row["difference"] > 0) == higher_is_better else "worse"
 
 
 def _seeds(counts: Counts) -> dict[Variant, list[int]]:

@@ -181,10 +181,12 @@ def test_a_large_difference_is_found_and_has_the_right_sign() -> None:
     np.testing.assert_allclose(back.p_clips, forth.p_clips)
     one_seed = {run: counts[run] for run in counts if run[2] == 0}
     alone = paired_comparisons(one_seed, [PAIR]).set_index("measure")
-    assert alone.verdict.f_measure == "better (these trained networks only)"
+    assert alone.verdict.f_measure == "these networks differ, variants not tested"
     assert alone.over.f_measure == "clips"
     assert np.isnan(alone.p_seeds.f_measure)
     assert alone.p_value.f_measure == alone.p_clips.f_measure
+    same = paired_comparisons({run: counts[*PAIR[0], 0] for run in one_seed}, [PAIR])
+    assert (same.verdict == "these networks not distinguishable, variants not tested").all()
 
 
 def test_seeds_that_disagree_are_not_distinguishable_however_many_the_clips() -> None:
