@@ -128,7 +128,8 @@ def test_psds_by_hand() -> None:
     reference = pd.DataFrame([("0.wav", 0.0, 4.0, "a"), ("1.wav", 0.0, 4.0, "b")], columns=COLUMNS)
     scenario = Scenario(dtc=0.7, gtc=0.7, cttc=0.3, alpha_ct=0.0, alpha_st=0.0)
     frame_prob = np.zeros((12, 25, 2))
-    frame_prob[0, :10, 0] = 0.9  # class a: found at once
+    frame_prob[0, :, 0] = 0.4
+    frame_prob[0, :10, 0] = 0.9  # class a: found at once, and lost when the threshold falls
     frame_prob[1, :10, 1] = 0.5  # class b: found after one false positive
     frame_prob[2, :3, 1] = 0.6
     assert score(frame_prob, reference, scenario) == pytest.approx((0.5 * 30 + 1 * 70) / 100)
@@ -152,6 +153,8 @@ def test_what_cannot_be_found_is_left_out() -> None:
     middle = (reference.onset + reference.offset) / 2
     halves = pd.concat([reference.assign(offset=middle + 1e-3), reference.assign(onset=middle)])
     assert score(frame_prob, halves, scenario) == pytest.approx(expected)
+    middle_parts = reference.assign(onset=(reference.onset + middle) / 2, offset=(reference.offset + middle) / 2)
+    assert score(frame_prob, pd.concat([reference, middle_parts]), scenario) == expected
     with pytest.raises(DataError, match="found none"):
         score(frame_prob, reference.iloc[:0], scenario)
     with pytest.raises(DataError, match="unknown file, label or time"):
@@ -171,13 +174,12 @@ def test_segment_scores_above_a_threshold_are_segment_activity(frame_duration: f
 
 
 def test_frames_are_active_where_their_centre_is() -> None:
-    events = pd.DataFrame([("0.wav", 0.2, 0.6, "a"), ("0.wav", 0.61, 0.99, "b"), ("1.wav", 9.5, 12.0, "a")])
-    active = frame_activity(
-        events.set_axis(COLUMNS, axis=1), filenames=FILES, classes=CLASSES, n_frames=25, frame_duration=FRAME
-    )
-    assert np.argwhere(active).tolist() == [[0, 0, 0], [1, 24, 0]]  # centres 0.2, 0.6, 1.0, ... 9.8
+    rows = [("0.wav", 0.25, 0.75, "a"), ("0.wav", 0.76, 1.24, "b"), ("1.wav", 9.5, 12.0, "a")]
+    events = pd.DataFrame(rows, columns=COLUMNS)
+    active = frame_activity(events, filenames=FILES, classes=CLASSES, n_frames=20, frame_duration=0.5)
+    assert np.argwhere(active).tolist() == [[0, 0, 0], [1, 19, 0]]  # centres 0.25, 0.75, 1.25, ... 9.75
     with pytest.raises(DataError, match="unknown file, label or time"):
-        frame_activity(events.set_axis(COLUMNS, axis=1), filenames=["x"], classes=CLASSES, n_frames=5, frame_duration=1)
+        frame_activity(events, filenames=["x"], classes=CLASSES, n_frames=5, frame_duration=1)
 
 
 def area_by_loops(truth: np.ndarray, ranked: np.ndarray) -> float:
