@@ -142,20 +142,21 @@ def operating_points(
         overlap = covered[in_clip, :, end] - covered[in_clip, :, start]  # (detections, classes), s
         own = overlap[np.arange(len(length)), of_class]
         for name, scenario in scenarios.items():
-            relevant = own >= scenario.dtc * length - _TOLERANCE
+            relevant = (own > 0) & (own >= scenario.dtc * length - _TOLERANCE)
             row = pair[in_clip[relevant], of_class[relevant]]
             steps = np.zeros((with_events.shape[1], n_frames + 1), dtype=np.int8)
             steps[row, start[relevant]], steps[row, end[relevant]] = 1, -1
             frames = steps.cumsum(axis=1)[:, :-1]  # 1 in the frames of relevant detections
             detected = frame_duration * np.pad(frames.cumsum(axis=1), ((0, 0), (1, 0)))[pair[clip, label]]
             within = _at(detected, offset / frame_duration) - _at(detected, onset / frame_duration)  # (events,), s
-            found = within >= scenario.gtc * (offset - onset) - _TOLERANCE
+            found = (within > 0) & (within >= scenario.gtc * (offset - onset) - _TOLERANCE)
             np.add.at(added[name][0, index + 1], (clip[found], label[found]), 1)
 
             in_clip_wrong, of_class_wrong = in_clip[~relevant], of_class[~relevant]
             costs = np.full(len(of_class_wrong), 3600 / (n_clips * clip_duration))
             if scenario.alpha_ct and n_classes > 1:
-                triggers = overlap[~relevant] >= scenario.cttc * length[~relevant, None] - _TOLERANCE
+                wrong = overlap[~relevant]
+                triggers = (wrong > 0) & (wrong >= scenario.cttc * length[~relevant, None] - _TOLERANCE)
                 triggers[np.arange(len(triggers)), of_class_wrong] = False
                 costs += triggers @ (3600 * scenario.alpha_ct / (n_classes - 1) / sounding)
             np.add.at(added[name][1, index + 1], (in_clip_wrong, of_class_wrong), costs)

@@ -32,6 +32,7 @@ FRAME, DURATION = 0.4, 10.0
 COLUMNS = ["filename", "onset", "offset", "event_label"]
 PLAIN = Decoding(threshold=0.5, median_length=1, minimum_gap=0.0, minimum_duration=0.0)
 SMOOTH = Decoding(threshold=0.5, median_length=3, minimum_gap=0.8, minimum_duration=0.8)
+TOUCH = Scenario(dtc=0.0, gtc=0.0, cttc=0.0, alpha_ct=0.5)  # however little they overlap
 LENGTHS = {"clip_duration": DURATION, "frame_duration": FRAME}
 
 
@@ -83,8 +84,8 @@ def _psds_eval_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("params", [PLAIN, SMOOTH], ids=["plain", "smooth"])
 @pytest.mark.parametrize(
     "scenario",
-    [*SCENARIOS.values(), Scenario(dtc=0.4, gtc=0.3, cttc=0.1, alpha_ct=1.0, alpha_st=0.0, max_efpr=250.0)],
-    ids=[*SCENARIOS, "another"],
+    [*SCENARIOS.values(), Scenario(dtc=0.4, gtc=0.3, cttc=0.1, alpha_ct=1.0, alpha_st=0.0, max_efpr=250.0), TOUCH],
+    ids=[*SCENARIOS, "another", "any overlap"],
 )
 def test_psds_is_that_of_psds_eval(scenario: Scenario, params: Decoding) -> None:
     from psds_eval import PSDSEval
