@@ -26,7 +26,7 @@ def structure_agreement(
     pooling: str,
     dtype: torch.dtype,
     batch_size: int = 1,
-    steps: tuple[int, ...] = (1, 50),
+    steps: tuple[int, ...] = (1, 20),
 ) -> pd.DataFrame:
     """Train the three structures side by side on the CPU and compare them with ``single``.
 

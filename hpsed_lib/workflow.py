@@ -25,17 +25,20 @@ from hpsed_lib.execution import end_with_launcher, kill_children, only_one
 from hpsed_lib.params import Experiment, load_experiment, require_available
 from hpsed_lib.paths import ROOT, cache_folder, replacing, results_folder
 
-SHARED = ("05_paper_audit",)  # executions that are the same for every experiment
+SHARED = {  # executions that are the same for every experiment, and where they end up
+    "02_pooling_gradients": "results/derivation/notebooks",
+    "05_paper_audit": "results/paper/notebooks",
+}
 PATIENCE = 10.0  # s to wait for a launcher that may be about to end
 
 
 def executed_notebooks(experiment: Experiment) -> dict[str, str]:
     """Name of every execution of an experiment, and where its notebook ends up, relative to the root."""
     folder = f"results/{experiment.name}/notebooks"
-    paths = {name: f"{folder}/{name}.ipynb" for name in ("01_data_preparation", "02_pooling_gradients")}
+    paths = {"01_data_preparation": f"{folder}/01_data_preparation.ipynb"}
     paths |= {run: f"{folder}/03_train_variant/{run}.ipynb" for run in experiment.runs()}
-    paths["04_result_tables"] = f"{folder}/04_result_tables.ipynb"
-    return paths | {name: f"results/paper/notebooks/{name}.ipynb" for name in SHARED}
+    paths |= {name: f"{folder}/{name}.ipynb" for name in ("07_identity_in_training", "04_result_tables")}
+    return paths | {name: f"{shared_folder}/{name}.ipynb" for name, shared_folder in SHARED.items()}
 
 
 def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:

@@ -26,8 +26,8 @@ print(f"python {platform.python_version()}, torch {torch.__version__}, {torch.ge
 
 # %% tags=["parameters"]
 experiment: str = "quick"  # name of a file in params/
-pooling: str = "linear"  # max | average | linear | exponential | attention
-structure: str = "hierarchical"  # single | hierarchical | appendix
+pooling: str = "linear"  # max | average | linear | exponential | attention | power | auto
+structure: str = "hierarchical"  # single | hierarchical | appendix | mixed
 seed: int = 0  # initial weights, data order, dropout
 
 # %%
@@ -83,8 +83,8 @@ plt.show()
 # %% [markdown]
 # ## 3 Threshold, decoding, scores (Secs. 2.1 and 3.3)
 #
-# > The threshold is the one of 0.02, 0.04 ... 0.98 with the best segment-based F1 on the *validation* clips, unless the
-# > experiment gives a number. Then: median filter, gaps shorter than `minimum_gap` closed, events shorter than
+# > The threshold is the one with the best segment-based F1 on the *validation* clips, of all that make a difference
+# > there, unless the experiment gives a number. Then: median filter, gaps shorter than `minimum_gap` closed, events shorter than
 # > `minimum_duration` dropped. The test clips are scored once, by sed_eval.
 
 # %%

@@ -60,9 +60,9 @@ Markdown((results_folder(experiment) / "tables" / "table2.md").read_text())
 # %% [markdown]
 # ## 2 Rounding, or another gradient?
 #
-# From notebook 02: the three structures trained alike, from the same weights on the same batches, in both precisions.
+# From notebook 07: the three structures trained alike, from the same weights on the same batches, in both precisions.
 # Largest absolute difference from `single`, in the clip probabilities and over all parameters, after the first step and
-# after 50.
+# after 20.
 
 # %%
 agreement = pd.read_csv(results_folder(experiment) / "tables" / "structure_agreement.csv")

@@ -95,15 +95,16 @@ def test_a_killed_experiment_goes_on_and_ends_with_its_table(copy: Path, tmp_pat
         assert row.error_rate == pytest.approx(overall["error_rate"], rel=1e-5)
         assert row.f_measure == pytest.approx(100 * overall["f_measure"], rel=1e-5, abs=1e-9)
     assert (copy / "results" / "smoke" / "tables" / "table2.md").read_text() in log  # it ends by printing it
-    for name in ("01_data_preparation", "02_pooling_gradients", "04_result_tables"):
+    for name in ("01_data_preparation", "07_identity_in_training", "04_result_tables"):
         assert f"results/smoke/notebooks/{name}.ipynb" in log
+    assert "results/derivation/notebooks/02_pooling_gradients.ipynb" in log
     for name in ("learning_curves", "class_scores", "figure5"):
         assert (copy / "results" / "smoke" / "figures" / f"{name}.png").stat().st_size > 10_000
 
     agreement = pd.read_csv(copy / "results" / "smoke" / "tables" / "structure_agreement.csv")
     exact = agreement.query("dtype == 'float64' and structure == 'hierarchical'")
     other = agreement.query("dtype == 'float64' and structure == 'appendix' and step == 1")
-    assert set(exact.step) == {1, 50}
+    assert set(exact.step) == {1, 20}
     assert exact.largest_difference.max() < 1e-8
     assert other.largest_difference.max() > 1e-5
 
