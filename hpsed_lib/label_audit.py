@@ -36,6 +36,30 @@ DEFECTS = {
 """Every kind of defect, and what is listed and counted."""
 
 
+def weak_labels(weak_target: np.ndarray, *, filenames: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
+    """Weak labels as rows.
+
+    Parameters
+    ----------
+    weak_target : np.ndarray, shape (clips, classes)
+        More than 0 where a label is given.
+    filenames, classes : sequence of str
+        Names of the axes.
+
+    Returns
+    -------
+    DataFrame with columns filename, event_label
+
+    Examples
+    --------
+    >>> weak_labels(np.array([[0, 1]]), filenames=["a.wav"], classes=["Car", "Bus"])
+      filename event_label
+    0    a.wav         Bus
+    """
+    clip, column = np.nonzero(weak_target)
+    return pd.DataFrame({"filename": np.array(filenames)[clip], "event_label": np.array(classes)[column]})
+
+
 def label_defects(
     strong: pd.DataFrame, weak: pd.DataFrame, *, filenames: Sequence[str], clip_duration: float
 ) -> dict[str, pd.DataFrame]:

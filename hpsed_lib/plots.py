@@ -16,6 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from hpsed_lib import dynamics
@@ -354,4 +355,86 @@ def plot_audit(audit: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.set(xlabel="check (hatched: fails)", ylabel="row of Table 2")
     ax.tick_params(axis="x", labelrotation=45)
     plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    return ax
+
+
+def plot_differences(compared: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Draw each variant's difference in F1 from ``single`` with its interval; filled where it can be told from none.
+
+    Parameters
+    ----------
+    compared : DataFrame
+        From `hpsed_lib.tables.comparisons`.
+    ax : Axes
+    """
+    rows = compared.query("measure == 'f_measure'").reset_index(drop=True)
+    colors = structure_colors()
+    for place, row in rows.iterrows():
+        told_apart = not row.verdict.startswith(("not", "these networks not"))
+        color = colors[row.structure]
+        ax.plot([row.low, row.high], [place, place], color=color, linewidth=2, linestyle=LINE_STYLES[row.structure])
+        ax.plot(row.difference, place, "o", color=color, markerfacecolor=color if told_apart else "white")
+    ax.axvline(0, color="0.4", linewidth=0.8)
+    ax.set(
+        yticks=range(len(rows)),
+        yticklabels=rows.pooling + " " + rows.structure,
+        xlabel="F1 minus F1 of single (points)",
+    )
+    ax.invert_yaxis()
+    return ax
+
+
+POINT_MARKERS = {
+    "fixed": "x",
+    "global_f_measure": "o",
+    "global_error_rate": "s",
+    "per_class_f_measure": "^",
+    "per_class_error_rate": "v",
+    "hysteresis_f_measure": "D",
+}
+"""How each operating point is drawn."""
+
+
+def plot_operating_points(points: pd.DataFrame, *, pooling: str, ax: Axes) -> Axes:
+    """Draw F1 against error rate at each operating point of one pooling function, one colour per structure.
+
+    Parameters
+    ----------
+    points : DataFrame
+        From `hpsed_lib.tables.operating_points`.
+    pooling : str
+    ax : Axes
+    """
+    colors = structure_colors()
+    for (structure, name), row in points.loc[pooling].iterrows():
+        style: dict[str, Any] = {"markerfacecolor": "none", "color": colors[structure], "linestyle": "none"}
+        ax.plot(row.error_rate, row.f_measure, marker=POINT_MARKERS[name], **style)
+    ax.set(title=pooling, xlabel="ER", ylabel="F1 (%)")
+    return ax
+
+
+def operating_point_legend(structures: Sequence[str]) -> list[Line2D]:
+    """Handles for a legend of `plot_operating_points`: marker by operating point, colour by structure."""
+    markers = [Line2D([], [], color="0.3", marker=m, linestyle="none", label=name) for name, m in POINT_MARKERS.items()]
+    return markers + [Line2D([], [], color=structure_colors()[name], linewidth=3, label=name) for name in structures]
+
+
+def plot_power(curves: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Draw the power of the paired t test by number of seeds, with the range due to the standard deviation's interval.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        Second of `hpsed_lib.tables.seed_study`.
+    ax : Axes
+    """
+    lines = curves.assign(pair=curves.pooling + " " + curves.structure)
+    colors = sns.color_palette("colorblind", lines.pair.nunique())
+    for color, (pair, rows) in zip(colors, lines.groupby("pair", sort=False), strict=True):
+        power = rows.pivot_table(index="n_seeds", columns="bound", values="power")
+        ax.plot(power.index, power["estimate"], color=color, label=pair)
+        ax.fill_between(power.index, power["low"], power["high"], color=color, alpha=0.12)
+    ax.axhline(0.8, color="0.4", linewidth=0.8, linestyle="--")
+    ax.set(xlabel="seeds", ylabel="power", ylim=(0, 1.02))
+    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return ax

@@ -31,7 +31,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.ndimage
 
 from hpsed_lib.decoding import smooth
 from hpsed_lib.errors import DataError, ParameterError
@@ -84,8 +83,8 @@ def operating_points(
 ) -> pd.DataFrame:
     """Rates of true and false positives of each class at every threshold.
 
-    What a clip adds to the counts of a class changes at no threshold but one of its own frame probabilities: each clip
-    and class is decoded at those, and the changes are summed over clips in the order of the thresholds [2]_.
+    What a clip adds to the counts of a class changes at no threshold but one of its own smoothed frame probabilities:
+    each clip and class is decoded at those, and the changes are summed over clips in the order of the thresholds [2]_.
 
     Parameters
     ----------
@@ -129,15 +128,12 @@ def operating_points(
     covered = np.zeros((n_clips, n_classes, n_frames + 1))  # seconds of reference events up to each border
     np.add.at(covered, (clip, label), np.clip(borders - onset[:, None], 0, (offset - onset)[:, None]))
 
-    # Whether the median is above a threshold or most frames are is one thing: the median filter needs one pass only.
-    frame_prob = scipy.ndimage.median_filter(frame_prob, (1, params.median_length, 1), mode="nearest")
-    unfiltered = params.model_copy(update={"median_length": 1})
-    levels = -np.sort(-frame_prob, axis=1)  # (clips, frames, classes)
+    graded = smooth(frame_prob, params=params, frame_duration=frame_duration)  # once, for every threshold
+    levels = -np.sort(-graded, axis=1)  # (clips, frames, classes)
     # What each clip adds at its thresholds, first of all nothing: true positives, effective rate of false positives.
     added = {name: np.zeros((2, n_frames + 1, n_clips, n_classes)) for name in scenarios}
     for index in range(n_frames):
-        active = smooth(frame_prob >= levels[:, index, None], params=unfiltered, frame_duration=frame_duration)
-        in_clip, of_class, start, end = _runs(active)
+        in_clip, of_class, start, end = _runs((graded >= levels[:, index, None]) & (graded > 0))
         length = (end - start) * frame_duration
         overlap = covered[in_clip, :, end] - covered[in_clip, :, start]  # (detections, classes), s
         own = overlap[np.arange(len(length)), of_class]

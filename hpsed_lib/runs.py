@@ -14,15 +14,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from hpsed_lib import provenance
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.decoding import CRITERIA, choose_hysteresis, choose_threshold, decode, to_events
 from hpsed_lib.errors import DataError
+from hpsed_lib.network import GatedCRNN
 from hpsed_lib.params import Decoding, Experiment, run_name
 from hpsed_lib.paths import cache_folder, replacing, results_folder
 from hpsed_lib.scoring import best_constant_guess, event_activity, sed_eval_scores
-from hpsed_lib.training import Trained, predict_frames
+from hpsed_lib.threshold_free import clip_scores, event_based_scores, threshold_free_scores
+from hpsed_lib.training import Trained, batches, predict_clips, predict_frames
+
+TAGGING_THRESHOLD = 0.5
+"""Above it a class counts as present in a clip (audio tagging)."""
 
 
 def run_folder(experiment: Experiment, run: str) -> Path:
@@ -57,7 +63,8 @@ def finish_run(
     -------
     metrics : dict
         What ``results/<experiment>/metrics/<run>.json`` holds: ``test`` is the score of the decoding that the
-        experiment asks for, ``operating_points`` has those of `operating_points`.
+        experiment asks for, ``operating_points`` has those of `operating_points`, ``threshold_free``, ``event_based``
+        and ``tagging`` those of `hpsed_lib.threshold_free`.
     curve : DataFrame with columns threshold, f_measure and the counts
         Every threshold that makes a difference on the validation clips, as `choose_threshold` returns it.
     """
@@ -77,6 +84,7 @@ def finish_run(
     fixed = experiment.decoding.threshold
     threshold = best_threshold if fixed == "validation" else float(fixed)
     of_record = partial(score, experiment, dataset, threshold=threshold, decoding=experiment.decoding)
+    clip_prob = _clip_prob(trained.network, dataset.test, experiment, pooling=pooling, structure=structure)
 
     device = next(trained.network.parameters()).device
     history = trained.history
@@ -94,6 +102,26 @@ def finish_run(
         "validation": of_record(dataset.validation, frame_prob["validation"])["overall"],
         "test": of_record(dataset.test, frame_prob["test"]),
         "operating_points": operating_points(experiment, dataset, frame_prob),
+        "threshold_free": threshold_free_scores(
+            frame_prob["test"],
+            clip_prob,
+            dataset.test.strong_labels,
+            filenames=dataset.test.filenames,
+            classes=dataset.classes,
+            clip_duration=experiment.data.clip_duration,
+            frame_duration=experiment.frame_duration,
+            time_resolution=experiment.scoring.time_resolution,
+            params=experiment.decoding,
+        ),
+        "event_based": event_based_scores(
+            dataset.test.strong_labels,
+            estimated_events(
+                experiment, dataset, dataset.test, frame_prob["test"], threshold=threshold, decoding=experiment.decoding
+            ),
+            filenames=dataset.test.filenames,
+            classes=dataset.classes,
+        ),
+        "tagging": clip_scores(dataset.test.weak_target > 0, clip_prob, threshold=TAGGING_THRESHOLD),
         "history": history[["epoch", "training_loss", "validation_loss"]].to_dict("records"),
         "parameters": experiment.model_dump(mode="json"),
         "data": {"checksum": dataset.checksum, "report": dataset.report},
@@ -190,15 +218,42 @@ def score(
     low: float | None = None,
 ) -> dict:
     """Decode a split's predictions and score the events by sed_eval; see `decode` and `sed_eval_scores`."""
-    active = decode(frame_prob, threshold=threshold, low=low, params=decoding, frame_duration=experiment.frame_duration)
     return sed_eval_scores(
         split.strong_labels,
-        to_events(active, filenames=split.filenames, classes=dataset.classes, frame_duration=experiment.frame_duration),
+        estimated_events(experiment, dataset, split, frame_prob, threshold=threshold, decoding=decoding, low=low),
         filenames=split.filenames,
         classes=dataset.classes,
         clip_duration=experiment.data.clip_duration,
         time_resolution=experiment.scoring.time_resolution,
     )
+
+
+def estimated_events(
+    experiment: Experiment,
+    dataset: Dataset,
+    split: Split,
+    frame_prob: np.ndarray,
+    *,
+    threshold: float | list[float],
+    decoding: Decoding,
+    low: float | None = None,
+) -> pd.DataFrame:
+    """Events of a split's predictions; see `decode` and `to_events`."""
+    active = decode(frame_prob, threshold=threshold, low=low, params=decoding, frame_duration=experiment.frame_duration)
+    return to_events(
+        active, filenames=split.filenames, classes=dataset.classes, frame_duration=experiment.frame_duration
+    )
+
+
+@torch.no_grad()
+def _clip_prob(network: GatedCRNN, split: Split, experiment: Experiment, *, pooling: str, structure: str) -> np.ndarray:
+    """Clip probabilities of a split, (clips, classes), in evaluation mode."""
+    network.eval()
+    predictions = [
+        predict_clips(network, features.to(network.mean.device), experiment, pooling=pooling, structure=structure)
+        for features, _ in batches(split, batch_size=experiment.training.batch_size)
+    ]
+    return torch.cat(predictions).float().cpu().numpy()
 
 
 def to_json(metrics: dict) -> str:

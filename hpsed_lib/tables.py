@@ -1,7 +1,9 @@
 """Result tables: from the runs' metrics files to Table 2's layout, as CSV, Markdown and LaTeX.
 
 Conventions: rates are fractions; precision, recall and F1 are in percent, as in the paper. A change is relative to
-``single`` of the same pooling function, in percent; a falling error rate has a negative change.
+``single`` of the same pooling function, in percent; a falling error rate has a negative change. Intervals are 95 %
+bootstrap intervals, and no change stands without a mark that says whether it can be told from none
+(`hpsed_lib.comparison`).
 """
 
 from __future__ import annotations
@@ -12,9 +14,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hpsed_lib.comparison import (
+    counts_from_metrics,
+    paired_comparisons,
+    power_curve,
+    score_intervals,
+    seed_differences,
+    seeds_needed,
+    structure_pairs,
+)
+from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import DataError
+from hpsed_lib.label_audit import label_report, weak_labels
 from hpsed_lib.params import Experiment
 from hpsed_lib.paths import ROOT, replacing, results_folder
+from hpsed_lib.runs import estimated_events, load_predictions
 
 RATES = ["substitution_rate", "deletion_rate", "insertion_rate", "error_rate"]
 LATEX = str.maketrans({"`": "", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
@@ -24,14 +38,25 @@ HEADINGS = {
     "deletion_rate": "Del.",
     "insertion_rate": "Ins.",
     "error_rate": "ER",
+    "error_rate_interval": "ER, 95 %",
     "precision": "Pre.",
     "recall": "Rec.",
     "f_measure": "F1",
+    "f_measure_interval": "F1, 95 %",
     "error_rate_change": "ER change",
     "f_measure_change": "F1 change",
     "error_rate_paper": "ER (paper)",
     "f_measure_paper": "F1 (paper)",
 }
+
+MARKS = {
+    "better": "*",
+    "worse": "*",
+    "not distinguishable": "≈",
+    "these networks differ, variants not tested": "†",
+    "these networks not distinguishable, variants not tested": "≈",
+}
+"""What stands behind a change, by the verdict of `hpsed_lib.comparison.paired_comparisons`."""
 
 
 def load_metrics(experiment: Experiment) -> list[dict]:
@@ -66,7 +91,13 @@ def scores(metrics: list[dict]) -> pd.DataFrame:
     )
 
 
-def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd.DataFrame:
+def table2(
+    run_scores: pd.DataFrame,
+    *,
+    paper: pd.DataFrame | None = None,
+    intervals: pd.DataFrame | None = None,
+    compared: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Table 2's layout: every pooling function with each structure, and the change from ``single``.
 
     Parameters
@@ -75,6 +106,10 @@ def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd
         From `scores`; several seeds are averaged.
     paper : DataFrame, optional
         The paper's rows for the same clips, to stand beside ours.
+    intervals : DataFrame, optional
+        From `hpsed_lib.comparison.score_intervals`.
+    compared : DataFrame, optional
+        From `comparisons`.
 
     Returns
     -------
@@ -88,10 +123,47 @@ def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd
             table[f"{name}_change"] = (100 * (table[name] / base - 1)).where(
                 table.index.get_level_values("structure") != "single"
             )
+    if intervals is not None:
+        of_variants = intervals[intervals.seed.isna()]
+        for name, rows in of_variants.groupby("measure"):
+            ends = rows.set_index(["pooling", "structure"])[["low", "high"]]
+            table[f"{name}_low"], table[f"{name}_high"] = ends.low, ends.high
+    if compared is not None:
+        for name, rows in compared.groupby("measure"):
+            table[f"{name}_verdict"] = rows.set_index(["pooling", "structure"]).verdict
     if paper is not None:
         theirs = paper.set_index(["pooling", "structure"])[["error_rate", "f_measure"]].add_suffix("_paper")
         table = table.join(theirs)
     return table
+
+
+def label_effects(experiment: Experiment, dataset: Dataset, run: dict) -> pd.DataFrame:
+    """What is odd in the test clips' labels, and what removing it would do to one run's score.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    dataset : Dataset
+    run : dict
+        The run's metrics.
+
+    Returns
+    -------
+    DataFrame
+        From `hpsed_lib.label_audit.label_report`.
+    """
+    frame_prob = load_predictions(experiment, run["run"])["test"]
+    return label_report(
+        dataset.test.strong_labels,
+        weak_labels(dataset.test.weak_target, filenames=dataset.test.filenames, classes=dataset.classes),
+        filenames=dataset.test.filenames,
+        classes=dataset.classes,
+        clip_duration=experiment.data.clip_duration,
+        time_resolution=experiment.scoring.time_resolution,
+        estimated=estimated_events(
+            experiment, dataset, dataset.test, frame_prob, threshold=run["threshold"], decoding=experiment.decoding
+        ),
+    )
 
 
 def paper_table2() -> pd.DataFrame:
@@ -103,14 +175,114 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text, with the paper's headings and its number of decimals."""
     text = pd.DataFrame(index=table.index)
     for name, heading in HEADINGS.items():
-        if name in table:
+        measure = name.removesuffix("_interval").removesuffix("_change")
+        if name.endswith("_interval") and f"{measure}_low" in table:
+            decimals = 2 if measure == "error_rate" else 1
+            ends = zip(table[f"{measure}_low"], table[f"{measure}_high"], strict=True)
+            text[heading] = [f"{low:.{decimals}f} to {high:.{decimals}f}" for low, high in ends]
+        elif name in table:
             pattern = "{:+.1f} %" if name.endswith("_change") else "{:.2f}"
             text[heading] = [pattern.format(value) if pd.notna(value) else "" for value in table[name]]
+        if name.endswith("_change") and heading in text and f"{measure}_verdict" in table:
+            marks = table[f"{measure}_verdict"].map(MARKS).fillna("")
+            text[heading] = [f"{value} {mark}".strip() for value, mark in zip(text[heading], marks, strict=True)]
     return text.reset_index()
 
 
+def comparisons(metrics: list[dict]) -> pd.DataFrame:
+    """Every variant against ``single`` of its pooling function; empty where the experiment has no ``single``."""
+    counts = counts_from_metrics(metrics)
+    pairs = structure_pairs(counts)
+    return paired_comparisons(counts, pairs) if pairs else pd.DataFrame()
+
+
+def seed_study(metrics: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How many seeds it would take to see the paper's smallest claimed gain in F1, for each comparison with ``single``.
+
+    Parameters
+    ----------
+    metrics : list of dict
+        Of two seeds or more; with one the tables are empty.
+
+    Returns
+    -------
+    needed : DataFrame with columns pooling, structure, gain, bound, sd, n_seeds
+    curves : DataFrame with columns pooling, structure, gain, bound, sd, n_seeds, power
+        See `hpsed_lib.comparison.seeds_needed` and `power_curve`.
+    """
+    counts = counts_from_metrics(metrics)
+    differences = seed_differences(counts, structure_pairs(counts)).query("measure == 'f_measure'")
+    gain = claimed_gain()
+    needed, curves = [], []
+    for (pooling, structure), rows in differences.groupby(["pooling", "structure"], sort=False):
+        if len(rows) > 1:
+            keys = {"pooling": pooling, "structure": structure, "gain": gain}
+            needed.append(seeds_needed(rows.difference.to_numpy(), gain=gain).assign(**keys))
+            curves.append(power_curve(rows.difference.to_numpy(), gain=gain).assign(**keys))
+    tables = [pd.concat(parts, ignore_index=True) if parts else pd.DataFrame() for parts in (needed, curves)]
+    return tables[0], tables[1]
+
+
+def claimed_gain() -> float:
+    """The smallest gain in F1, in points, that the paper's Table 2 prints for ``hierarchical`` over ``single``."""
+    f_measure = paper_table2().set_index(["dataset", "pooling", "structure"]).f_measure.unstack("structure")
+    return float((f_measure["hierarchical"] - f_measure["single"]).min())
+
+
+def operating_points(metrics: list[dict]) -> pd.DataFrame:
+    """Test scores of every variant at every operating point, averaged over seeds; precision, recall, F1 in percent.
+
+    Returns
+    -------
+    DataFrame indexed by (pooling, structure, point) with columns error_rate, precision, recall, f_measure
+    """
+    rows = [
+        {
+            "pooling": run["pooling"],
+            "structure": run["structure"],
+            "point": name,
+            "error_rate": point["test"]["error_rate"],
+            **{measure: 100 * point["test"][measure] for measure in PERCENTAGES},
+        }
+        for run in metrics
+        for name, point in run["operating_points"].items()
+    ]
+    return pd.DataFrame(rows).groupby(["pooling", "structure", "point"], sort=False).mean()
+
+
+def threshold_free(metrics: list[dict]) -> pd.DataFrame:
+    """Scores beside the segment-based ones, averaged over seeds, as fractions.
+
+    Returns
+    -------
+    DataFrame indexed by (pooling, structure)
+        PSDS of both scenarios, average precision and area under the ROC curve of segments (micro), mean average
+        precision of frames and clips (macro), event-based F1 and the F1 of audio tagging at 0.5.
+    """
+    rows = []
+    for run in metrics:
+        free = run["threshold_free"]
+        rows.append(
+            {
+                "pooling": run["pooling"],
+                "structure": run["structure"],
+                **{f"PSDS {name}": area for name, area in free["psds"].items()},
+                "segment AP": free["segment"]["micro"]["average_precision"],
+                "segment ROC AUC": free["segment"]["micro"]["roc_auc"],
+                "frame mAP": free["frame"]["macro"]["average_precision"],
+                "clip mAP": free["clip"]["macro"]["average_precision"],
+                "event F1": run["event_based"]["micro"]["f_measure"],
+                "tagging F1": run["tagging"]["f_measure"],
+            }
+        )
+    return pd.DataFrame(rows).groupby(["pooling", "structure"], sort=False).mean()
+
+
 def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
-    """Write ``tables/scores.csv`` (one row per run) and ``tables/table2.{csv,md,tex}``; return the table.
+    """Write ``tables/table2.{csv,md,tex}`` and the tables behind it and beside it; return the table.
+
+    ``scores.csv`` has one row per run, ``intervals.csv`` every interval, ``comparisons.csv`` every difference with its
+    tests, ``operating_points.csv`` and ``threshold_free.csv`` what `operating_points` and `threshold_free` return.
 
     Parameters
     ----------
@@ -126,16 +298,21 @@ def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
     folder = results_folder(experiment.name) / "tables"
     run_scores = scores(metrics)
     paper = paper_table2().query("dataset == 'development'") if experiment.data.source == "dcase2017" else None
-    table = table2(run_scores, paper=paper)
+    intervals, compared = score_intervals(counts_from_metrics(metrics)), comparisons(metrics)
+    table = table2(run_scores, paper=paper, intervals=intervals, compared=compared if len(compared) else None)
     text = formatted(table)
     caption = describe(experiment, metrics)
     outputs = {
         "scores.csv": run_scores.to_csv(index=False, float_format="%.6g"),
+        "intervals.csv": intervals.to_csv(index=False, float_format="%.6g"),
+        "comparisons.csv": compared.to_csv(index=False, float_format="%.6g"),
+        "operating_points.csv": operating_points(metrics).to_csv(float_format="%.6g"),
+        "threshold_free.csv": threshold_free(metrics).to_csv(float_format="%.6g"),
         "table2.csv": table.to_csv(float_format="%.6g"),
         "table2.md": f"{text.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n",
         "table2.tex": text.to_latex(
             index=False, caption=caption.translate(LATEX), label=f"tab:{experiment.name}", escape=True
-        ),
+        ).translate({ord("≈"): r"$\approx$", ord("†"): r"$\dagger$"}),
     }
     for name, content in outputs.items():
         with replacing(folder / name) as temporary:
@@ -143,19 +320,27 @@ def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
     return table
 
 
+ONE_SEED = (
+    "one seed, so that no variant is tested against another, only the trained networks",
+    "≈: these two networks cannot be told apart by these clips; †: they can, which another training may reverse.",
+)
+SEVERAL_SEEDS = "≈: not distinguishable from single; *: different from single (Holm-adjusted p < 0.05)."
+
+
 def describe(experiment: Experiment, metrics: list[dict]) -> str:
     """What a reader must know to read the table, in a few sentences."""
     n_seeds = len(experiment.training.seeds)
     threshold = experiment.decoding.threshold
     rule = "chosen for each run on the validation clips" if threshold == "validation" else f"{threshold}"
-    seeds = "one seed, so that differences between rows are not tested" if n_seeds == 1 else f"mean of {n_seeds} seeds"
+    seeds, marks = ONE_SEED if n_seeds == 1 else (f"mean of {n_seeds} seeds", SEVERAL_SEEDS)
     meaning = "" if experiment.data.source == "dcase2017" else " These scores say nothing about DCASE 2017 Task 4."
     return (
         f"`{experiment.name}`: {experiment.title}. Segment-based, {experiment.scoring.time_resolution:g} s, "
         f"micro-averaged over {metrics[0]['n_test_clips']} test clips (sed_eval); "
         f"threshold {rule}; {seeds}. Precision, recall and F1 "
-        f"in percent; changes are relative to single. Best constant guess: F1 "
-        f"{100 * metrics[0]['best_constant_guess']:.2f}.{meaning}"
+        f"in percent; changes are relative to single. Intervals: 95 %, bootstrap over "
+        f"{'clips' if n_seeds == 1 else 'clips and seeds'}. {marks} "
+        f"Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.2f}.{meaning}"
     )
 
 

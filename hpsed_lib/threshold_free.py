@@ -21,43 +21,12 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import Decoding
 from hpsed_lib.psds import SCENARIOS, operating_points, psd_roc, psds
-from hpsed_lib.scoring import event_activity
+from hpsed_lib.scoring import event_activity, segment_activity
 
 ONSET_COLLAR = 0.2
 """Seconds by which an onset, and an offset, may be off in DCASE's event-based F1."""
 OFFSET_SHARE = 0.2
 """Share of the event's length by which its offset may be off, if that is more."""
-
-
-def segment_scores(
-    frame_prob: np.ndarray, *, frame_duration: float, n_segments: int, time_resolution: float
-) -> np.ndarray:
-    """The highest frame probability in each segment.
-
-    A segment exceeds a threshold where some frame that it touches does, so that this is
-    `hpsed_lib.scoring.segment_activity` for all thresholds at once.
-
-    Parameters
-    ----------
-    frame_prob : np.ndarray, shape (clips, frames, classes)
-    frame_duration : float
-        Seconds per frame.
-    n_segments : int
-        Segments in a clip.
-    time_resolution : float
-        Seconds per segment.
-
-    Returns
-    -------
-    np.ndarray, shape (clips, n_segments, classes)
-        0 in a segment that no frame touches.
-    """
-    tolerance = 1e-6  # of a frame
-    borders = np.arange(n_segments + 1) * (time_resolution / frame_duration)  # frames
-    first = np.floor(borders[:-1] + tolerance).astype(int)
-    last = np.ceil(borders[1:] - tolerance).astype(int)
-    parts = [frame_prob[:, start:end].max(axis=1, initial=0) for start, end in zip(first, last, strict=True)]
-    return np.stack(parts, axis=1)
 
 
 def frame_activity(
@@ -173,7 +142,7 @@ def threshold_free_scores(
         n_frames=frame_prob.shape[1],
         frame_duration=frame_duration,
     )
-    by_segment = segment_scores(
+    by_segment = segment_activity(
         frame_prob,
         frame_duration=frame_duration,
         n_segments=segments.shape[1],

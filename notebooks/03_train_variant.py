@@ -14,8 +14,9 @@
 # %% [markdown]
 # # 03 Train one variant
 #
-# Trains the network (Figs. 2 and 3) with one pooling function in one structure from clip labels, chooses a threshold on
-# the validation clips, decodes events and scores them on the test clips. Notebook 01 must have run for the experiment.
+# Trains the network (Figs. 2 and 3) with one pooling function in one structure from clip labels, chooses a threshold
+# on the validation clips, decodes events and scores them on the test clips. Notebook 01 must have run for the
+# experiment.
 
 # %%
 import platform
@@ -84,8 +85,8 @@ plt.show()
 # ## 3 Threshold, decoding, scores (Secs. 2.1 and 3.3)
 #
 # > The threshold is the one with the best segment-based F1 on the *validation* clips, of all that make a difference
-# > there, unless the experiment gives a number. Then: median filter, gaps shorter than `minimum_gap` closed, events shorter than
-# > `minimum_duration` dropped. The test clips are scored once, by sed_eval.
+# > there, unless the experiment gives a number. Then: median filter, gaps shorter than `minimum_gap` closed, events
+# > shorter than `minimum_duration` dropped. The test clips are scored once, by sed_eval.
 
 # %%
 metrics, curve = finish_run(choices, data, trained, pooling=pooling, structure=structure, seed=seed)
@@ -98,6 +99,15 @@ plt.show()
 
 # %%
 pd.Series(metrics["test"]["overall"], name="test").to_frame().round(4)
+
+# %% [markdown]
+# The same network at other thresholds, each chosen on the validation clips: 0.5; one for all classes, for F1 and for
+# ER; one for each class; hysteresis (an event starts above the higher and lasts above the lower), with its own median
+# length. Notebook 04 compares the systems at each.
+
+# %%
+points = {name: point["test"] for name, point in metrics["operating_points"].items()}
+pd.DataFrame(points).T[["error_rate", "precision", "recall", "f_measure"]].round(4)
 
 # %%
 pd.DataFrame(metrics["test"]["class_wise"]).T.round(3)

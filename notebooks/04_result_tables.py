@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 04 Result tables
 #
-# Gathers the runs of one experiment into Table 2's layout, shows how far apart `single` and `hierarchical` are and why,
-# and draws learning curves and Figure 5's view. Every number below is read from what the runs wrote.
+# Gathers the runs of one experiment into Table 2's layout, shows how far apart `single` and `hierarchical` are and
+# why, and draws learning curves and Figure 5's view. Every number below is read from what the runs wrote.
 
 # %%
 import platform
@@ -47,10 +47,11 @@ figures.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## 1 Table 2, on our data
 #
-# Segment-based scores by sed_eval; *change* is relative to `single` of the same pooling function.
+# Segment-based scores by sed_eval; *change* is relative to `single` of the same pooling function, and its mark says
+# whether it can be told from none (section 2).
 #
-# > `single` and `hierarchical` are the same function with the same gradient (notebook 02), so that what separates their
-# > rows is float32 rounding, amplified by training: a scale on which this table cannot tell two rows apart.
+# > `single` and `hierarchical` are the same function with the same gradient (notebook 02), so that what separates
+# > their rows is float32 rounding, amplified by training: a scale on which this table cannot tell two rows apart.
 # > `appendix` has the gradient that the paper's Table A-1 prints; with max and average that is the same one again.
 
 # %%
@@ -58,18 +59,105 @@ table = tables.write_table2(choices, metrics)
 Markdown((results_folder(experiment) / "tables" / "table2.md").read_text())
 
 # %% [markdown]
-# ## 2 Rounding, or another gradient?
+# ## 2 What can be told apart
+#
+# Each variant's F1 minus that of `single` with the same pooling function, seed by seed; filled circles can be told
+# from no difference.
+#
+# > Two things are random here. *Clips*: would another test set of the same kind agree, for these trained networks?
+# > Clips are resampled (bootstrap) and exchanged between the two systems (permutation test). *Seeds*: would another
+# > training agree? With one seed nothing can be said about that, and the verdict speaks of the trained networks only.
+# > p-values are adjusted for the number of comparisons (Holm).
+
+# %%
+compared = tables.comparisons(metrics)
+figure, ax = plt.subplots(figsize=(7, 1.2 + 0.3 * len(compared) / 2))
+plots.plot_differences(compared, ax=ax)
+figure.savefig(figures / "differences.png")
+plt.show()
+
+# %%
+shown = ["difference", "low", "high", "p_clips", "p_seeds", "p_adjusted", "verdict"]
+compared[["pooling", "structure", "measure", *shown]].round(4)
+
+# %% [markdown]
+# **How many seeds would it take** to see the smallest gain in F1 that the paper claims (its Table 2), if it were
+# there, with 80 % power? From the spread of the seeds' differences; the two bounds come from how uncertain that
+# spread is.
+#
+# > `single` against `hierarchical` is a comparison of one method with itself: its spread is that of training alone.
+
+# %%
+needed, curves = tables.seed_study(metrics)
+print(
+    f"the paper's smallest claimed gain: {tables.claimed_gain():.2f} points; seeds here: {len(choices.training.seeds)}"
+)
+needed
+
+# %%
+figure, ax = plt.subplots(figsize=(8, 3.4))
+if len(curves):
+    plots.plot_power(curves, ax=ax)
+else:
+    ax.set(title="one seed: the spread between trainings is not known", xticks=[], yticks=[])
+figure.savefig(figures / "power.png")
+plt.show()
+
+# %% [markdown]
+# ## 3 Where on the curve
+#
+# Every system at several operating points, each chosen on the validation clips: 0.5; one threshold for all classes,
+# best for F1 or best for ER; one for each class; hysteresis with its own median length.
+#
+# > A system's best F1 and its best ER belong to different thresholds. A table that took each from its own would
+# > describe no system there is; notebook 05 asks whether the paper's does.
+
+# %%
+points = tables.operating_points(metrics)
+points[["error_rate", "f_measure"]].round(2).unstack("point")
+
+# %%
+names = choices.pooling.functions
+figure, axes = plt.subplots(1, len(names), figsize=(2.9 * len(names), 3.6), sharey=True, squeeze=False)
+for ax, pooling in zip(axes[0], names, strict=True):
+    plots.plot_operating_points(points, pooling=pooling, ax=ax).label_outer()
+handles = plots.operating_point_legend(choices.pooling.structures)
+figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
+figure.savefig(figures / "operating_points.png")
+plt.show()
+
+# %% [markdown]
+# ## 4 Without a threshold
+#
+# PSDS (0 to 1, higher is better; scenario 1 asks for exact times, 2 for the right class), average precision and area
+# under the ROC curve over segments, mean average precision of frames and of clips; and with one: event-based F1
+# (onset within 200 ms, offset within 200 ms or 20 % of the length) and the F1 of audio tagging at 0.5.
+
+# %%
+tables.threshold_free(metrics).round(3)
+
+# %% [markdown]
+# ## 5 Labels
+#
+# What is odd in the test clips' labels, and what it would change: the reference activity, the best constant guess,
+# and the score of the first run, if that oddity were removed.
+
+# %%
+tables.label_effects(choices, data, metrics[0]).round(4)
+
+# %% [markdown]
+# ## 6 Rounding, or another gradient?
 #
 # From notebook 07: the three structures trained alike, from the same weights on the same batches, in both precisions.
-# Largest absolute difference from `single`, in the clip probabilities and over all parameters, after the first step and
-# after 20.
+# Largest absolute difference from `single`, in the clip probabilities and over all parameters, after the first step
+# and after 20.
 
 # %%
 agreement = pd.read_csv(results_folder(experiment) / "tables" / "structure_agreement.csv")
 agreement_summary(agreement).map("{:.1e}".format)
 
 # %% [markdown]
-# ## 3 What the paper printed
+# ## 7 What the paper printed
 #
 # > On DCASE 2017 Task 4: other clips than ours unless the experiment uses that data set, and then they stand in the
 # > table above. ER change and F1 change are the paper's own percentages.
@@ -78,10 +166,9 @@ agreement_summary(agreement).map("{:.1e}".format)
 tables.formatted(tables.paper_table2().set_index(["dataset", "pooling", "structure"]))
 
 # %% [markdown]
-# ## 4 Learning curves
+# ## 8 Learning curves
 
 # %%
-names = choices.pooling.functions
 figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3.6), sharey=True, squeeze=False)
 for ax, pooling in zip(axes[0], names, strict=True):
     plots.plot_learning_curves(tables.histories(metrics, pooling=pooling), ax=ax).set(title=pooling)
@@ -92,7 +179,7 @@ figure.savefig(figures / "learning_curves.png")
 plt.show()
 
 # %% [markdown]
-# ## 5 F1 of each class
+# ## 9 F1 of each class
 
 # %%
 class_scores = tables.class_f_measure(metrics)
@@ -102,12 +189,12 @@ figure.savefig(figures / "class_scores.png")
 plt.show()
 
 # %% [markdown]
-# ## 6 Figure 5's view
+# ## 10 Figure 5's view
 #
 # Frame probabilities of every system for one event of one test clip, under its spectrogram and reference events.
 #
-# > The clip is the first of the test set in which a class has one event of 1 to 4 s and nothing else of that class; it
-# > is not chosen by looking at predictions. Shaded: the reference event. Thin lines: the threshold of each system.
+# > The clip is the first of the test set in which a class has one event of 1 to 4 s and nothing else of that class;
+# > it is not chosen by looking at predictions. Shaded: the reference event. Thin lines: the threshold of each system.
 
 # %%
 figure = plots.figure5(choices, data, metrics)
@@ -115,7 +202,7 @@ figure.savefig(figures / "figure5.png")
 plt.show()
 
 # %% [markdown]
-# ## 7 What made these numbers
+# ## 11 What made these numbers
 
 # %%
 tables.provenance(metrics)

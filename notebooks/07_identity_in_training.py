@@ -14,9 +14,9 @@
 # %% [markdown]
 # # 07 The identity in training
 #
-# `single` and `hierarchical` pooling are one function with one gradient (notebook 02). Equal in exact arithmetic is not
-# equal in every bit: Eqs. 3-5 and Eq. 1 round differently. This notebook trains the paper's structures side by side to
-# see how far rounding carries, and what it looks like when the gradient really is another one (`appendix`).
+# `single` and `hierarchical` pooling are one function with one gradient (notebook 02). Equal in exact arithmetic is
+# not equal in every bit: Eqs. 3-5 and Eq. 1 round differently. This notebook trains the paper's structures side by
+# side to see how far rounding carries, and what it looks like when the gradient really is another one (`appendix`).
 #
 # Notebook 01 must have run for the experiment.
 
@@ -44,21 +44,21 @@ data = dataset.load(choices)
 # ## 1 The same start, the same batches
 #
 # The three structures train the same network of this experiment, from the same weights, on the same batches, in both
-# precisions, and are compared after the first step and after 20: `clip_prob` on 8 validation clips, the parameters one
-# by one. Largest absolute difference from `single`:
+# precisions, and are compared after the first step and after 20: `clip_prob` on 8 validation clips, the parameters
+# one by one. Largest absolute difference from `single`:
 
 # %%
 agreement = write_agreement(choices, data)
 agreement_summary(agreement).map("{:.1e}".format)
 
 # %% [markdown]
-# > The float64 rows speak of the algorithm: `hierarchical` stays at the precision of the arithmetic, after 20 steps too.
-# > The float32 rows speak of what to expect in result tables, whose runs are in float32: the first step differs by
-# > rounding again, and training amplifies that, so that a difference between `single` and `hierarchical` after many steps
-# > says how far rounding can carry a run, and nothing about either structure. With linear softmax, exponential softmax and
-# > attention, `appendix` is another algorithm from the first step on, in both precisions; with max and average it is the
-# > same one. Adam's first step has the size of the learning rate wherever a gradient is not zero, however small it is,
-# > so that rounding in a gradient near zero can show at once.
+# > The float64 rows speak of the algorithm: `hierarchical` stays at the precision of the arithmetic, after 20 steps
+# > too. The float32 rows speak of what to expect in result tables, whose runs are in float32: the first step differs
+# > by rounding again, and training amplifies that, so that a difference between `single` and `hierarchical` after
+# > many steps says how far rounding can carry a run, and nothing about either structure. With linear softmax,
+# > exponential softmax and attention, `appendix` is another algorithm from the first step on, in both precisions;
+# > with max and average it is the same one. Adam's first step has the size of the learning rate wherever a gradient
+# > is not zero, however small it is, so that rounding in a gradient near zero can show at once.
 
 # %% [markdown]
 # ## 2 Every parameter

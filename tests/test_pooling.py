@@ -123,6 +123,21 @@ def test_single_pooling_is_table_1(pooling):
     assert pool_one(x, w, pooling=pooling) == pytest.approx(DEFINITIONS[pooling](x, w), rel=1e-13)
 
 
+def test_weights_are_those_of_table_1():
+    """Their scale matters to nothing but the definition, and Eq. 2 makes each depend on its own frame alone."""
+    x, attention = (torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
+    largest = x == x.amax(dim=1, keepdim=True)
+    expected = {"max": largest.float(), "average": torch.full((2, 5, 3), 1 / 5), "linear": x, "exponential": x.exp()}
+    for name, weight in (expected | {"attention": attention}).items():
+        torch.testing.assert_close(POOLINGS[name](x, attention, None), weight)
+    sharpness = torch.tensor([0.5, 1.0, 2.0])
+    relative = {"power": x**sharpness, "auto": (sharpness * x).exp()}  # up to a factor for each clip and class
+    for name, weight in relative.items():
+        found = POOLINGS[name](x, None, sharpness)
+        torch.testing.assert_close(found / found.amax(1, keepdim=True), weight / weight.amax(1, keepdim=True))
+        torch.testing.assert_close(found.amax(1), torch.ones(2, 3))
+
+
 @settings(max_examples=60, deadline=None)
 @given(clip=clips())
 def test_y_is_between_the_least_and_the_largest_frame(clip):

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RUNS = [f"{p}-{s}-seed0" for p in ("max", "linear") for s in ("single", "hierarchical", "appendix")]
+RUNS = [f"{p}-{s}-seed0" for p in ("linear", "power") for s in ("single", "hierarchical", "appendix", "mixed")]
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +81,11 @@ def test_a_killed_experiment_goes_on_and_ends_with_its_table(copy: Path, tmp_pat
         score = run["test"]["overall"]
         assert 0 <= score["f_measure"] <= 1
         assert score["error_rate"] == pytest.approx((score["S"] + score["D"] + score["I"]) / score["Nref"])
+        assert sum(run["test"]["clip_counts"]["Ntp"]) == score["Ntp"]
+        assert 0 <= run["threshold_free"]["segment"]["micro"]["roc_auc"] <= 1
     same = [
         [metrics[f"{pooling}-{structure}-seed0"]["history"] for structure in ("single", "hierarchical")]
-        for pooling in ("max", "linear")
+        for pooling in ("linear", "power")
     ]
     for single, hierarchical in same:
         assert single[0]["training_loss"] == pytest.approx(hierarchical[0]["training_loss"], rel=1e-3)
@@ -98,7 +100,7 @@ def test_a_killed_experiment_goes_on_and_ends_with_its_table(copy: Path, tmp_pat
     for name in ("01_data_preparation", "07_identity_in_training", "04_result_tables"):
         assert f"results/smoke/notebooks/{name}.ipynb" in log
     assert "results/derivation/notebooks/02_pooling_gradients.ipynb" in log
-    for name in ("learning_curves", "class_scores", "figure5"):
+    for name in ("learning_curves", "class_scores", "figure5", "differences", "power", "operating_points"):
         assert (copy / "results" / "smoke" / "figures" / f"{name}.png").stat().st_size > 10_000
 
     agreement = pd.read_csv(copy / "results" / "smoke" / "tables" / "structure_agreement.csv")

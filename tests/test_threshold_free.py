@@ -16,13 +16,11 @@ from hpsed_lib.decoding import smooth, to_events
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import Decoding
 from hpsed_lib.psds import SCENARIOS, Scenario, operating_points, psd_roc, psds
-from hpsed_lib.scoring import segment_activity
 from hpsed_lib.threshold_free import (
     clip_scores,
     event_based_scores,
     frame_activity,
     ranking_scores,
-    segment_scores,
     threshold_free_scores,
 )
 
@@ -103,7 +101,7 @@ def test_psds_is_that_of_psds_eval(scenario: Scenario, params: Decoding) -> None
             metadata=pd.DataFrame({"filename": FILES, "duration": DURATION}),
         )
         for threshold in np.unique(frame_prob):
-            active = smooth(frame_prob >= threshold, params=params, frame_duration=FRAME)
+            active = smooth(frame_prob, params=params, frame_duration=FRAME) >= threshold
             if active.any():
                 theirs.add_operating_point(to_events(active, filenames=FILES, classes=CLASSES, frame_duration=FRAME))
         expected = theirs.psds(alpha_ct=scenario.alpha_ct, alpha_st=scenario.alpha_st, max_efpr=scenario.max_efpr).value
@@ -162,16 +160,6 @@ def test_what_cannot_be_found_is_left_out() -> None:
         score(frame_prob, reference.assign(event_label="z"), scenario)
     with pytest.raises(ParameterError, match="expected 12 clips, 3 classes"):
         operating_points(frame_prob, reference, filenames=FILES, classes=CLASSES, params=PLAIN, **LENGTHS)
-
-
-@pytest.mark.parametrize("frame_duration", [0.08, 0.25, 0.4])
-def test_segment_scores_above_a_threshold_are_segment_activity(frame_duration: float) -> None:
-    frame_prob = np.random.default_rng(4).random((3, round(DURATION / frame_duration), 2))
-    sizes = {"frame_duration": frame_duration, "n_segments": 10, "time_resolution": 1.0}
-    scores = segment_scores(frame_prob, **sizes)  # type: ignore[arg-type]
-    for threshold in (0.5, 0.9, 0.97):
-        expected = segment_activity(frame_prob > threshold, **sizes)  # type: ignore[arg-type]
-        np.testing.assert_array_equal(scores > threshold, expected)
 
 
 def test_frames_are_active_where_their_centre_is() -> None:

@@ -67,9 +67,10 @@ class TestLauncher:
     def test_every_execution_has_its_notebook(self):
         experiment = load_experiment("quick")
         paths = workflow.executed_notebooks(experiment)
-        assert len(paths) == len(experiment.runs()) + 4
+        assert len(paths) == len(experiment.runs()) + 5
         run = experiment.runs()[0]
         assert paths[run] == f"results/quick/notebooks/03_train_variant/{run}.ipynb"
+        assert paths["02_pooling_gradients"] == "results/derivation/notebooks/02_pooling_gradients.ipynb"
         assert paths["05_paper_audit"] == "results/paper/notebooks/05_paper_audit.ipynb"
 
     @pytest.mark.parametrize(
