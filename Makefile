@@ -8,7 +8,7 @@ CORES ?=
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce test bench lab notebooks readme lint clean lock
+.PHONY: help reproduce test bench mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -42,6 +42,12 @@ notebooks: $(INSTALLED) ## write notebooks/*.ipynb, without outputs, from notebo
 
 readme: $(INSTALLED) ## put the result tables into README.md
 	$(BIN)/python -m hpsed_lib.tables
+
+mutants: $(INSTALLED) ## change pooling.py and gradients.py bit by bit and see whether a test notices (about half an hour)
+	$(BIN)/python -m pip install --quiet mutmut==2.5.1
+	$(BIN)/mutmut run --paths-to-mutate hpsed_lib/pooling.py,hpsed_lib/gradients.py --tests-dir tests \
+	  --runner "$(BIN)/python -m pytest -x -q tests/test_pooling.py tests/test_gradients.py" --no-progress || true
+	$(BIN)/mutmut results
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .

@@ -398,10 +398,11 @@ pd.DataFrame({"start": [*bag, 1 / 8, np.nan]} | {" ".join(key): end for key, end
 # %% [markdown]
 # > Both rules bring $y$ near 1. With linear softmax `single` raises the frames that began above $y/2$ and lowers the
 # > others; `appendix` raises every frame of the segment that holds them, and lowers the other segment. With attention
-# > `single` gathers the weight at one frame and leaves the others where they are; `appendix` spreads it evenly over
-# > the segment and raises all of its frames. With exponential softmax either rule raises everything. So on this bag
-# > the printed gradients make the *segment* the unit that is learned, and the true gradients the frame. What that is
-# > worth for detection depends on how long events are, and no flow of a toy bag can say it.
+# > `single` gathers the weight at one frame, and the others, having lost theirs, stop short of 1; `appendix` spreads it
+# > evenly over the segment and raises all of its frames. With exponential softmax either rule raises everything. So on
+# > this bag the printed gradients make the *segment* the unit that is learned, and the true gradients the frame, with
+# > linear softmax and attention. What that is worth for detection depends on how long events are, and no flow of a toy
+# > bag can say it.
 # >
 # > The negative clip, for completeness: every frame that has any weight goes down.
 
