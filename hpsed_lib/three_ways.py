@@ -9,7 +9,9 @@ that of Eqs. 3-5 with the weights inside Eq. 3 kept at their values.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +39,20 @@ SHARPNESS = {"random": 1.7, "ends": 2.0}
 """Of power pooling and autopool; a power below 2 has no second derivative at 0, which one-sided differences need."""
 
 _STEP = 1e-5
+_QUANTITIES = ("dy/dx_i", "dy/dw_i", "dy/ds")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One derivative of one clip: by the frames, by the attention weights or by the sharpness."""
+
+    quantity: str
+    x: np.ndarray
+    attention: np.ndarray
+    sharpness: float
+    pooling: str
+    structure: str
+    lengths: tuple[int, ...]
 
 
 def three_ways(*, n_draws: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -63,8 +79,8 @@ def three_ways(*, n_draws: int = 3, seed: int = 0) -> pd.DataFrame:
             for n_frames, lengths in STAGES:
                 for quantity in ("dy/dx_i", *extra):
                     compared = [
-                        _compare(quantity, clip, attention, sharpness, pooling, structure, lengths)
-                        for clip, attention, sharpness in _clips(n_frames, n_draws, seed)
+                        compare(Case(quantity, *clip, pooling, structure, lengths))
+                        for clip in _clips(n_frames, n_draws, seed)
                     ]
                     names = ("largest_gradient", "from_sympy", "from_finite_difference", "from_closed_form")
                     largest = np.nanmax(np.array(compared), axis=0)
@@ -93,65 +109,31 @@ def _clips(n_frames: int, n_draws: int, seed: int) -> list[tuple[np.ndarray, np.
     return [*clips, *((clip, attention, SHARPNESS["ends"]) for clip in ends if clip.any())]
 
 
-def _compare(
-    quantity: str,
-    x: np.ndarray,
-    attention: np.ndarray,
-    sharpness: float,
-    pooling: str,
-    structure: str,
-    lengths: tuple[int, ...],
-) -> list[float]:
+def compare(case: Case) -> list[float]:
     """Size of the gradient, and how far SymPy, finite differences and the closed form are from autograd's."""
-    arguments = (x, attention, sharpness)
-    automatic = _autograd(quantity, *arguments, pooling, structure, lengths)
-    others = [
-        _sympy(quantity, *arguments, pooling, structure, lengths),
-        _finite_difference(quantity, *arguments, pooling, structure, lengths),
-        _closed_form(quantity, *arguments, pooling, structure, lengths),
-    ]
-    differences = [float(np.abs(automatic - other).max()) for other in others]
-    if len(set(x)) < len(x) and (pooling == "max" or structure == "mixed"):
+    automatic = _autograd(case)
+    differences = [float(np.abs(automatic - other(case)).max()) for other in (_sympy, finite_difference, _closed_form)]
+    if len(set(case.x)) < len(case.x) and (case.pooling == "max" or case.structure == "mixed"):
         differences[1] = np.nan
     return [float(np.abs(automatic).max()), *differences]
 
 
-def _autograd(
-    quantity: str,
-    x: np.ndarray,
-    attention: np.ndarray,
-    sharpness: float,
-    pooling: str,
-    structure: str,
-    lengths: Sequence[int],
-) -> np.ndarray:
-    tensors = [torch.tensor(value, dtype=torch.float64).reshape(1, -1, 1) for value in (x, attention)]
-    tensors.append(torch.tensor([sharpness], dtype=torch.float64))
-    variable = tensors[("dy/dx_i", "dy/dw_i", "dy/ds").index(quantity)].requires_grad_()
-    y = pool(*tensors, pooling=pooling, structure=structure, segment_lengths=lengths)
+def _autograd(case: Case) -> np.ndarray:
+    tensors = [torch.tensor(value, dtype=torch.float64).reshape(1, -1, 1) for value in (case.x, case.attention)]
+    tensors.append(torch.tensor([case.sharpness], dtype=torch.float64))
+    variable = tensors[_QUANTITIES.index(case.quantity)].requires_grad_()
+    y = pool(*tensors, pooling=case.pooling, structure=case.structure, segment_lengths=case.lengths)
     (gradient,) = torch.autograd.grad(y.sum(), variable)
     return gradient.flatten().numpy()
 
 
-def _closed_form(
-    quantity: str,
-    x: np.ndarray,
-    attention: np.ndarray,
-    sharpness: float,
-    pooling: str,
-    structure: str,
-    lengths: Sequence[int],
-) -> np.ndarray:
-    if quantity == "dy/dw_i":
-        return gradients.dy_dw(x, attention, structure=structure, segment_lengths=lengths)
-    if quantity == "dy/ds":
-        by_sharpness = gradients.dy_dsharpness(
-            x, sharpness, pooling=pooling, structure=structure, segment_lengths=lengths
-        )
-        return np.array([by_sharpness])
-    return gradients.dy_dx(
-        x, pooling=pooling, structure=structure, segment_lengths=lengths, attention=attention, sharpness=sharpness
-    )
+def _closed_form(case: Case) -> np.ndarray:
+    shape: dict[str, Any] = {"structure": case.structure, "segment_lengths": case.lengths}
+    if case.quantity == "dy/dw_i":
+        return gradients.dy_dw(case.x, case.attention, **shape)
+    if case.quantity == "dy/ds":
+        return np.array([gradients.dy_dsharpness(case.x, case.sharpness, pooling=case.pooling, **shape)])
+    return gradients.dy_dx(case.x, pooling=case.pooling, attention=case.attention, sharpness=case.sharpness, **shape)
 
 
 def _kept(x: np.ndarray, lengths: Sequence[int]) -> tuple[int, ...]:
@@ -160,19 +142,12 @@ def _kept(x: np.ndarray, lengths: Sequence[int]) -> tuple[int, ...]:
     return tuple(start + int(np.argmax(x[start : start + longest])) for start in range(0, len(x), longest))
 
 
-def _sympy(
-    quantity: str,
-    x: np.ndarray,
-    attention: np.ndarray,
-    sharpness: float,
-    pooling: str,
-    structure: str,
-    lengths: tuple[int, ...],
-) -> np.ndarray:
-    largest = int(x.argmax()) if pooling == "max" else 0
-    kept = _kept(x, lengths) if structure == "mixed" else ()
-    function = _lambdified(quantity, len(x), pooling, structure, lengths, largest, kept)
-    return np.array(function(*np.maximum(x, 1e-60), *attention, sharpness), dtype=np.float64)
+def _sympy(case: Case) -> np.ndarray:
+    largest = int(case.x.argmax()) if case.pooling == "max" else 0
+    kept = _kept(case.x, case.lengths) if case.structure == "mixed" else ()
+    shape = (case.pooling, case.structure, case.lengths)
+    function = _lambdified(case.quantity, len(case.x), *shape, largest, kept)
+    return np.array(function(*np.maximum(case.x, 1e-60), *case.attention, case.sharpness), dtype=np.float64)
 
 
 @cache
@@ -206,27 +181,19 @@ def _lambdified(
     return sp.lambdify([*x, *attention, sharpness], derivatives, modules="numpy", cse=True)
 
 
-def _finite_difference(
-    quantity: str,
-    x: np.ndarray,
-    attention: np.ndarray,
-    sharpness: float,
-    pooling: str,
-    structure: str,
-    lengths: Sequence[int],
-) -> np.ndarray:
+def finite_difference(case: Case) -> np.ndarray:
     """Central differences of a value computed with loops; one-sided ones, of second order, at the ends of [0, 1]."""
-    inner = _weights(x, attention, sharpness, pooling) if structure == "appendix" else None
+    inner = _weights(case.x, case.attention, case.sharpness, case.pooling) if case.structure == "appendix" else None
 
     def value(change: float, position: int) -> float:
-        moved = [x.copy(), attention.copy(), np.array([sharpness])]
-        moved[("dy/dx_i", "dy/dw_i", "dy/ds").index(quantity)][position] += change
-        weight = _weights(moved[0], moved[1], float(moved[2][0]), pooling)
-        return _loops(moved[0], weight, weight if inner is None else inner, structure, lengths, pooling)
+        x, attention, sharpness = moved = case.x.copy(), case.attention.copy(), np.array([case.sharpness])
+        moved[_QUANTITIES.index(case.quantity)][position] += change
+        weight = _weights(x, attention, float(sharpness[0]), case.pooling)
+        return _loops(x, weight, weight if inner is None else inner, case)
 
     slopes = []
-    for position in range(1 if quantity == "dy/ds" else len(x)):
-        at = x[position] if quantity == "dy/dx_i" else 0.5
+    for position in range(1 if case.quantity == "dy/ds" else len(case.x)):
+        at = case.x[position] if case.quantity == "dy/dx_i" else 0.5
         if at < _STEP or at > 1 - _STEP:
             step = _STEP if at < _STEP else -_STEP
             here, near, far = (value(k * step, position) for k in range(3))
@@ -240,19 +207,17 @@ def _weights(x: np.ndarray, attention: np.ndarray, sharpness: float, pooling: st
     return attention if pooling == "attention" else gradients.WEIGHTS[pooling](x, sharpness)
 
 
-def _loops(
-    x: np.ndarray, weight: np.ndarray, inner: np.ndarray, structure: str, lengths: Sequence[int], pooling: str
-) -> float:
+def _loops(x: np.ndarray, weight: np.ndarray, inner: np.ndarray, case: Case) -> float:
     """Eqs. 3-5 (or 1), segment by segment; `inner` are the weights inside Eq. 3, `weight` those of Eqs. 4 and 5."""
 
     def mean(values: np.ndarray, weights: np.ndarray) -> float:
         if weights.sum() == 0:
-            return float(values.max() if pooling == "max" else values.mean())
+            return float(values.max() if case.pooling == "max" else values.mean())
         return float((weights * values).sum() / weights.sum())
 
-    for length in () if structure == "single" else lengths:
+    for length in () if case.structure == "single" else case.lengths:
         cuts = [slice(start, start + length) for start in range(0, len(x), length)]
-        if structure == "mixed":
+        if case.structure == "mixed":
             kept = [cut.start + int(np.argmax(x[cut])) for cut in cuts]
             x, weight = x[kept], weight[kept]
         else:
