@@ -112,7 +112,7 @@ def score_intervals(
     skewness, of which ratios of sums over many clips have little, and is not defined where seeds and clips are drawn
     together; percentiles give runs, variants and differences one rule. Percentiles over k seeds, though, are too
     narrow by about sqrt((k - 1) / k) * z / t(k - 1), 37 % of what is needed for three seeds: the deviation due to seeds
-    is therefore widened by the inverse of that factor [1]_.
+    is therefore widened by the inverse of that factor [1]_. An interval ends where scores do: at 0, and F1 at 100 %.
 
     Parameters
     ----------
@@ -140,14 +140,14 @@ def score_intervals(
 
     rows = []
     for index, (pooling, structure, seed) in enumerate(runs):
-        interval = _percentiles(resampled[:, index], confidence)
+        interval = _within_bounds(_percentiles(resampled[:, index], confidence))
         rows += _rows((pooling, structure, seed), observed[index], interval, n_seeds=1, n_clips=len(parts))
     for (pooling, structure), seeds in _seeds(counts).items():
         members = [runs.index((pooling, structure, seed)) for seed in seeds]
         of_seeds = _average_over_seeds(
             resampled[:, members], observed[members], confidence=confidence, random_seed=random_seed
         )
-        interval, value = _percentiles(of_seeds, confidence), observed[members].mean(axis=0)
+        interval, value = _within_bounds(_percentiles(of_seeds, confidence)), observed[members].mean(axis=0)
         rows += _rows((pooling, structure, pd.NA), value, interval, n_seeds=len(seeds), n_clips=len(parts))
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
@@ -473,6 +473,11 @@ def _average_over_seeds(
     generator = np.random.default_rng([random_seed, 1])
     shares = generator.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_resamples) / n_seeds
     return mean + widening * shares @ (observed - observed.mean(axis=0))
+
+
+def _within_bounds(ends: np.ndarray) -> np.ndarray:
+    """Ends of an interval where a score can be: F1 from 0 to 100 %, an error rate from 0 up."""
+    return np.clip(ends, 0, [100, np.inf])
 
 
 def _percentiles(resampled: np.ndarray, confidence: float) -> np.ndarray:

@@ -372,3 +372,16 @@ def test_wrong_input_is_named() -> None:
         seeds_needed([1.0], gain=1.0)
     with pytest.raises(ParameterError, match="gain"):
         seeds_needed([1.0, 2.0], gain=0.0)
+
+
+def test_intervals_end_where_scores_do():
+    """Seeds that differ as much as scores can: the widened interval would pass both ends."""
+
+    def counts(n_tp):
+        n = np.full(20, 10)
+        return {"Nref": n, "Nsys": n, "Ntp": 0 * n + n_tp, "S": n - n_tp, "D": 0 * n, "I": 0 * n}
+
+    table = comparison.score_intervals({("linear", "single", seed): counts(tp) for seed, tp in enumerate((0, 10, 5))})
+    of_variant = table[table.seed.isna()].set_index("measure")
+    assert of_variant.low.tolist() == [0, 0]
+    assert of_variant.high["f_measure"] == 100
