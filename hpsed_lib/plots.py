@@ -297,7 +297,11 @@ def figure5(experiment: Experiment, dataset: Dataset, metrics: list[dict]) -> Fi
     runs = {(run["pooling"], run["structure"]): run for run in reversed(metrics)}  # the first seed comes last
     names = experiment.pooling.functions
     figure, axes = plt.subplots(
-        2 + len(names), 1, figsize=(9, 3.5 + 1.5 * len(names)), height_ratios=[2.2, 1] + [1.3] * len(names), sharex=True
+        2 + len(names),
+        1,
+        figsize=(8.4, 3.4 + 1.4 * len(names)),
+        height_ratios=[2.2, 1] + [1.3] * len(names),
+        sharex=True,
     )
     plot_spectrogram(dataset.test.features[clip], hop_duration=experiment.features.hop_duration, ax=axes[0])
     plot_events(events, clip_duration=experiment.data.clip_duration, ax=axes[1])
