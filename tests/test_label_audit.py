@@ -76,7 +76,7 @@ def test_a_removed_defect_is_gone(rows: list[tuple], pairs: list[tuple], defect:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(row, max_size=8), st.lists(pair, max_size=4, unique=True), st.sampled_from([0.5, 1.0, 0.7]))
+@given(st.lists(row, max_size=8), st.lists(pair, max_size=4, unique=True), st.sampled_from([0.5, 1.0, 0.4]))
 def test_joining_cutting_and_duplicates_never_move_a_segment(
     rows: list[tuple], pairs: list[tuple], time_resolution: float
 ) -> None:
