@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.gradients import WEIGHT_SLOPES_BY_SHARPNESS, dloss_dy, dy_dsharpness, dy_dw, dy_dx
+from hpsed_lib.gradients import WEIGHT_SLOPES_BY_SHARPNESS, WEIGHTS, clip_prob, dloss_dy, dy_dsharpness, dy_dw, dy_dx
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
 
 ALL_ARMS = [(pooling, structure) for pooling in POOLINGS for structure in STRUCTURES]
@@ -340,3 +340,23 @@ def test_wrong_input_is_refused(frame_prob, options, message):
 def test_wrong_targets_are_refused(y, t, message):
     with pytest.raises(ParameterError, match=message):
         dloss_dy(y, t)
+
+
+def test_segments_are_figure_4s_where_none_are_given():
+    x, w = draw(125)
+    figure_4 = {"structure": "appendix", "segment_lengths": (5, 5)}
+    linear, attention = {"pooling": "linear"}, {"pooling": "attention", "attention": w}
+    np.testing.assert_array_equal(dy_dx(x, structure="appendix", **linear), dy_dx(x, **figure_4, **linear))
+    np.testing.assert_array_equal(dy_dw(x, w, structure="appendix"), dy_dw(x, w, **figure_4))
+    adaptive = {"pooling": "auto", "sharpness": 2.0}
+    assert dy_dsharpness(x, **adaptive, structure="appendix") == dy_dsharpness(x, **adaptive, **figure_4)
+    figure_4["structure"] = "mixed"  # the one structure whose value depends on the segments
+    assert clip_prob(x, structure="mixed", **attention) == clip_prob(x, **figure_4, **attention)
+
+
+def test_weights_are_those_of_table_1():
+    """Their scale matters to nothing but the definition."""
+    x = draw(5)[0]
+    expected = {"max": (x == x.max()) * 1.0, "average": np.full(5, 0.2), "linear": x, "exponential": np.exp(x)}
+    for name, weight in expected.items():
+        np.testing.assert_array_equal(WEIGHTS[name](x, 0.0), weight)
