@@ -87,15 +87,58 @@ class RecordedData(Soundscapes):
         return self
 
 
-class Dcase2017Data(Section):
+class ListedData(Section):
+    """What data sets share whose clips exist: label files list them, and some of the audio may be missing.
+
+    Clips whose audio is missing or cannot be read are counted and shown. In training they are left out; in the test
+    set they stop the experiment, or are left out, and then every table says so in its title.
+    """
+
+    sample_rate: Annotated[int, Field(ge=8000, le=48000)]
+    clip_duration: Positive
+    validation_share: Annotated[float, Field(gt=0, lt=1)]  # of the training clips, held out by a draw
+    validation_seed: Annotated[int, Field(ge=0)]
+    incomplete_test: Literal["refuse", "report"]
+
+
+class Dcase2017Data(ListedData):
     """The paper's own data set, DCASE 2017 Task 4."""
 
     source: Literal["dcase2017"]
-    sample_rate: Count
-    clip_duration: Positive
+    test_set: Literal["development", "evaluation"]  # evaluation: thresholds may be chosen on the development clips
 
 
-DATA_SECTIONS = (SyntheticData, RecordedData, Dcase2017Data)
+class WeakFiles(Section):
+    """Label files of clips (which classes sound in a clip), inside the data folder."""
+
+    training: str
+    validation: str | None  # null: a share of the training clips
+
+
+class StrongFiles(Section):
+    """Label files of events (onset, offset), inside the data folder."""
+
+    validation: str | None  # null: no threshold can be chosen
+    test: str
+
+
+class FolderData(ListedData):
+    """Anyone's data: a folder with audio files and label files."""
+
+    source: Literal["folder"]
+    audio: str  # folder inside the data folder that file names start at; "." for the data folder itself
+    classes: tuple[str, ...] | None  # null: every label of the training clips, sorted
+    weak_labels: WeakFiles
+    strong_labels: StrongFiles
+
+    @model_validator(mode="after")
+    def _validation_fits(self) -> FolderData:
+        if self.strong_labels.validation and not self.weak_labels.validation:
+            raise ValueError("strong_labels.validation needs weak_labels.validation: the same clips, with their classes")
+        return self
+
+
+DATA_SECTIONS = (SyntheticData, RecordedData, Dcase2017Data, FolderData)
 
 
 class Features(Section):
@@ -106,7 +149,6 @@ class Features(Section):
     n_mels: Count
     fmin: Annotated[float, Field(ge=0)]
     fmax: Positive | None  # null: half the sample rate
-    on_bad_file: Literal["fail", "skip"]
 
 
 class Network(Section):
@@ -149,6 +191,10 @@ class Training(Section):
     patience: Count  # epochs without a better validation loss before stopping
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     device: Literal["auto", "cpu", "cuda", "mps"]
+    balance_ratio: Annotated[float, Field(ge=1)] | None  # see hpsed_lib.training.epoch_order; null: every clip once
+    loader_workers: Annotated[int, Field(ge=0)]  # processes that read ahead; 0: the training process reads
+    channels_last: bool  # memory layout of the convolutions
+    compile: bool  # torch.compile of the convolutions
 
 
 class Decoding(Section):
@@ -181,7 +227,7 @@ class Experiment(Section):
 
     name: str
     title: str
-    data: Annotated[SyntheticData | RecordedData | Dcase2017Data, Field(discriminator="source")]
+    data: Annotated[SyntheticData | RecordedData | Dcase2017Data | FolderData, Field(discriminator="source")]
     features: Features
     network: Network
     pooling: Pooling
@@ -213,6 +259,21 @@ class Experiment(Section):
             for seed in self.training.seeds
         ]
 
+    @property
+    def has_tuning_clips(self) -> bool:
+        """Whether there are clips with strong labels, other than the test clips, to choose thresholds on."""
+        if isinstance(self.data, Dcase2017Data):
+            return self.data.test_set == "evaluation"
+        return not isinstance(self.data, FolderData) or self.data.strong_labels.validation is not None
+
+    @model_validator(mode="after")
+    def _threshold_can_be_chosen(self) -> Experiment:
+        if self.decoding.threshold == "validation" and not self.has_tuning_clips:
+            raise ValueError(
+                "decoding.threshold: validation needs clips with strong labels beside the test clips; give a number"
+            )
+        return self
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> Experiment:
         fmax = self.features.fmax or self.data.sample_rate / 2
@@ -229,19 +290,20 @@ class Experiment(Section):
 
 def require_available(experiment: Experiment, *, data_folder: str = "", download: bool = False) -> None:
     """Refuse at once an experiment whose data cannot be had, saying what to do."""
-    source = experiment.data.source
-    if source == "dcase2017":
-        raise DataError(
-            f"experiment {experiment.name!r} needs the audio of DCASE 2017 Task 4, which this version cannot prepare "
-            "yet; its parameters load, and `quick` and `esc10` run"
-        )
-    if source in ("esc10", "esc50") and not data_folder and not download:
-        fetch = ", or DOWNLOAD=1 to fetch ESC-10 (about 30 MB)" if source == "esc10" else ""
-        raise DataError(
-            f"experiment {experiment.name!r} mixes recordings of {source.upper()}: give DATA=<its folder>{fetch}"
-        )
+    source, name = experiment.data.source, experiment.name
     if data_folder and not (ROOT / data_folder).is_dir():
         raise DataError(f"{data_folder}: no such folder; it must hold the recordings")
+    if source == "dcase2017" and not data_folder:
+        raise DataError(
+            f"experiment {name!r} needs the audio of DCASE 2017 Task 4: give DATA=<the folder that holds it>, and "
+            "DOWNLOAD=1 if the label files are not in it; `make dcase2017-audio DATA=<folder>` fetches what can still "
+            "be had"
+        )
+    if source == "folder" and not data_folder:
+        raise DataError(f"experiment {name!r} needs DATA=<the folder of its audio and label files>")
+    if source in ("esc10", "esc50") and not data_folder and not download:
+        fetch = ", or DOWNLOAD=1 to fetch ESC-10 (about 30 MB)" if source == "esc10" else ""
+        raise DataError(f"experiment {name!r} mixes recordings of {source.upper()}: give DATA=<its folder>{fetch}")
     if download and source == "esc50":
         raise DataError("only ESC-10 can be fetched; for ESC-50 give DATA=<its folder>")
 
