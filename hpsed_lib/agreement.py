@@ -58,7 +58,7 @@ def structure_agreement(
         trainers[structure] = torch.optim.Adam(network.parameters(), lr=experiment.training.learning_rate)
     probe = next(batches(dataset.validation, batch_size=8))[0].to(dtype)
     rows: list[dict] = []
-    order = epoch_order(len(dataset.training.filenames), seed=0, epoch=1)
+    order = epoch_order(dataset.training.weak_target, seed=0, epoch=1)
     needed = -(-steps[-1] * batch_size // len(order))
     stream = (batch for _ in range(needed) for batch in batches(dataset.training, batch_size=batch_size, order=order))
     progress = track(range(1, steps[-1] + 1), description=f"{pooling}, {dtype}")

@@ -7,6 +7,8 @@ is cut. A recording that cannot be used is a `DataError` naming the file.
 
 from __future__ import annotations
 
+import hashlib
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +19,19 @@ import soundfile
 from hpsed_lib.errors import DataError
 
 
+SILENCE = 1e-4
+"""Peak, relative to full scale, under which a recording counts as silent."""
+
+
 class Audio(NamedTuple):
-    """A recording, and what was done to it."""
+    """A recording, what it was, and what was done to it."""
 
     y: np.ndarray
+    duration: float  # s, as it lies in the file
+    sample_rate: int  # Hz, as it lies in the file
+    sha256: str  # of the file
+    truncated: bool  # the file ends before its own header says
+    silent: bool
     resampled: bool
     mixed_down: bool
     padded: bool
@@ -50,11 +61,15 @@ def read_audio(path: Path, *, sr: int, duration: float | None = None) -> Audio:
         The file is missing, is no audio, is damaged, is empty, or holds a value that is not finite.
     """
     try:
-        y, native_sr = soundfile.read(path, dtype="float32", always_2d=True)
+        content = path.read_bytes()
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            native_sr, n_promised = file.samplerate, file.frames
+            y = file.read(dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise DataError(f"{path}: cannot be read as audio ({error})") from error
     if len(y) == 0:
         raise DataError(f"{path}: holds no sample")
+    native_duration = len(y) / native_sr
     mixed_down = y.shape[1] > 1
     y = y.mean(axis=1) if mixed_down else y[:, 0]
     if not np.isfinite(y).all():
@@ -66,11 +81,22 @@ def read_audio(path: Path, *, sr: int, duration: float | None = None) -> Audio:
     # Resampling may round the length by a sample: that is neither padding nor cutting.
     return Audio(
         np.pad(y[:length], (0, max(length - len(y), 0))),
+        duration=native_duration,
+        sample_rate=native_sr,
+        sha256=hashlib.sha256(content).hexdigest(),
+        truncated=round(native_duration * native_sr) < n_promised or _riff_is_truncated(content),
+        silent=bool(np.abs(y).max() < SILENCE),
         resampled=resampled,
         mixed_down=mixed_down,
         padded=len(y) < length - 1,
         cut=len(y) > length + 1,
     )
+
+
+def _riff_is_truncated(content: bytes) -> bool:
+    """Whether a WAV file is shorter than it says, which libsndfile does not mind; a stream says nothing (all ones)."""
+    promised = int.from_bytes(content[4:8], "little")
+    return content[:4] == b"RIFF" and promised != 0xFFFFFFFF and promised + 8 > len(content)
 
 
 def write_audio(path: Path, y: np.ndarray, *, sr: int) -> None:

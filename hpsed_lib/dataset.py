@@ -1,8 +1,9 @@
 """Data sets as the notebooks see them: clips in three splits, labels, features, and what was done to get them.
 
 A prepared data set lies in ``cache/<experiment>/``: ``data.json`` (classes, counts, checksum, normalisation),
-``clips.csv``, ``strong_labels.csv``, ``weak_labels.csv``, the soundscapes and the features. ``data.json`` is written
-last, so where it stands the rest is complete.
+``clips.csv``, ``strong_labels.csv``, ``weak_labels.csv``, ``remarks.csv`` (odd rows of label files), ``manifest.csv``
+(every clip and what became of it) and the features. ``data.json`` is written last, so where it stands the rest is
+complete.
 """
 
 from __future__ import annotations
@@ -10,18 +11,33 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
+from hpsed_lib.dcase2017 import list_dcase2017
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.features import band_statistics, extract
-from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, SyntheticData, require_available
+from hpsed_lib.features import Spectrograms, band_statistics, extract, feature_file, typed_manifest
+from hpsed_lib.folder import list_folder
+from hpsed_lib.label_audit import WEAK
+from hpsed_lib.labels import Listing
+from hpsed_lib.manifest import report
+from hpsed_lib.params import (
+    Dcase2017Data,
+    Experiment,
+    FolderData,
+    ListedData,
+    SyntheticData,
+    require_available,
+)
 from hpsed_lib.paths import ROOT, cache_folder, replacing
 from hpsed_lib.recordings import download_esc10, find_recordings
 from hpsed_lib.scoring import event_activity
-from hpsed_lib.soundscapes import class_list, make_soundscapes
+from hpsed_lib.soundscapes import make_soundscapes
+
+STAND_IN = "STAND-IN-AUDIO.txt"
+"""A file of this name in the data folder says that the audio stands in for recordings that nobody has any more."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +47,9 @@ class Split:
     Attributes
     ----------
     filenames : list of str
-        Clips, relative to the data set's folder of soundscapes, in the order of every array's first axis.
-    features : np.ndarray, shape (clips, frames, n_mels), float32
-        Memory map, in dB, not normalised.
+        Clips, as the label files name them, in the order of every array's first axis.
+    features : Spectrograms, shape (clips, frames, n_mels), float32
+        In dB, not normalised; read from the disk when indexed.
     weak_target : np.ndarray, shape (clips, classes), float32
         1 where the class sounds in the clip.
     strong_labels : DataFrame
@@ -41,7 +57,7 @@ class Split:
     """
 
     filenames: list[str]
-    features: np.ndarray
+    features: Spectrograms
     weak_target: np.ndarray
     strong_labels: pd.DataFrame
 
@@ -55,41 +71,44 @@ class Dataset:
     classes : tuple of str
         Labels, in the order of every array's class axis.
     training, validation, test : Split
+    tuning : Split or None
+        Clips with strong labels that thresholds are chosen on: the validation clips, where they have such labels.
     mean, std : np.ndarray, shape (n_mels,), float32
         Normalisation, from the training split only, in dB.
     checksum : str
         SHA-256 over every recording and label.
-    audio_folder : Path
-        Where the splits' filenames lie.
+    training_checksum : str
+        The same over the training and validation clips, which are what a trained network depends on.
     report : dict
-        Files resampled, mixed down, padded, cut and skipped in each split.
-    skipped : dict
-        Why each skipped file was.
+        Clips listed, used, missing and so on in each split; see `hpsed_lib.manifest.report`.
+    stand_in : bool
+        Whether the audio is not what the labels speak of, but stands in for it (a file named `STAND_IN` says so).
     """
 
     classes: tuple[str, ...]
     training: Split
     validation: Split
     test: Split
+    tuning: Split | None
     mean: np.ndarray
     std: np.ndarray
     checksum: str
-    audio_folder: Path
+    training_checksum: str
     report: dict[str, dict[str, int]]
-    skipped: dict[str, str]
+    stand_in: bool
 
 
 def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = False) -> Dataset:
-    """Make soundscapes, labels and features of an experiment, and `data.json`.
+    """List an experiment's clips or make them, extract their features, and write `data.json`.
 
     Parameters
     ----------
     experiment : Experiment
         Its data and features sections decide.
     data_folder : str
-        Folder with ESC-10 or ESC-50, where the experiment mixes recordings; a relative one starts at the repository.
+        Folder of recordings, where the experiment needs one; a relative one starts at the repository.
     download : bool
-        Fetch ESC-10 where no folder is given.
+        Fetch what is public and small (ESC-10; the label files of DCASE 2017) where it is not there.
 
     Returns
     -------
@@ -98,61 +117,118 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
     Raises
     ------
     DataError
-        The recordings cannot be had or used.
+        The recordings cannot be had or used, or audio of test clips is missing and the experiment does not allow it.
     """
     require_available(experiment, data_folder=data_folder, download=download)
-    params = experiment.data
-    assert not isinstance(params, Dcase2017Data)
     folder = cache_folder(experiment.name)
     (folder / "data.json").unlink(missing_ok=True)
-    if isinstance(params, SyntheticData):
-        recordings = []
-    else:
-        source_folder = ROOT / data_folder if data_folder else download_esc10(folder.parent / "ESC-10")
-        recordings = find_recordings(source_folder, subset=params.source)
-    audio_folder = folder / "soundscapes"
-    clips, strong = make_soundscapes(params, recordings=recordings, folder=audio_folder)
-    weak = strong[["filename", "event_label"]].drop_duplicates()
+    listing = _list_clips(experiment, ROOT / data_folder if data_folder else None, download=download)
+    tables = {"clips": listing.clips, "strong_labels": listing.strong_labels, "weak_labels": listing.weak_labels}
+    for name, table in (tables | {"remarks": listing.remarks}).items():
+        _write_table(table, folder / f"{name}.csv")
 
-    for name, table in (("clips", clips), ("strong_labels", strong), ("weak_labels", weak)):
-        with replacing(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
-
-    checksum = _checksum([audio_folder / name for name in clips.filename], strong)
-    report, normalisation = {}, {}
-    skipped: dict[str, str] = {}
-    for split in SPLITS:
-        files = [audio_folder / name for name in clips.filename[clips.split == split]]
-        extraction = extract(
-            files,
-            cache=folder / "features" / split,
-            sr=params.sample_rate,
-            duration=params.clip_duration,
-            params=experiment.features,
-            checksum=checksum,
-        )
-        report[split] = {"clips": len(files), **extraction.counts}
-        skipped |= {f"{split}/{name}": reason for name, reason in extraction.skipped.items()}
-        if split == "training":
-            mean, std = band_statistics(extraction.features)
-            normalisation = {"mean": mean.tolist(), "std": std.tolist()}
-    with replacing(folder / "data.json") as temporary:
-        content = {
-            "classes": class_list(params, recordings),
-            "checksum": checksum,
-            "report": report,
-            "skipped": skipped,
-            "normalisation": normalisation,
+    manifests = {}
+    for split, clips in listing.clips.groupby("split", sort=False):
+        files = {
+            row.filename: listing.audio_folder / row.path if row.path else None
+            for row in clips[["filename", "path"]].itertuples(index=False)
         }
+        manifest = extract(
+            files,
+            cache=folder / "features" / str(split),
+            sr=experiment.data.sample_rate,
+            duration=experiment.data.clip_duration,
+            params=experiment.features,
+        )
+        manifests[split] = manifest.assign(split=split)
+    manifest = pd.concat(manifests.values(), ignore_index=True)
+    _write_table(manifest, folder / "manifest.csv")
+    _refuse_unusable(experiment, manifest)
+
+    training = manifest[manifest.split == "training"]
+    used = np.flatnonzero(training.state == "present")
+    mean, std = band_statistics(Spectrograms(_feature_file(experiment, "training", list(training.filename)), used))
+    content = {
+        "classes": listing.classes,
+        "audio_folder": str(listing.audio_folder),
+        "stand_in": (listing.audio_folder / STAND_IN).is_file(),
+        "checksum": _checksum(listing, manifest),
+        "training_checksum": _checksum(listing, manifest[manifest.split.isin(["training", "validation"])]),
+        "report": report(manifest),
+        "normalisation": {"mean": mean.tolist(), "std": std.tolist()},
+    }
+    with replacing(folder / "data.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
     return load(experiment)
 
 
-def _checksum(files: list[Path], strong_labels: pd.DataFrame) -> str:
-    """SHA-256 over names, contents and labels."""
-    digest = hashlib.sha256(strong_labels.to_csv(index=False).encode())
-    for file in files:
-        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+def _list_clips(experiment: Experiment, data_folder: Path | None, *, download: bool) -> Listing:
+    """What the experiment's source says there is; soundscapes are made now."""
+    params, folder = experiment.data, cache_folder(experiment.name)
+    if isinstance(params, Dcase2017Data):
+        assert data_folder is not None
+        return list_dcase2017(params, folder=data_folder, download=download)
+    if isinstance(params, FolderData):
+        assert data_folder is not None
+        return list_folder(params, folder=data_folder)
+    if isinstance(params, SyntheticData):
+        recordings = []
+    else:
+        recordings = find_recordings(data_folder or download_esc10(folder.parent / "ESC-10"), subset=params.source)
+    return make_soundscapes(params, recordings=recordings, folder=folder / "soundscapes")
+
+
+def _refuse_unusable(experiment: Experiment, manifest: pd.DataFrame) -> None:
+    """Stop where audio is missing or unreadable that the experiment cannot do without."""
+    listed = isinstance(experiment.data, ListedData)
+    needed = manifest
+    if isinstance(experiment.data, ListedData):
+        needed = manifest[(manifest.split == "test") & (experiment.data.incomplete_test == "refuse")]
+    unusable = needed[needed.state != "present"]
+    if len(unusable):
+        shown = [f"{row.filename} ({row.reason or row.state})" for row in unusable.head(10).itertuples()]
+        more = f" and {len(unusable) - 10:,} more" if len(unusable) > 10 else ""
+        what = unusable.state.value_counts().to_dict()
+        what_to_do = "add them, or set data.incomplete_test to report, and every table will say so" if listed else (
+            "delete cache/ and run again"
+        )
+        raise DataError(
+            f"{len(unusable):,} of {len(needed):,} {'test clips' if listed else 'clips'} have no usable audio "
+            f"({', '.join(f'{count:,} {state}' for state, count in what.items())}): {', '.join(shown)}{more}; "
+            f"{what_to_do}. {cache_folder(experiment.name) / 'manifest.csv'} has every clip"
+        )
+    for split, clips in manifest.groupby("split", sort=False):
+        if not (clips.state == "present").any():
+            raise DataError(f"no clip of the {split} set has usable audio ({len(clips):,} are listed)")
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def _feature_file(experiment: Experiment, split: str, filenames: list[str]) -> Path:
+    """Where a split's features are."""
+    return feature_file(
+        cache_folder(experiment.name) / "features" / split,
+        filenames,
+        sr=experiment.data.sample_rate,
+        duration=experiment.data.clip_duration,
+        params=experiment.features,
+    )
+
+
+def _checksum(listing: Listing, manifest: pd.DataFrame) -> str:
+    """SHA-256 over the names and contents of the manifest's clips, and their labels."""
+    strong = listing.strong_labels[listing.strong_labels.filename.isin(manifest.filename)]
+    weak = listing.weak_labels[listing.weak_labels.filename.isin(manifest.filename)]
+    digest = hashlib.sha256(strong.to_csv(index=False).encode())
+    for row in manifest[["filename", "sha256"]].itertuples(index=False):
+        digest.update(PurePosixPath(row.filename).name.encode() + bytes.fromhex(row.sha256))
+    implied = pd.MultiIndex.from_frame(strong[WEAK])  # weak labels that follow from the strong ones say nothing new
+    rest = weak[~pd.MultiIndex.from_frame(weak[WEAK]).isin(implied)]
+    if len(rest):
+        digest.update(rest.to_csv(index=False).encode())
     return digest.hexdigest()
 
 
@@ -162,49 +238,61 @@ def load(experiment: Experiment) -> Dataset:
     Raises
     ------
     DataError
-        Notebook 01 has not run for this experiment.
+        Notebook 01 has not run for this experiment, or not with these parameters and this code.
     """
     folder = cache_folder(experiment.name)
+    again = f"run notebook 01_data_preparation for {experiment.name!r}"
     if not (folder / "data.json").is_file():
-        raise DataError(
-            f"{folder / 'data.json'}: not there; run notebook 01_data_preparation for {experiment.name!r} first"
-        )
+        raise DataError(f"{folder / 'data.json'}: not there; {again} first")
     content = json.loads((folder / "data.json").read_text())
     classes = tuple(content["classes"])
-    clips = pd.read_csv(folder / "clips.csv", keep_default_na=False)
-    strong = pd.read_csv(folder / "strong_labels.csv")
-    weak = pd.read_csv(folder / "weak_labels.csv")
+    manifest = typed_manifest(pd.read_csv(folder / "manifest.csv", keep_default_na=False, dtype=str))
+    strong, weak = read_labels(experiment, "strong_labels"), read_labels(experiment, "weak_labels")
     splits = {}
-    for split in SPLITS:
-        filenames = clips.filename[clips.split == split].tolist()
-        extraction = extract(
-            [folder / "soundscapes" / name for name in filenames],
-            cache=folder / "features" / split,
-            sr=experiment.data.sample_rate,
-            duration=experiment.data.clip_duration,
-            params=experiment.features,
-            checksum=content["checksum"],
-        )
-        usable = np.isfinite(extraction.features[:, 0, 0])
-        kept = [name for name, good in zip(filenames, usable, strict=True) if good]
+    for split, clips in manifest.groupby("split", sort=False):
+        path = _feature_file(experiment, str(split), list(clips.filename))
+        if not path.is_file():
+            raise DataError(f"{path}: not there; the features are of other parameters or other code; {again} again")
+        used = np.flatnonzero(clips.state == "present")
+        kept = clips.filename.iloc[used].tolist()
         splits[split] = Split(
             filenames=kept,
-            features=extraction.features if usable.all() else extraction.features[usable],
+            features=Spectrograms(path, used),
             weak_target=_weak_target(weak, kept, classes),
             strong_labels=strong[strong.filename.isin(kept)].reset_index(drop=True),
         )
+    tuning = splits.get("tuning", splits["validation"]) if experiment.has_tuning_clips else None
     return Dataset(
         classes=classes,
         training=splits["training"],
         validation=splits["validation"],
         test=splits["test"],
+        tuning=tuning,
         mean=np.array(content["normalisation"]["mean"], dtype=np.float32),
         std=np.array(content["normalisation"]["std"], dtype=np.float32),
         checksum=content["checksum"],
-        audio_folder=folder / "soundscapes",
+        training_checksum=content["training_checksum"],
         report=content["report"],
-        skipped=content["skipped"],
+        stand_in=content["stand_in"],
     )
+
+
+def recording_of(experiment: Experiment, filename: str) -> Path:
+    """The recording of a clip."""
+    folder = cache_folder(experiment.name)
+    clips = read_labels(experiment, "clips").set_index("filename")
+    return Path(json.loads((folder / "data.json").read_text())["audio_folder"]) / clips.path[filename]
+
+
+def read_manifest(experiment: Experiment) -> pd.DataFrame:
+    """The manifest of a prepared experiment; see `hpsed_lib.manifest`."""
+    path = cache_folder(experiment.name) / "manifest.csv"
+    return typed_manifest(pd.read_csv(path, keep_default_na=False, dtype=str))
+
+
+def read_labels(experiment: Experiment, table: str) -> pd.DataFrame:
+    """A table of a prepared experiment: ``clips``, ``weak_labels``, ``strong_labels``, or ``remarks`` on label files."""
+    return pd.read_csv(cache_folder(experiment.name) / f"{table}.csv", keep_default_na=False)
 
 
 def _weak_target(weak_labels: pd.DataFrame, filenames: list[str], classes: tuple[str, ...]) -> np.ndarray:
@@ -229,9 +317,12 @@ def shared_sources(experiment: Experiment) -> pd.DataFrame:
     DataFrame, splits by splits
         On the diagonal: the source sounds of the split.
     """
-    clips = pd.read_csv(cache_folder(experiment.name) / "clips.csv", keep_default_na=False)
-    sources = {split: {name for row in clips.sources[clips.split == split] for name in row.split()} for split in SPLITS}
-    return pd.DataFrame({one: {two: len(sources[one] & sources[two]) for two in SPLITS} for one in SPLITS})
+    clips = read_labels(experiment, "clips")
+    sources = {
+        split: {name for row in of_split.sources for name in str(row).split()}
+        for split, of_split in clips.groupby("split", sort=False)
+    }
+    return pd.DataFrame({one: {two: len(sources[one] & sources[two]) for two in sources} for one in sources})
 
 
 def overlap_share(strong_labels: pd.DataFrame, *, classes: tuple[str, ...], clip_duration: float) -> pd.Series:

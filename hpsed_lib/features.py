@@ -1,4 +1,4 @@
-"""Log-mel spectrograms (Sec. 3.2), computed once and kept in a memory-mapped cache.
+"""Log-mel spectrograms (Sec. 3.2), computed once and kept in a file that is read row by row.
 
 Conventions: features are (frames, n_mels), float32, in dB relative to unit power. Frame k is centred on
 ``(k + 1/2) * hop_duration``: the clip is padded by half of (window - hop) at both ends, so that a clip of T seconds has
@@ -8,22 +8,30 @@ exactly ``round(T / hop_duration)`` frames (500 for 10 s) at any sample rate, an
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Sequence
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import librosa
 import numpy as np
+import pandas as pd
 import scipy.fft
 import scipy.signal
 from joblib import Parallel, delayed
 
 from hpsed_lib.audio import read_audio
 from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.execution import only_one
 from hpsed_lib.params import Features
 from hpsed_lib.paths import replacing
 from hpsed_lib.progress import track
@@ -78,100 +86,195 @@ def log_mel(y: np.ndarray, *, sr: int, params: Features) -> np.ndarray:
     return 10 * np.log10(np.maximum(power @ filters, FLOOR))
 
 
-class Extraction(NamedTuple):
-    """Features of one split, and what happened to its files."""
+@dataclass(frozen=True)
+class Spectrograms:
+    """Features of a split's clips, in a file; what is indexed is read, and nothing stays in memory.
 
-    features: np.ndarray  # memory map, (clips, frames, n_mels), float32
-    counts: dict[str, int]  # files resampled, mixed_down, padded, cut, skipped
-    skipped: dict[str, str]  # file -> reason
+    Attributes
+    ----------
+    path : Path
+        ``.npy`` file of shape (rows, frames, n_mels), float32.
+    rows : np.ndarray of int
+        The file's row of each clip.
+    """
+
+    path: Path
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Clips, frames, n_mels."""
+        _, n_frames, n_mels = np.load(self.path, mmap_mode="r").shape
+        return len(self.rows), n_frames, n_mels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray:
+        # The map lives as long as this call: one that stays would count every row read as this process's memory.
+        return np.array(np.load(self.path, mmap_mode="r")[self.rows[index]])
 
 
-def _extract_one(path: Path, sr: int, duration: float, params: Features) -> tuple[np.ndarray, dict[str, int]]:
-    audio = read_audio(path, sr=sr, duration=duration)
-    return log_mel(audio.y, sr=sr, params=params), {k: int(v) for k, v in audio._asdict().items() if k != "y"}
+MANIFEST = {
+    "filename": str,
+    "state": str,  # present, missing (no file) or unreadable
+    "duration": float,  # s, as it lies in the file, like the next two
+    "sample_rate": float,  # Hz
+    "sha256": str,
+    **dict.fromkeys(("truncated", "silent", "resampled", "mixed_down", "padded", "cut"), bool),
+    "reason": str,  # why it is unreadable
+    "n_bytes": int,
+    "modified": int,  # ns since the epoch
+}
+"""Columns of a manifest: every clip, and what became of it."""
+CHUNK = 32  # clips between two entries into the manifest
 
 
-def _extract_or_reason(path: Path, sr: int, duration: float, params: Features) -> tuple[np.ndarray, dict] | str:
+def _extract_one(path: Path, sr: int, duration: float, params: Features) -> tuple[np.ndarray | None, dict]:
+    """Features of one recording, and its line of the manifest without its name."""
+    stat = path.stat()
+    line = dict.fromkeys(MANIFEST, "") | {"n_bytes": stat.st_size, "modified": stat.st_mtime_ns}
     try:
-        return _extract_one(path, sr, duration, params)
+        audio = read_audio(path, sr=sr, duration=duration)
     except DataError as error:
-        return str(error)
+        return None, line | {"state": "unreadable", "reason": str(error)}
+    facts = {name: value for name, value in audio._asdict().items() if name != "y"}
+    return log_mel(audio.y, sr=sr, params=params), line | facts | {"state": "present"}
+
+
+def feature_file(cache: Path, filenames: Sequence[str], *, sr: int, duration: float, params: Features) -> Path:
+    """The file that holds the features of these clips: its name depends on all that decides its content but audio."""
+    code = [code_digest(("features.py", "audio.py")), version("librosa")]
+    key = hashlib.sha256(json.dumps([sr, duration, params.model_dump(), list(filenames), code]).encode())
+    return cache.with_name(f"{cache.name}-{key.hexdigest()[:16]}.npy")
 
 
 def extract(
-    files: Sequence[Path], *, cache: Path, sr: int, duration: float, params: Features, checksum: str
-) -> Extraction:
-    """Features of many recordings, from the cache if it holds them.
+    files: Mapping[str, Path | None], *, cache: Path, sr: int, duration: float, params: Features
+) -> pd.DataFrame:
+    """Features of many recordings into a file, as far as they are not in it.
+
+    Clips are worked on in parallel and entered into the manifest, which lies beside the features, once their features
+    are on the disk. A call that was killed, or one after more audio has come, does the rest only; a recording that has
+    changed (size or time) is done again. Memory does not grow with the number of clips.
 
     Parameters
     ----------
-    files : sequence of Path
-        Recordings, in the order of the rows wanted.
+    files : mapping of str to Path or None
+        Every clip and its recording, in the order of the rows; None where there is no recording.
     cache : Path
-        Stem of the cache's files; the key of data and parameters is appended to it.
+        Stem of the files; see `feature_file`.
     sr : int
         Sample rate, in Hz, that every recording is brought to.
     duration : float
         Length, in seconds, that every recording is brought to.
     params : Features
-        Parameters of `log_mel`; ``on_bad_file`` says whether an unusable file stops the extraction or is left out.
-    checksum : str
-        Checksum of the recordings; with the parameters and the code it is the key of the cache.
+        Parameters of `log_mel`.
 
     Returns
     -------
-    Extraction
-        A skipped file's row is all NaN, so that rows and files stay in step; ``skipped`` names it.
+    DataFrame with the columns of `MANIFEST`, one row per clip in the order of `files`
 
     Raises
     ------
     DataError
-        A file is unusable and ``on_bad_file`` is ``fail``.
+        There is not enough space on the disk.
     """
-    code = [code_digest(("features.py", "audio.py")), version("librosa")]
-    wanted = [checksum, sr, duration, params.model_dump(), [file.name for file in files], code]
-    key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
-    path = cache.with_name(f"{cache.name}-{key}.npy")
-    report_path = path.with_suffix(".json")
-    if path.exists() and report_path.exists():
-        report = json.loads(report_path.read_text())
-        return Extraction(np.load(path, mmap_mode="r"), report["counts"], report["skipped"])
+    with only_one(cache.with_name(f"{cache.name}.lock"), lambda pid: print(f"process {pid} is at it; waiting for it")):
+        return _extract(files, cache, sr, duration, params)
 
+
+def _extract(
+    files: Mapping[str, Path | None], cache: Path, sr: int, duration: float, params: Features
+) -> pd.DataFrame:
+    path = feature_file(cache, list(files), sr=sr, duration=duration, params=params)
+    journal = path.with_suffix(".csv")
     shape = (len(files), round(duration / params.hop_duration), params.n_mels)
-    counts = {"resampled": 0, "mixed_down": 0, "padded": 0, "cut": 0, "skipped": 0}
-    skipped: dict[str, str] = {}
-    with replacing(path) as temporary:
-        features = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-        results = Parallel(n_jobs=-1, return_as="generator", batch_size=16, idle_worker_timeout=60)(
-            delayed(_extract_or_reason)(file, sr, duration, params) for file in files
-        )
-        for row, result in enumerate(track(results, total=len(files), description=f"features of {cache.name}")):
-            if isinstance(result, str):
-                if params.on_bad_file == "fail":
-                    raise DataError(f"{result}; mend or remove the file, or set features.on_bad_file to skip")
-                features[row] = np.nan
-                skipped[str(files[row].name)] = result
-                counts["skipped"] += 1
-            else:
-                features[row] = result[0]
-                counts = {name: count + result[1].get(name, 0) for name, count in counts.items()}
-        features.flush()
-        del features
-    with replacing(report_path) as temporary:
-        temporary.write_text(json.dumps({"counts": counts, "skipped": skipped}, indent=1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    finished = _finished(journal, files) if path.is_file() else {}
+    there = {name: file for name, file in files.items() if file is not None and file.is_file()}
+    waiting = [name for name in there if name not in finished]
+    _reserve(path, len(waiting) * math.prod(shape[1:]) * 4, description=f"{len(waiting):,} clips of {cache.name}")
+    if not path.is_file():
+        with replacing(path) as temporary:
+            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)  # no byte of it is written
+    with replacing(journal) as temporary:
+        pd.DataFrame(finished.values(), columns=list(MANIFEST)).to_csv(temporary, index=False)
+
+    row_of = {name: row for row, name in enumerate(files)}
+    results = Parallel(n_jobs=-1, return_as="generator", batch_size=16, idle_worker_timeout=60)(
+        delayed(_extract_one)(there[name], sr, duration, params) for name in waiting
+    )
+    n_bytes, n_header = math.prod(shape[1:]) * 4, np.load(path, mmap_mode="r").offset
+    lines: list[dict] = []
+    with open(path, "rb+", buffering=0) as target, open(journal, "a", encoding="utf-8", newline="") as entries:
+        writer = csv.DictWriter(entries, list(MANIFEST), lineterminator="\n")
+        results = track(results, total=len(waiting), description=f"features of {cache.name}")
+        for number, (name, (features, line)) in enumerate(zip(waiting, results, strict=True), start=1):
+            if features is not None:
+                os.pwrite(target.fileno(), features.tobytes(), n_header + row_of[name] * n_bytes)
+            lines.append(line | {"filename": name})
+            if len(lines) == CHUNK or number == len(waiting):
+                os.fsync(target.fileno())
+                writer.writerows(lines)
+                entries.flush()
+                lines = []
     for old in cache.parent.glob(f"{cache.name}-*"):
-        if old not in (path, report_path):  # of other parameters, data or code
+        if old not in (path, journal):  # of other parameters, clips or code
             old.unlink(missing_ok=True)
-    return Extraction(np.load(path, mmap_mode="r"), counts, skipped)
+    manifest = _finished(journal, files)
+    absent = dict.fromkeys(MANIFEST, "") | {"state": "missing"}
+    rows = [manifest.get(name, absent | {"filename": name}) for name in files]
+    return typed_manifest(pd.DataFrame(rows, columns=list(MANIFEST)))
 
 
-def band_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def typed_manifest(manifest: pd.DataFrame) -> pd.DataFrame:
+    """A manifest of text with the types of `MANIFEST`; what a clip without a recording lacks is NaN, False or 0."""
+    typed = manifest.copy()
+    for name, kind in MANIFEST.items():
+        if kind is bool:
+            typed[name] = typed[name].astype(str) == "True"
+        elif kind is not str:
+            typed[name] = pd.to_numeric(typed[name].replace("", "0" if kind is int else None)).astype(kind)
+    return typed
+
+
+def _finished(journal: Path, files: Mapping[str, Path | None]) -> dict[str, dict[str, str]]:
+    """Lines of a journal, by clip, whose recording is still the one they speak of; a line cut off by a kill is none."""
+    if not journal.is_file():
+        return {}
+    text = journal.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    lines = {line["filename"]: line for line in csv.DictReader(io.StringIO(whole))}
+    finished = {}
+    for name, line in lines.items():
+        file = files.get(name)
+        with contextlib.suppress(OSError):
+            stat = file.stat() if file is not None else None
+            if stat is not None and (str(stat.st_size), str(stat.st_mtime_ns)) == (line["n_bytes"], line["modified"]):
+                finished[name] = line
+    return finished
+
+
+def _reserve(path: Path, n_bytes: int, *, description: str) -> None:
+    """Say how much space is going to be taken, and refuse to begin if there is not enough."""
+    free = shutil.disk_usage(path.parent).free
+    if n_bytes > free:
+        raise DataError(
+            f"{path.parent}: the features of {description} need {n_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+            "free; make room, or move cache/ to a larger disk and put a link in its place"
+        )
+    if n_bytes > 1e9:
+        print(f"features of {description}: {n_bytes / 1e9:.1f} GB of {free / 1e9:.1f} GB free", flush=True)
+
+
+def band_statistics(features: np.ndarray | Spectrograms) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each mel band, in dB.
 
     Parameters
     ----------
-    features : np.ndarray, shape (clips, frames, n_mels)
-        Training features; rows of skipped files (NaN) do not count.
+    features : np.ndarray or Spectrograms, shape (clips, frames, n_mels)
+        Training features.
 
     Returns
     -------
@@ -181,7 +284,7 @@ def band_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n, total, squares = 0, 0.0, 0.0
     for start in range(0, len(features), 64):  # memory stays flat whatever the number of clips
         chunk = features[start : start + 64].astype(np.float64)
-        chunk = chunk[np.isfinite(chunk[:, 0, 0])].reshape(-1, features.shape[2])
+        chunk = chunk.reshape(-1, chunk.shape[2])
         n, total, squares = n + len(chunk), total + chunk.sum(0), squares + (chunk**2).sum(0)
     if n == 0:
         raise DataError("no training clip could be used: nothing to normalise with")

@@ -206,6 +206,30 @@ def plot_class_balance(weak_targets: dict[str, np.ndarray], classes: Sequence[st
     return ax
 
 
+def plot_thresholds(curve: pd.DataFrame, *, chosen: float, ax: Axes) -> Axes:
+    """Draw F1 over every threshold that makes a difference on the tuning clips, and the chosen one.
+
+    Parameters
+    ----------
+    curve : DataFrame with columns threshold, f_measure
+        From `hpsed_lib.runs.finish_run`; without rows there were no clips to choose on, and the plot says so.
+    chosen : float
+        Threshold of the run.
+    ax : Axes
+
+    Returns
+    -------
+    Axes
+    """
+    ax.plot(curve.threshold, 100 * curve.f_measure)
+    ax.axvline(chosen, color="0.4", linestyle="--", label=f"chosen: {chosen:g}")
+    ax.set(xlabel="threshold", ylabel="F1 on the tuning clips (%)", xlim=(0, 1))
+    if curve.empty:
+        ax.set(title="no clips to choose a threshold on: the experiment gives it", yticks=[])
+    ax.legend()
+    return ax
+
+
 def plot_learning_curves(histories: dict[str, pd.DataFrame], *, ax: Axes) -> Axes:
     """Draw the validation loss of each structure over epochs; training loss thin."""
     colors = structure_colors()

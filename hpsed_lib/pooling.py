@@ -12,8 +12,8 @@ Conventions
 - ``sharpness`` is one number per class, trained with the network, which the functions of later years need: it leads
   from average pooling (0) towards max pooling.
 - Sums are taken in float32 at least, whatever autocast says: a bfloat16 probability cannot tell 0.998 from 1.
-- 0/0: a segment, or a clip, whose weights are all zero (sum to less than the smallest normal number) takes the limit of
-  its weighted mean: the mean of its frames, and for max pooling (the limit of weights ``x ** n``) the maximum.
+- 0/0: a segment, or a clip, whose weights are all zero (sum to less than the smallest normal number) takes the mean of
+  its frames. A clip's value does not depend on what such a segment takes: its weight in the next stage is zero.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ STRUCTURES = ("single", "hierarchical", "appendix", "mixed")
 """The structures, in the order of every table; ``mixed`` is not the paper's."""
 
 
-def weighted_mean(x: Tensor, weight: Tensor, *, dim: int, limit: str = "mean") -> Tensor:
-    """Weighted mean over one axis, with the limit where every weight is zero.
+def weighted_mean(x: Tensor, weight: Tensor, *, dim: int) -> Tensor:
+    """Weighted mean over one axis; the plain mean, which is the limit, where every weight is zero.
 
     Parameters
     ----------
@@ -110,8 +110,6 @@ def weighted_mean(x: Tensor, weight: Tensor, *, dim: int, limit: str = "mean") -
         Values and their non-negative weights.
     dim : int
         Axis to average over.
-    limit : {"mean", "max"}
-        What an axis without any weight gives.
 
     Returns
     -------
@@ -126,7 +124,7 @@ def weighted_mean(x: Tensor, weight: Tensor, *, dim: int, limit: str = "mean") -
     weightless = total < torch.finfo(total.dtype).tiny
     share = weight / total.masked_fill(weightless, 1.0).unsqueeze(dim)  # dividing first: sum(w x) could underflow
     mean = (share * x).sum(dim)
-    return torch.where(weightless, x.amax(dim) if limit == "max" else x.mean(dim), mean)
+    return torch.where(weightless, x.mean(dim), mean)
 
 
 def check_segment_lengths(n_frames: int, segment_lengths: Sequence[int]) -> None:
@@ -212,7 +210,6 @@ def pool(
         x = frame_prob if frame_prob.dtype == torch.float64 else frame_prob.float()
         attention, sharpness = (None if value is None else value.to(x.dtype) for value in (attention, sharpness))
         weight = POOLINGS[pooling](x, attention, sharpness)
-        limit = "max" if pooling == "max" else "mean"
         if structure != "single":
             check_segment_lengths(x.shape[1], segment_lengths)
             for length in segment_lengths:
@@ -222,9 +219,9 @@ def pool(
                     x, weight = _largest_frame(x, weight)
                 else:
                     inner_weight = weight.detach() if structure == "appendix" else weight
-                    x = weighted_mean(x, inner_weight, dim=2, limit=limit)  # Eq. 3
+                    x = weighted_mean(x, inner_weight, dim=2)  # Eq. 3
                     weight = weight.mean(2)  # Eq. 4
-        return weighted_mean(x, weight, dim=1, limit=limit)  # Eq. 1 or 5
+        return weighted_mean(x, weight, dim=1)  # Eq. 1 or 5
 
 
 def _largest_frame(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

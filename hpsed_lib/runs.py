@@ -1,6 +1,8 @@
 """From a trained network to the files of its run: predictions, thresholds, scores, and what made them.
 
-Thresholds are chosen on the validation clips, never on the test clips, which only the finished choice meets.
+Thresholds are chosen on the *tuning* clips, those with strong labels beside the test clips: the validation clips, where
+they have such labels. The test clips meet the finished choice only. Without tuning clips the one threshold is the
+experiment's own number.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ def run_folder(experiment: Experiment, run: str) -> Path:
 
 
 def load_predictions(experiment: Experiment, run: str) -> dict[str, np.ndarray]:
-    """Frame probabilities (clips, frames, classes) of a finished run, by split (validation, test)."""
+    """Frame probabilities (clips, frames, classes) of a finished run, by split (test, and tuning if there is one)."""
     path = run_folder(experiment, run) / "predictions.npz"
     if not path.is_file():
         raise DataError(f"{path}: not there; run notebook 03_train_variant for {run}")
@@ -48,7 +50,7 @@ def load_predictions(experiment: Experiment, run: str) -> dict[str, np.ndarray]:
 def finish_run(
     experiment: Experiment, dataset: Dataset, trained: Trained, *, pooling: str, structure: str, seed: int
 ) -> tuple[dict, pd.DataFrame]:
-    """Predict, choose thresholds on validation clips, score the test clips, write the run's files.
+    """Predict, choose thresholds on tuning clips, score the test clips, write the run's files.
 
     Parameters
     ----------
@@ -66,23 +68,26 @@ def finish_run(
         experiment asks for, ``operating_points`` has those of `operating_points`, ``threshold_free``, ``event_based``
         and ``tagging`` those of `hpsed_lib.threshold_free`.
     curve : DataFrame with columns threshold, f_measure and the counts
-        Every threshold that makes a difference on the validation clips, as `choose_threshold` returns it.
+        Every threshold that makes a difference on the tuning clips, as `choose_threshold` returns it; without tuning
+        clips it has no row.
     """
     run = run_name(pooling, structure, seed)
     batch_size = experiment.training.batch_size
+    splits = {"test": dataset.test} | ({"tuning": dataset.tuning} if dataset.tuning else {})
     frame_prob = {
-        "validation": predict_frames(trained.network, dataset.validation, batch_size=batch_size),
-        "test": predict_frames(trained.network, dataset.test, batch_size=batch_size),
+        name: predict_frames(trained.network, split, batch_size=batch_size) for name, split in splits.items()
     }
-    best_threshold, _, curve = choose_threshold(
-        frame_prob["validation"],
-        reference_activity(experiment, dataset, dataset.validation),
-        params=experiment.decoding,
-        frame_duration=experiment.frame_duration,
-        time_resolution=experiment.scoring.time_resolution,
-    )
-    fixed = experiment.decoding.threshold
-    threshold = best_threshold if fixed == "validation" else float(fixed)
+    curve = pd.DataFrame(columns=["threshold", "f_measure"])
+    chosen = experiment.decoding.threshold
+    if dataset.tuning:
+        best_threshold, _, curve = choose_threshold(
+            frame_prob["tuning"],
+            reference_activity(experiment, dataset, dataset.tuning),
+            params=experiment.decoding,
+            frame_duration=experiment.frame_duration,
+            time_resolution=experiment.scoring.time_resolution,
+        )
+    threshold = best_threshold if chosen == "validation" else float(chosen)
     of_record = partial(score, experiment, dataset, threshold=threshold, decoding=experiment.decoding)
     clip_prob = _clip_prob(trained.network, dataset.test, experiment, pooling=pooling, structure=structure)
 
@@ -95,11 +100,11 @@ def finish_run(
         "structure": structure,
         "seed": seed,
         "threshold": threshold,
-        "n_thresholds_tried": len(curve) if fixed == "validation" else 0,
+        "n_thresholds_tried": len(curve) if chosen == "validation" else 0,
         "best_epoch": trained.best_epoch,
         "n_test_clips": len(dataset.test.filenames),
         "best_constant_guess": best_constant_guess(reference_activity(experiment, dataset, dataset.test)),
-        "validation": of_record(dataset.validation, frame_prob["validation"])["overall"],
+        "tuning": of_record(dataset.tuning, frame_prob["tuning"])["overall"] if dataset.tuning else None,
         "test": of_record(dataset.test, frame_prob["test"]),
         "operating_points": operating_points(experiment, dataset, frame_prob),
         "threshold_free": threshold_free_scores(
@@ -124,21 +129,21 @@ def finish_run(
         "tagging": clip_scores(dataset.test.weak_target > 0, clip_prob, threshold=TAGGING_THRESHOLD),
         "history": history[["epoch", "training_loss", "validation_loss"]].to_dict("records"),
         "parameters": experiment.model_dump(mode="json"),
-        "data": {"checksum": dataset.checksum, "report": dataset.report},
+        "data": {"checksum": dataset.checksum, "report": dataset.report, "stand_in": dataset.stand_in},
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         **provenance.describe_device(device),
         "time": {"training_seconds": round(float(history.seconds.sum()), 1), "resumed_after": trained.resumed_after},
     }
     with replacing(run_folder(experiment, run) / "predictions.npz") as temporary:
-        np.savez_compressed(temporary, validation=frame_prob["validation"], test=frame_prob["test"])
+        np.savez_compressed(temporary, **frame_prob)
     with replacing(results_folder(experiment.name) / "metrics" / f"{run}.json") as temporary:
         temporary.write_text(to_json(metrics) + "\n", encoding="utf-8")
     return metrics, curve
 
 
 def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[str, np.ndarray]) -> dict[str, dict]:
-    """Scores of the test clips with thresholds chosen in several ways, each on validation clips only.
+    """Scores of the test clips with thresholds chosen in several ways, each on tuning clips only.
 
     Parameters
     ----------
@@ -146,7 +151,7 @@ def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[
         Its decoding says what is short, and the median length, but for hysteresis, which chooses its own.
     dataset : Dataset
     frame_prob : dict of np.ndarray, shape (clips, frames, classes)
-        Predictions for ``validation`` and ``test``.
+        Predictions for ``test`` and, if there are tuning clips, ``tuning``.
 
     Returns
     -------
@@ -154,10 +159,9 @@ def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[
         ``fixed`` (0.5), ``global_f_measure`` and ``global_error_rate`` (one threshold for all classes),
         ``per_class_f_measure`` and ``per_class_error_rate`` (a list, in the order of ``dataset.classes``),
         ``hysteresis_f_measure`` ([high, low]). Each has ``threshold``, ``median_length`` in frames, ``criterion`` and
-        ``validation``, what it was chosen by and the value there (None: not chosen, or no reference activity), and
-        ``test``, sed_eval's overall scores.
+        ``tuning``, what it was chosen by and the value there (None: not chosen, or no reference activity), and
+        ``test``, sed_eval's overall scores. Without tuning clips there is ``fixed`` alone.
     """
-    validation = frame_prob["validation"], reference_activity(experiment, dataset, dataset.validation)
     choice: dict[str, Any] = {
         "params": experiment.decoding,
         "frame_duration": experiment.frame_duration,
@@ -180,18 +184,21 @@ def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[
             "threshold": threshold if low is None else [threshold, low],
             "median_length": median_length,
             "criterion": criterion,
-            "validation": value if math.isfinite(value) else None,
+            "tuning": value if math.isfinite(value) else None,
             "test": scores["overall"],
         }
 
     points = {"fixed": point(0.5)}
+    if dataset.tuning is None:
+        return points
+    tuning = frame_prob["tuning"], reference_activity(experiment, dataset, dataset.tuning)
     for scope in ("global", "per_class"):
         for criterion in CRITERIA:
             threshold, value, _ = choose_threshold(
-                *validation, **choice, criterion=criterion, per_class=scope == "per_class"
+                *tuning, **choice, criterion=criterion, per_class=scope == "per_class"
             )
             points[f"{scope}_{criterion}"] = point(threshold, criterion=criterion, value=value)
-    high, low, length, value, _ = choose_hysteresis(*validation, **choice, criterion="f_measure")
+    high, low, length, value, _ = choose_hysteresis(*tuning, **choice, criterion="f_measure")
     points["hysteresis_f_measure"] = point(high, criterion="f_measure", value=value, low=low, median_length=length)
     return points
 

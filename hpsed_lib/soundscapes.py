@@ -23,6 +23,7 @@ from joblib import Parallel, delayed
 from hpsed_lib import synthesis
 from hpsed_lib.audio import write_audio
 from hpsed_lib.errors import DataError
+from hpsed_lib.labels import REMARKS, Listing
 from hpsed_lib.params import SPLITS, RecordedData, Soundscapes, SyntheticData
 from hpsed_lib.progress import track
 from hpsed_lib.recordings import Recording, cut_event
@@ -192,7 +193,7 @@ def _make_clip(
 
 def make_soundscapes(
     params: SyntheticData | RecordedData, *, recordings: list[Recording], folder: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Listing:
     """Make every soundscape of an experiment, in parallel.
 
     Parameters
@@ -206,8 +207,8 @@ def make_soundscapes(
 
     Returns
     -------
-    clips : DataFrame with columns filename, split, sources
-    strong_labels : DataFrame with columns filename, onset, offset, event_label; times in seconds
+    Listing
+        Strong labels of every clip, and the weak ones that follow from them.
     """
     classes = class_list(params, recordings)
     for split in SPLITS:
@@ -221,7 +222,14 @@ def make_soundscapes(
     strong = pd.DataFrame(
         [label for _, labels in rows for label in labels], columns=["filename", "onset", "offset", "event_label"]
     )
-    return clips, strong
+    return Listing(
+        classes=classes,
+        clips=clips.assign(path=clips.filename),
+        strong_labels=strong,
+        weak_labels=strong[["filename", "event_label"]].drop_duplicates(),
+        audio_folder=folder,
+        remarks=pd.DataFrame(columns=REMARKS),
+    )
 
 
 def class_list(params: SyntheticData | RecordedData, recordings: list[Recording]) -> tuple[str, ...]:

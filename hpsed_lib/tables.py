@@ -26,7 +26,8 @@ from hpsed_lib.comparison import (
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import DataError
 from hpsed_lib.label_audit import label_report, weak_labels
-from hpsed_lib.params import Experiment
+from hpsed_lib.manifest import coverage_line, warning
+from hpsed_lib.params import Dcase2017Data, Experiment
 from hpsed_lib.paths import ROOT, replacing, results_folder
 from hpsed_lib.runs import estimated_events, load_predictions
 
@@ -297,19 +298,24 @@ def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
     """
     folder = results_folder(experiment.name) / "tables"
     run_scores = scores(metrics)
-    paper = paper_table2().query("dataset == 'development'") if experiment.data.source == "dcase2017" else None
+    data = experiment.data
+    paper = paper_table2().query("dataset == @data.test_set") if isinstance(data, Dcase2017Data) else None
     intervals, compared = score_intervals(counts_from_metrics(metrics)), comparisons(metrics)
     table = table2(run_scores, paper=paper, intervals=intervals, compared=compared if len(compared) else None)
     text = formatted(table)
+    counts = metrics[0]["data"]["report"]
+    on = {"test_clips_used": counts["test"]["used"], "test_clips_listed": counts["test"]["listed"]}
     caption = describe(experiment, metrics)
+    title = warning(counts, stand_in=metrics[0]["data"]["stand_in"])
     outputs = {
-        "scores.csv": run_scores.to_csv(index=False, float_format="%.6g"),
-        "intervals.csv": intervals.to_csv(index=False, float_format="%.6g"),
-        "comparisons.csv": compared.to_csv(index=False, float_format="%.6g"),
-        "operating_points.csv": operating_points(metrics).to_csv(float_format="%.6g"),
-        "threshold_free.csv": threshold_free(metrics).to_csv(float_format="%.6g"),
-        "table2.csv": table.to_csv(float_format="%.6g"),
-        "table2.md": f"{text.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n",
+        "scores.csv": run_scores.assign(**on).to_csv(index=False, float_format="%.6g"),
+        "intervals.csv": intervals.assign(**on).to_csv(index=False, float_format="%.6g"),
+        "comparisons.csv": compared.assign(**on).to_csv(index=False, float_format="%.6g"),
+        "operating_points.csv": operating_points(metrics).assign(**on).to_csv(float_format="%.6g"),
+        "threshold_free.csv": threshold_free(metrics).assign(**on).to_csv(float_format="%.6g"),
+        "table2.csv": table.assign(**on).to_csv(float_format="%.6g"),
+        "table2.md": (f"**{title}**\n\n" if title else "")
+        + f"{text.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n",
         "table2.tex": text.to_latex(
             index=False, caption=caption.translate(LATEX), label=f"tab:{experiment.name}", escape=True
         ).translate({ord("≈"): r"$\approx$", ord("†"): r"$\dagger$"}),
@@ -318,6 +324,14 @@ def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
         with replacing(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return table
+
+
+def write_coverage(experiment: Experiment, coverage: pd.DataFrame) -> pd.DataFrame:
+    """Write ``tables/coverage.csv`` (from `hpsed_lib.manifest.coverage_by_class`, one row per class) and return it."""
+    with replacing(results_folder(experiment.name) / "tables" / "coverage.csv") as temporary:
+        flat = coverage.set_axis([f"{split}_{name}" for split, name in coverage.columns], axis=1)
+        flat.to_csv(temporary, float_format="%.6g")
+    return coverage
 
 
 ONE_SEED = (
@@ -331,16 +345,19 @@ def describe(experiment: Experiment, metrics: list[dict]) -> str:
     """What a reader must know to read the table, in a few sentences."""
     n_seeds = len(experiment.training.seeds)
     threshold = experiment.decoding.threshold
-    rule = "chosen for each run on the validation clips" if threshold == "validation" else f"{threshold}"
+    tuned_on = "development" if experiment.data.source == "dcase2017" else "validation"
+    rule = f"chosen for each run on the {tuned_on} clips" if threshold == "validation" else f"{threshold}"
     seeds, marks = ONE_SEED if n_seeds == 1 else (f"mean of {n_seeds} seeds", SEVERAL_SEEDS)
     meaning = "" if experiment.data.source == "dcase2017" else " These scores say nothing about DCASE 2017 Task 4."
+    counts = metrics[0]["data"]["report"]
+    title = warning(counts, stand_in=metrics[0]["data"]["stand_in"])
     return (
-        f"`{experiment.name}`: {experiment.title}. Segment-based, {experiment.scoring.time_resolution:g} s, "
+        f"{title}{'. ' if title else ''}`{experiment.name}`: {experiment.title}. Segment-based, {experiment.scoring.time_resolution:g} s, "
         f"micro-averaged over {metrics[0]['n_test_clips']} test clips (sed_eval); "
         f"threshold {rule}; {seeds}. Precision, recall and F1 "
         f"in percent; changes are relative to single. Intervals: 95 %, bootstrap over "
         f"{'clips' if n_seeds == 1 else 'clips and seeds'}. {marks} "
-        f"Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.2f}.{meaning}"
+        f"Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.2f}. {coverage_line(counts)}{meaning}"
     )
 
 

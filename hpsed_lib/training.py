@@ -89,7 +89,28 @@ def build_network(experiment: Experiment, dataset: Dataset, *, seed: int) -> Gat
     )
 
 
-def batches(split: Split, *, batch_size: int, order: np.ndarray | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+class _Clips(torch.utils.data.Dataset):
+    """A split as `torch.utils.data.DataLoader` wants it, a whole batch at a time."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __getitems__(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(np.array(self.split.features[rows])), torch.from_numpy(self.split.weak_target[rows])
+
+
+def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return batch
+
+
+def batches(
+    split: Split,
+    *,
+    batch_size: int,
+    order: np.ndarray | None = None,
+    loader_workers: int = 0,
+    device: torch.device | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Features and weak labels of a split, batch by batch.
 
     Parameters
@@ -98,6 +119,10 @@ def batches(split: Split, *, batch_size: int, order: np.ndarray | None = None) -
     batch_size : int
     order : np.ndarray of int, optional
         Clips in the order wanted; without it their own.
+    loader_workers : int
+        Processes that read ahead; with 0 this one reads.
+    device : torch.device, optional
+        Where to; by way of pinned memory if it is a CUDA device. Without it: the CPU.
 
     Yields
     ------
@@ -105,14 +130,58 @@ def batches(split: Split, *, batch_size: int, order: np.ndarray | None = None) -
     target : Tensor, shape (batch, classes)
     """
     order = np.arange(len(split.filenames)) if order is None else order
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        yield torch.from_numpy(np.array(split.features[rows])), torch.from_numpy(split.weak_target[rows])
+    device = torch.device("cpu") if device is None else device
+    loader = torch.utils.data.DataLoader(
+        _Clips(split),
+        batch_sampler=[order[start : start + batch_size] for start in range(0, len(order), batch_size)],
+        num_workers=loader_workers,
+        collate_fn=_as_it_is,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # the loader draws a number; not from the stream that dropout draws from
+    )
+    for features, target in loader:
+        yield features.to(device, non_blocking=True), target.to(device, non_blocking=True)
 
 
-def epoch_order(n_clips: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The order of the training clips in one epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(n_clips)
+def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio: float | None = None) -> np.ndarray:
+    """The training clips of one epoch, in order; it depends on nothing but the arguments.
+
+    Parameters
+    ----------
+    weak_target : np.ndarray, shape (clips, classes)
+        More than 0 where a class sounds.
+    seed, epoch : int
+    balance_ratio : float, optional
+        Without it every clip comes once. With it each clip is drawn by class first: a class as often as it has clips,
+        but at most `balance_ratio` times as often as the rarest; within a class each clip comes before any comes
+        again. Clips without a class count as a class of their own. An epoch has as many clips as the training set.
+
+    Returns
+    -------
+    np.ndarray of int, shape (clips,)
+
+    References
+    ----------
+    The paper does not speak of balancing. The network that it builds on (its reference [4], Xu et al., *Large-scale
+    weakly supervised audio classification using gated convolutional neural network*, ICASSP 2018) balances its
+    mini-batches so that the most frequent class comes at most five times as often as the least frequent: a
+    `balance_ratio` of 5.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    n_clips = len(weak_target)
+    if balance_ratio is None:
+        return rng.permutation(n_clips)
+    silent = ~(weak_target > 0).any(axis=1, keepdims=True)
+    groups = [rows for rows in (np.flatnonzero(column) for column in np.hstack([weak_target > 0, silent]).T) if len(rows)]
+    sizes = np.array([len(rows) for rows in groups])
+    weights = np.minimum(sizes, balance_ratio * sizes.min())
+    drawn = rng.choice(len(groups), size=n_clips, p=weights / weights.sum())
+    order = np.empty(n_clips, dtype=int)
+    for group, rows in enumerate(groups):
+        places = np.flatnonzero(drawn == group)
+        rounds = [rng.permutation(rows) for _ in range(-(-len(places) // len(rows)))]
+        order[places] = np.concatenate([*rounds, rows[:0]])[: len(places)]
+    return order
 
 
 @dataclass(frozen=True)
@@ -172,6 +241,11 @@ def train(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     network = build_network(experiment, dataset, seed=seed).to(device)
+    if params.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    if params.compile:
+        network.blocks.compile()
+        network.last.compile()
     optimizer = torch.optim.Adam(network.parameters(), lr=params.learning_rate)
     fingerprint = _fingerprint(experiment, dataset, run_name(pooling, structure, seed), device)
     path = folder / "checkpoint.pt"
@@ -198,17 +272,24 @@ def train(
     while not stopped():
         epoch = len(history) + 1
         started = time.perf_counter()
-        order = epoch_order(len(dataset.training.filenames), seed=seed, epoch=epoch)
+        order = epoch_order(
+            dataset.training.weak_target, seed=seed, epoch=epoch, balance_ratio=params.balance_ratio
+        )
         n_batches = -(-len(order) // params.batch_size)
         total = torch.zeros((), device=device)
         network.train()
         for features, target in track(
-            batches(dataset.training, batch_size=params.batch_size, order=order),
+            batches(
+                dataset.training,
+                batch_size=params.batch_size,
+                order=order,
+                loader_workers=params.loader_workers,
+                device=device,
+            ),
             description=f"epoch {epoch}/{params.max_epochs}",
             total=n_batches,
         ):
-            target = target.to(device)
-            clip_prob = predict_clips(network, features.to(device), experiment, pooling=pooling, structure=structure)
+            clip_prob = predict_clips(network, features, experiment, pooling=pooling, structure=structure)
             loss = clip_loss(clip_prob, target)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -272,8 +353,12 @@ def evaluate_loss(network: GatedCRNN, split: Split, experiment: Experiment, *, p
     """Mean loss over a split, in evaluation mode."""
     network.eval()
     total = 0.0
-    for features, target in batches(split, batch_size=experiment.training.batch_size):
-        features, target = features.to(network.mean.device), target.to(network.mean.device)
+    for features, target in batches(
+        split,
+        batch_size=experiment.training.batch_size,
+        loader_workers=experiment.training.loader_workers,
+        device=network.mean.device,
+    ):
         clip_prob = predict_clips(network, features, experiment, pooling=pooling, structure=structure)
         total += float(clip_loss(clip_prob, target)) * len(target)
     return total / len(split.filenames)
@@ -285,19 +370,19 @@ def predict_frames(network: GatedCRNN, split: Split, *, batch_size: int) -> np.n
     network.eval()
     device = network.mean.device
     predictions = []
-    for features, _ in batches(split, batch_size=batch_size):
+    for features, _ in batches(split, batch_size=batch_size, device=device):
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            predictions.append(network(features.to(device))[0].float().cpu().numpy())
+            predictions.append(network(features)[0].float().cpu().numpy())
     return np.concatenate(predictions)
 
 
 def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: torch.device) -> str:
     """What a checkpoint belongs to."""
     params = experiment.model_dump(include={"features", "network"})
-    training = experiment.training.model_dump(exclude={"seeds"})
+    training = experiment.training.model_dump(exclude={"seeds", "loader_workers"})
     code = code_digest(("network.py", "pooling.py", "training.py", "features.py", "audio.py", "dataset.py"))
     machine = [str(torch.__version__), describe_device(device)]
-    content = [params, training, experiment.pooling.segment_lengths, run, dataset.checksum, code, machine]
+    content = [params, training, experiment.pooling.segment_lengths, run, dataset.training_checksum, code, machine]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

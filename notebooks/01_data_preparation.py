@@ -14,9 +14,9 @@
 # %% [markdown]
 # # 01 Data preparation
 #
-# Makes the soundscapes, labels and features of one experiment, and shows them. Training will see the weak labels only
-# (which classes sound in a clip); the strong labels (onset, offset) serve for choosing a threshold on the validation
-# clips and for scoring the test clips.
+# Makes or reads the clips, labels and features of one experiment, and shows them. Training will see the weak labels
+# only (which classes sound in a clip); the strong labels (onset, offset) serve for choosing thresholds and for scoring
+# the test clips.
 #
 # > The experiments `quick` and `esc10` use soundscapes that we make. A score on them says nothing about DCASE 2017
 # > Task 4, the paper's data set (Sec. 3.1).
@@ -33,8 +33,8 @@ print(f"librosa {librosa.__version__}, device cpu")
 
 # %% tags=["parameters"]
 experiment: str = "quick"  # name of a file in params/
-data_folder: str = ""  # folder with ESC-10 or ESC-50, if the experiment needs one; relative to the repository
-download: bool = False  # fetch ESC-10 if no folder is given
+data_folder: str = ""  # folder of recordings, if the experiment needs one; relative to the repository
+download: bool = False  # fetch what is public and small: ESC-10, the label files of DCASE 2017 Task 4
 
 # %% [markdown]
 # ## 1 The experiment's choices
@@ -46,6 +46,8 @@ from IPython.display import Audio, display
 
 from hpsed_lib import dataset, plots
 from hpsed_lib.audio import read_audio
+from hpsed_lib.labels import remarks_by_kind
+from hpsed_lib.manifest import coverage_by_class, coverage_line, warning
 from hpsed_lib.params import SPLITS, load_experiment
 from hpsed_lib.progress import is_headless
 
@@ -55,7 +57,7 @@ print(choices.title)
 print(yaml.safe_dump(choices.model_dump(mode="json", include={"data", "features"}), sort_keys=False))
 
 # %% [markdown]
-# ## 2 Soundscapes, labels, features
+# ## 2 Clips and features
 #
 # Sec. 3.2: 40 ms frames with 50 % overlap, 80 mel filters, a 500 x 80 matrix for a clip of 10 s.
 #
@@ -65,20 +67,41 @@ print(yaml.safe_dump(choices.model_dump(mode="json", include={"data", "features"
 # %%
 data = dataset.prepare(choices, data_folder=data_folder, download=download)
 print(f"{len(data.classes)} classes; SHA-256 of recordings and labels: {data.checksum}")
+print(coverage_line(data.report))
+print(warning(data.report, stand_in=data.stand_in))
 pd.DataFrame(data.report).T
 
 # %% [markdown]
-# > *resampled, mixed_down, padded, cut, skipped*: files brought to the experiment's sample rate, to one channel, to the
-# > clip's length from below and from above, and files left out because they could not be read, which are:
+# > *missing, unreadable*: no audio file, or one that cannot be read: these clips take no part in anything.
+# > *truncated*: the file ends before its own header says. *silent*: its peak is under 1/10,000 of full scale. *resampled,
+# > mixed_down, padded, cut*: brought to the experiment's sample rate, to one channel, to the clip's length from below
+# > and from above.
 
 # %%
-pd.Series(data.skipped, name="reason", dtype=object).rename_axis("skipped file").to_frame()
+manifest = dataset.read_manifest(choices)
+odd = manifest[(manifest.state != "present") | manifest.truncated | manifest.silent]
+print(f"{len(odd):,} clips that are not as they should be, the first 20 of them here")
+odd[["split", "filename", "state", "truncated", "silent", "duration", "reason"]].head(20)
+
+# %% [markdown]
+# Clips of each class, as the label files list them and as there is audio to use:
+
+# %%
+weak = dataset.read_labels(choices, "weak_labels")
+coverage_by_class(manifest, weak, data.classes)
+
+# %% [markdown]
+# Odd rows of the label files, by kind. Labels are never changed: a row is either refused, with an error that names its
+# file and line, or kept and counted here.
+
+# %%
+remarks_by_kind(dataset.read_labels(choices, "remarks"))
 
 # %% [markdown]
 # ## 3 What training sees: weak labels
 
 # %%
-splits = {split: getattr(data, split) for split in SPLITS}
+splits = {split: getattr(data, split) for split in SPLITS}  # training, validation, test
 figure, ax = plt.subplots(figsize=(8, 0.35 * len(data.classes) + 1.2))
 plots.plot_class_balance({name: split.weak_target for name, split in splits.items()}, data.classes, ax=ax)
 plt.show()
@@ -98,8 +121,8 @@ overlap.round(3).to_frame("share of sounding time with two classes or more")
 # %% [markdown]
 # ## 5 No source sound in two splits
 #
-# Every event has a source: the seed of a synthetic sound, the Freesound recording that a recorded one was cut from.
-# None may lie in two splits.
+# Every event or clip has a source: the seed of a synthetic sound, the Freesound recording or the video that it was cut
+# from. None may lie in two splits.
 
 # %%
 dataset.shared_sources(choices)
@@ -120,7 +143,7 @@ plt.show()
 # Run the next cell in JupyterLab to listen to it; the executed copy leaves the sound out to stay small.
 
 # %%
-path = data.audio_folder / data.test.filenames[clip]
-print(path.relative_to(data.audio_folder))
+path = dataset.recording_of(choices, data.test.filenames[clip])
+print(data.test.filenames[clip])
 if not is_headless():
     display(Audio(read_audio(path, sr=choices.data.sample_rate).y, rate=choices.data.sample_rate))

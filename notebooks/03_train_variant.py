@@ -15,7 +15,7 @@
 # # 03 Train one variant
 #
 # Trains the network (Figs. 2 and 3) with one pooling function in one structure from clip labels, chooses a threshold
-# on the validation clips, decodes events and scores them on the test clips. Notebook 01 must have run for the
+# on clips with strong labels that are not the test clips, decodes events and scores them on the test clips. Notebook 01 must have run for the
 # experiment.
 
 # %%
@@ -84,24 +84,22 @@ plt.show()
 # %% [markdown]
 # ## 3 Threshold, decoding, scores (Secs. 2.1 and 3.3)
 #
-# > The threshold is the one with the best segment-based F1 on the *validation* clips, of all that make a difference
-# > there, unless the experiment gives a number. Then: median filter, gaps shorter than `minimum_gap` closed, events
+# > The threshold is the one with the best segment-based F1 on the *tuning* clips (those with strong labels beside the
+# > test clips: the validation clips, where they have such labels), of all that make a difference there, unless the
+# > experiment gives a number. Then: median filter, gaps shorter than `minimum_gap` closed, events
 # > shorter than `minimum_duration` dropped. The test clips are scored once, by sed_eval.
 
 # %%
 metrics, curve = finish_run(choices, data, trained, pooling=pooling, structure=structure, seed=seed)
 figure, ax = plt.subplots(figsize=(6, 3))
-ax.plot(curve.threshold, 100 * curve.f_measure)
-ax.axvline(metrics["threshold"], color="0.4", linestyle="--", label=f"chosen: {metrics['threshold']:g}")
-ax.set(xlabel="threshold", ylabel="validation F1 (%)")
-ax.legend()
+plots.plot_thresholds(curve, chosen=metrics["threshold"], ax=ax)
 plt.show()
 
 # %%
 pd.Series(metrics["test"]["overall"], name="test").to_frame().round(4)
 
 # %% [markdown]
-# The same network at other thresholds, each chosen on the validation clips: 0.5; one for all classes, for F1 and for
+# The same network at other thresholds, each but 0.5 chosen on the tuning clips: 0.5; one for all classes, for F1 and for
 # ER; one for each class; hysteresis (an event starts above the higher and lasts above the lower), with its own median
 # length. Notebook 04 compares the systems at each.
 

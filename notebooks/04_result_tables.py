@@ -34,6 +34,7 @@ from IPython.display import Markdown
 
 from hpsed_lib import dataset, plots, tables
 from hpsed_lib.agreement import agreement_summary
+from hpsed_lib.manifest import coverage_by_class, coverage_line, warning
 from hpsed_lib.params import load_experiment
 from hpsed_lib.paths import results_folder
 
@@ -43,6 +44,10 @@ data = dataset.load(choices)
 metrics = tables.load_metrics(choices)
 figures = results_folder(experiment) / "figures"
 figures.mkdir(parents=True, exist_ok=True)
+
+# %%
+print(coverage_line(data.report))
+print(warning(data.report, stand_in=data.stand_in))
 
 # %% [markdown]
 # ## 1 Table 2, on our data
@@ -106,7 +111,7 @@ plt.show()
 # %% [markdown]
 # ## 3 Where on the curve
 #
-# Every system at several operating points, each chosen on the validation clips: 0.5; one threshold for all classes,
+# Every system at several operating points, each but 0.5 chosen on clips that are not the test clips: 0.5; one threshold for all classes,
 # best for F1 or best for ER; one for each class; hysteresis with its own median length.
 #
 # > A system's best F1 and its best ER belong to different thresholds. A table that took each from its own would
@@ -202,7 +207,16 @@ figure.savefig(figures / "figure5.png")
 plt.show()
 
 # %% [markdown]
-# ## 11 What made these numbers
+# ## 11 Clips behind these numbers
+#
+# Clips of each class that the label files list, and those with audio that could be used.
+
+# %%
+manifest, weak = dataset.read_manifest(choices), dataset.read_labels(choices, "weak_labels")
+tables.write_coverage(choices, coverage_by_class(manifest, weak, data.classes))
+
+# %% [markdown]
+# ## 12 What made these numbers
 
 # %%
 tables.provenance(metrics)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import librosa
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
 from hpsed_lib.audio import read_audio
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.features import Extraction, band_statistics, extract, log_mel
+from hpsed_lib.features import CHUNK, Spectrograms, band_statistics, extract, feature_file, log_mel
 from hpsed_lib.params import Features
 
-PARAMS = Features(window_duration=0.04, hop_duration=0.02, n_mels=80, fmin=0.0, fmax=None, on_bad_file="fail")
-SKIPPING = PARAMS.model_copy(update={"on_bad_file": "skip"})
+PARAMS = Features(window_duration=0.04, hop_duration=0.02, n_mels=80, fmin=0.0, fmax=None)
 
 
 def noise(n_samples: int, seed: int = 0) -> np.ndarray:
@@ -124,60 +130,172 @@ class TestReadAudio:
             read_audio(tmp_path / "nan.wav", sr=16000)
 
 
+def test_a_file_that_ends_too_early_is_found_out(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.mp3"):
+        soundfile.write(tmp_path / name, noise(32000), 16000)
+        whole = (tmp_path / name).read_bytes()
+        assert not read_audio(tmp_path / name, sr=16000, duration=2.0).truncated
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        audio = read_audio(tmp_path / name, sr=16000, duration=2.0)
+        assert audio.truncated
+        assert audio.padded
+        assert audio.duration == pytest.approx(1.0, abs=0.1)
+        assert audio.sha256 == hashlib.sha256(whole[: len(whole) // 2]).hexdigest()
+
+
+def test_silence_is_told_from_a_soft_sound(tmp_path: Path) -> None:
+    for level, silent in ((0.0, True), (0.0005, False)):
+        soundfile.write(tmp_path / "a.wav", level * np.ones(16000), 16000)
+        assert read_audio(tmp_path / "a.wav", sr=16000).silent is silent
+
+
+FILES = "files = {path.name: path for path in sorted(Path(sys.argv[1]).glob('*.wav'))}"
+SCRIPT = f"""
+import sys, time
+from pathlib import Path
+from hpsed_lib import features
+from hpsed_lib.params import Features
+{FILES}
+log_mel = features.log_mel
+def slowly(*arguments, **options):
+    time.sleep(0.02)
+    return log_mel(*arguments, **options)
+features.log_mel = slowly
+features.Parallel = lambda n_jobs, **options: lambda jobs: (f(*a, **k) for f, a, k in jobs)  # this process does it all
+params = Features(**eval(sys.argv[3]))
+features.extract(files, cache=Path(sys.argv[2]) / "set", sr=16000, duration=1.0, params=params)
+"""
+
+
 class TestExtract:
     @pytest.fixture
-    def files(self, tmp_path: Path) -> list[Path]:
+    def files(self, tmp_path: Path) -> dict[str, Path | None]:
         for index in range(4):
             soundfile.write(tmp_path / f"{index}.wav", noise(16000, index), 16000, subtype="FLOAT")
-        return [tmp_path / f"{index}.wav" for index in range(4)]
+        return {f"{index}.wav": tmp_path / f"{index}.wav" for index in range(4)}
 
-    def extract(self, files: list[Path], folder: Path, params: Features = PARAMS, checksum: str = "x") -> Extraction:
-        return extract(files, cache=folder / "set", sr=16000, duration=1.0, params=params, checksum=checksum)
+    def extract(
+        self, files: dict[str, Path | None], folder: Path, params: Features = PARAMS
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        manifest = extract(files, cache=folder / "set", sr=16000, duration=1.0, params=params)
+        path = feature_file(folder / "set", list(files), sr=16000, duration=1.0, params=params)
+        return manifest, Spectrograms(path, np.arange(len(files)))[:]
 
-    def test_rows_are_the_files_in_order(self, files: list[Path], tmp_path: Path) -> None:
-        extraction = self.extract(files[::-1], tmp_path / "cache")
-        for row, file in zip(extraction.features, files[::-1], strict=True):
-            y = soundfile.read(file, dtype="float32")[0]
+    def spoil(self, path: Path) -> None:
+        """Make a recording unreadable in such a way that nobody who looks at size and time would notice."""
+        stat = path.stat()
+        path.write_bytes(b"x" * stat.st_size)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    def test_rows_are_the_files_in_order(self, files: dict[str, Path | None], tmp_path: Path) -> None:
+        backwards = dict(reversed(files.items()))
+        manifest, features = self.extract(backwards, tmp_path / "cache")
+        assert list(manifest.filename) == list(backwards)
+        assert set(manifest.state) == {"present"}
+        assert not manifest[["truncated", "silent", "resampled", "mixed_down", "padded", "cut"]].any(axis=None)
+        for row, path in zip(features, backwards.values(), strict=True):
+            y = soundfile.read(path, dtype="float32")[0]
             np.testing.assert_allclose(row, log_mel(y, sr=16000, params=PARAMS), atol=1e-4)
-        assert extraction.counts == {"resampled": 0, "mixed_down": 0, "padded": 0, "cut": 0, "skipped": 0}
+        for row in manifest.itertuples():
+            content = files[row.filename].read_bytes()  # type: ignore[union-attr]
+            assert (row.sha256, row.n_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+            assert (row.duration, row.sample_rate) == (1.0, 16000)
 
-    def test_the_cache_is_used_and_keyed_by_data_and_parameters(self, files: list[Path], tmp_path: Path) -> None:
+    def test_nothing_finished_is_done_again(self, files: dict[str, Path | None], tmp_path: Path) -> None:
         first = self.extract(files, tmp_path / "cache")
-        files[0].unlink()  # a second extraction would fail
+        for path in files.values():
+            self.spoil(path)  # type: ignore[arg-type]
         again = self.extract(files, tmp_path / "cache")
-        assert isinstance(again.features, np.memmap)
-        np.testing.assert_array_equal(first.features, again.features)
-        other_params = PARAMS.model_copy(update={"fmin": 50.0})
-        for arguments in ({"checksum": "y"}, {"params": other_params}):
-            with pytest.raises(DataError, match=r"0\.wav"):
-                self.extract(files, tmp_path / "cache", **arguments)  # type: ignore[arg-type]
+        pd.testing.assert_frame_equal(first[0], again[0])
+        np.testing.assert_array_equal(first[1], again[1])
+        other, _ = self.extract(files, tmp_path / "cache", PARAMS.model_copy(update={"fmin": 50.0}))
+        assert set(other.state) == {"unreadable"}  # other parameters: all is done again
+        assert len(list((tmp_path / "cache").glob("*.npy"))) == 1  # and the old file is gone
 
-    def test_a_bad_file_stops_or_is_counted(self, files: list[Path], tmp_path: Path) -> None:
-        files[2].write_bytes(b"no audio")
-        with pytest.raises(DataError, match=r"2\.wav.*on_bad_file"):
+    def test_a_recording_that_changes_comes_or_goes_is_noticed(
+        self, files: dict[str, Path | None], tmp_path: Path
+    ) -> None:
+        files["3.wav"] = None
+        first, features = self.extract(files, tmp_path / "cache")
+        assert list(first.state) == ["present", "present", "present", "missing"]
+        files["3.wav"] = tmp_path / "3.wav"
+        soundfile.write(files["1.wav"], noise(8000, 7), 16000)
+        files["0.wav"].unlink()  # type: ignore[union-attr]
+        self.spoil(files["2.wav"])  # type: ignore[arg-type]
+        second, again = self.extract(files, tmp_path / "cache")
+        assert list(second.state) == ["missing", "present", "present", "present"]
+        assert list(second.padded) == [False, True, False, False]
+        assert first.sha256[1] != second.sha256[1]
+        np.testing.assert_array_equal(features[2], again[2])
+        assert (features[1] != again[1]).any()
+        assert again[3].std() > 1
+
+    def test_bad_files_are_counted_and_named(self, files: dict[str, Path | None], tmp_path: Path) -> None:
+        files["2.wav"].write_bytes(b"no audio")  # type: ignore[union-attr]
+        soundfile.write(files["0.wav"], noise(8000), 16000)
+        soundfile.write(files["1.wav"], noise(24000), 16000)
+        manifest, features = self.extract(files, tmp_path / "cache")
+        assert list(manifest.state) == ["present", "present", "unreadable", "present"]
+        assert "2.wav: cannot be read as audio" in manifest.reason[2]
+        assert (list(manifest.padded), list(manifest.cut)) == ([True, False, False, False], [False, True, False, False])
+        assert (features[2] == 0).all()
+
+    @pytest.mark.slow
+    def test_kill_9_costs_no_finished_clip(self, tmp_path: Path) -> None:
+        for index in range(3 * CHUNK):
+            soundfile.write(tmp_path / f"{index:03}.wav", noise(16000, index), 16000)
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(tmp_path / "cache"), repr(PARAMS.model_dump())]
+        killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        deadline, journals = time.monotonic() + 60, []
+        while time.monotonic() < deadline and (not journals or journals[0].read_text().count("\n") < CHUNK):
+            journals = list((tmp_path / "cache").glob("set-*.csv"))
+            time.sleep(0.002)
+        killed.kill()
+        killed.wait()
+        with open(journals[0], "a") as file:
+            file.write("095.wav,present,1.0")  # what a kill in mid-line would leave
+        finished = [line.split(",")[0] for line in journals[0].read_text().splitlines()[1:-1]]
+        assert CHUNK <= len(finished) < 3 * CHUNK
+        for name in finished:
+            self.spoil(tmp_path / name)
+        names = sorted(path.name for path in tmp_path.glob("*.wav"))
+        manifest, features = self.extract({name: tmp_path / name for name in names}, tmp_path / "cache")
+        assert set(manifest.state) == {"present"}
+        for index, row in enumerate(features):
+            soundfile.write(tmp_path / "again.wav", noise(16000, index), 16000)
+            y = read_audio(tmp_path / "again.wav", sr=16000).y
+            np.testing.assert_allclose(row, log_mel(y, sr=16000, params=PARAMS), atol=1e-4)
+
+    def test_a_disk_that_is_too_small_is_named_before_anything_is_done(
+        self, files: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        free = 4 * 50 * 80 * 4  # bytes of four clips
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free - 1))
+        with pytest.raises(DataError, match="features of 4 clips of set need"):
             self.extract(files, tmp_path / "cache")
-        assert not list((tmp_path / "cache").glob("*.npy"))  # nothing half-done is left
-        extraction = self.extract(files, tmp_path / "cache", SKIPPING)
-        assert extraction.counts["skipped"] == 1
-        assert list(extraction.skipped) == ["2.wav"]
-        assert np.isnan(extraction.features[2]).all()
-        assert np.isfinite(extraction.features[[0, 1, 3]]).all()
-
-    def test_short_and_long_files_are_counted(self, files: list[Path], tmp_path: Path) -> None:
-        soundfile.write(files[0], noise(8000), 16000)
-        soundfile.write(files[1], noise(24000), 16000)
-        counts = self.extract(files, tmp_path / "cache").counts
-        assert (counts["padded"], counts["cut"]) == (1, 1)
+        assert not list((tmp_path / "cache").glob("*.npy"))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+        self.extract(files, tmp_path / "cache")
 
 
-def test_band_statistics_are_numpys_and_leave_skipped_rows_out() -> None:
+def test_spectrograms_index_like_the_array_they_stand_for(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(6, 5, 3)).astype(np.float32)
+    np.save(tmp_path / "a.npy", array)
+    rows = np.array([4, 0, 5])
+    spectrograms = Spectrograms(tmp_path / "a.npy", rows)
+    assert len(spectrograms) == 3
+    assert spectrograms.shape == (3, 5, 3)
+    for index in (1, -1, slice(None), slice(1, 3), np.array([2, 2, 0])):
+        np.testing.assert_array_equal(spectrograms[index], array[rows][index])
+
+
+def test_band_statistics_are_numpys() -> None:
     features = np.random.default_rng(0).normal(-40, 10, (150, 20, 8)).astype(np.float32)
     features[:, :, 3] = 5.0
     mean, std = band_statistics(features)
     np.testing.assert_allclose(mean, features.mean((0, 1)), rtol=1e-5)
     np.testing.assert_allclose(std[:3], features.std((0, 1))[:3], rtol=1e-4)
     assert std[3] == 1
-    with_skipped = np.concatenate([features, np.full((1, 20, 8), np.nan, np.float32)])
-    np.testing.assert_array_equal(band_statistics(with_skipped)[0], mean)
     with pytest.raises(DataError, match="no training clip"):
-        band_statistics(with_skipped[-1:])
+        band_statistics(features[:0])

@@ -96,7 +96,7 @@ def test_every_operating_point_scores_what_its_thresholds_decode(
 
 def test_more_freedom_is_never_worse_where_it_is_chosen(finished: tuple) -> None:
     points = finished[0]["operating_points"]
-    value = {name: point["validation"] for name, point in points.items()}
+    value = {name: point["tuning"] for name, point in points.items()}
     assert value["per_class_f_measure"] >= value["global_f_measure"]
     assert value["hysteresis_f_measure"] >= value["global_f_measure"]
     assert value["per_class_error_rate"] <= value["global_error_rate"]
@@ -106,7 +106,7 @@ def test_the_record_is_the_configured_decoding(tiny: Experiment, tiny_dataset: D
     metrics, curve, _ = finished
     assert metrics["threshold"] == metrics["operating_points"]["global_f_measure"]["threshold"]
     assert metrics["test"]["overall"] == metrics["operating_points"]["global_f_measure"]["test"]
-    assert metrics["validation"]["f_measure"] == pytest.approx(curve.f_measure.max())
+    assert metrics["tuning"]["f_measure"] == pytest.approx(curve.f_measure.max())
     assert metrics["n_thresholds_tried"] == len(curve)
 
 

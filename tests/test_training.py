@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,11 +59,60 @@ def test_the_loss_of_an_epoch_is_the_mean_over_clips(tiny: Experiment, tiny_data
 
 
 def test_an_epoch_sees_every_clip_once_in_its_own_order() -> None:
-    orders = [epoch_order(50, seed=0, epoch=epoch) for epoch in (1, 2, 1)]
+    weak_target = np.zeros((50, 3))
+    orders = [epoch_order(weak_target, seed=0, epoch=epoch) for epoch in (1, 2, 1)]
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert (orders[0] == orders[2]).all()
     assert (orders[0] != orders[1]).any()
-    assert (orders[0] != epoch_order(50, seed=1, epoch=1)).any()
+    assert (orders[0] != epoch_order(weak_target, seed=1, epoch=1)).any()
+
+
+def test_balancing_draws_the_commonest_class_at_most_so_many_times_as_often() -> None:
+    sizes = [3000, 300, 30, 0]  # and 20 clips without a class
+    weak_target = np.repeat(np.eye(5, 4), [*sizes, 20], axis=0)
+    weak_target[0] = [1, 1, 0, 0]  # a clip of two classes may be drawn for either
+    expected = np.array([5, 5, 1.5, 1]) / 12.5  # 3000 and 300 against 20 count as 100, 30 as 30, 20 as 20
+    order = epoch_order(weak_target, seed=0, epoch=3, balance_ratio=5)
+    assert len(order) == len(weak_target)
+    group = np.repeat([0, 1, 2, 3], [3000, 300, 30, 20])[order]
+    np.testing.assert_allclose(np.bincount(group) / len(order), expected, atol=0.03)
+    for label in range(4):  # no clip comes again before every other of its class has come
+        of_group = order[(group == label) & (order != 0)]  # clip 0 is drawn for two
+        rows, times = np.unique(of_group, return_counts=True)
+        assert times.max() - times.min() <= 1
+        assert len(rows) == [len(of_group), 300, 30, 20][label]
+    assert (order == epoch_order(weak_target, seed=0, epoch=3, balance_ratio=5)).all()
+    assert (order != epoch_order(weak_target, seed=0, epoch=4, balance_ratio=5)).any()
+
+
+def test_balancing_that_allows_any_ratio_draws_as_the_classes_lie() -> None:
+    weak_target = np.repeat(np.eye(2), [900, 100], axis=0)
+    order = epoch_order(weak_target, seed=0, epoch=1, balance_ratio=1000)
+    assert (order >= 900).mean() == pytest.approx(0.1, abs=0.03)
+
+
+def test_reading_ahead_changes_no_number(
+    tiny: Experiment, tiny_dataset: Dataset, trained: Trained, tmp_path: Path
+) -> None:
+    experiment = longer(tiny, max_epochs=4, loader_workers=2)
+    assert_same(trained, train(experiment, tiny_dataset, folder=tmp_path, **VARIANT))
+
+
+@pytest.mark.parametrize("change", ["channels_last", "compile", "balance_ratio"])
+def test_what_makes_training_faster_or_fairer_trains(
+    tiny: Experiment, tiny_dataset: Dataset, trained: Trained, tmp_path: Path, change: str
+) -> None:
+    if change == "compile" and shutil.which("c++") is None and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    experiment = longer(tiny, max_epochs=2, **{change: 5.0 if change == "balance_ratio" else True})
+    result = train(experiment, tiny_dataset, folder=tmp_path, **VARIANT)
+    assert set(result.network.state_dict()) == set(trained.network.state_dict())
+    if change == "balance_ratio":
+        assert result.history.training_loss[0] != trained.history.training_loss[0]
+    else:  # the same numbers but for rounding
+        np.testing.assert_allclose(result.history.training_loss, trained.history.training_loss[:2], rtol=1e-3)
+    again = train(experiment, tiny_dataset, folder=tmp_path, **VARIANT)
+    assert again.history.equals(result.history)
 
 
 def test_training_lowers_the_loss(tiny: Experiment, tiny_dataset: Dataset, tmp_path: Path) -> None:

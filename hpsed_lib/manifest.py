@@ -1,0 +1,94 @@
+"""What became of every clip: which audio is there, which is not, and what each class has left of it.
+
+Conventions: a manifest has one row per clip that the label files list, with the columns of
+`hpsed_lib.features.MANIFEST` and ``split``. A clip is *used* if its state is ``present``; a clip that is ``missing`` or
+``unreadable`` takes no part in anything, and every table of results says how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+FLAGS = ("truncated", "silent", "resampled", "mixed_down", "padded", "cut")
+
+
+def report(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """How many clips of each split are listed, used, missing, unreadable, and what was done to those used.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+
+    Returns
+    -------
+    dict of dict of int, by split
+        ``listed``, ``used``, ``missing``, ``unreadable``; of those used, ``truncated`` (the file ends before its own
+        header says), ``silent``, ``resampled``, ``mixed_down``, ``padded`` and ``cut``.
+    """
+    counts = {}
+    for split, clips in manifest.groupby("split", sort=False):
+        used = clips[clips.state == "present"]
+        counts[str(split)] = {
+            "listed": len(clips),
+            "used": len(used),
+            "missing": int((clips.state == "missing").sum()),
+            "unreadable": int((clips.state == "unreadable").sum()),
+            **{flag: int(used[flag].sum()) for flag in FLAGS},
+        }
+    return counts
+
+
+def coverage_by_class(manifest: pd.DataFrame, weak_labels: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Clips of each class, used and listed, in each split.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+    weak_labels : DataFrame with columns filename, event_label
+    classes : sequence of str
+
+    Returns
+    -------
+    DataFrame indexed by class
+        Columns (split, "listed"), (split, "used"), (split, "share"); the share is NaN where nothing is listed.
+    """
+    labels = weak_labels.merge(manifest[["filename", "split", "state"]], on="filename")
+    table = {}
+    for split in manifest.split.unique():
+        of_split = labels[labels.split == split]
+        listed = of_split.event_label.value_counts().reindex(classes, fill_value=0)
+        used = of_split.event_label[of_split.state == "present"].value_counts().reindex(classes, fill_value=0)
+        table |= {(split, "listed"): listed, (split, "used"): used, (split, "share"): used / listed.where(listed > 0)}
+    return pd.DataFrame(table, index=pd.Index(classes, name="event_label"))
+
+
+def coverage_line(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """The line that stands with every table of results.
+
+    >>> coverage_line({"training": {"listed": 1200, "used": 1200, "missing": 0, "unreadable": 0}})
+    'Audio used: training 1,200 of 1,200 clips.'
+    """
+    parts = []
+    for split, count in counts.items():
+        why = [f"{count[state]:,} {state}" for state in ("missing", "unreadable") if count[state]]
+        parts.append(
+            f"{split} {count['used']:,} of {count['listed']:,}"
+            + (" clips" if not parts else "")
+            + (f" ({', '.join(why)})" if why else "")
+        )
+    return f"Audio used: {'; '.join(parts)}."
+
+
+def warning(counts: Mapping[str, Mapping[str, int]], *, stand_in: bool) -> str:
+    """What must stand in the title of every table computed on these clips; nothing if all is as it should be.
+
+    >>> warning({"test": {"listed": 488, "used": 448}}, stand_in=False)
+    'INCOMPLETE TEST SET, 448 of 488 clips'
+    """
+    parts = ["STAND-IN AUDIO, no recordings: these numbers mean nothing"] if stand_in else []
+    test = counts["test"]
+    if test["used"] < test["listed"]:
+        parts.append(f"INCOMPLETE TEST SET, {test['used']:,} of {test['listed']:,} clips")
+    return "; ".join(parts)

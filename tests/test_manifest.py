@@ -1,0 +1,70 @@
+"""Counts of clips against plain loops; what a table must say about the audio that it was computed on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from hpsed_lib.features import MANIFEST, typed_manifest
+from hpsed_lib.manifest import FLAGS, coverage_by_class, coverage_line, report, warning
+
+CLASSES = ("Bus", "Car", "Train horn")
+STATES = ("present", "missing", "unreadable")
+
+
+def drawn_manifest(n_clips: int = 200) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    rows, labels = [], []
+    for index in range(n_clips):
+        name, state = f"{index}.wav", str(rng.choice(STATES, p=[0.7, 0.2, 0.1]))
+        flags = {flag: str(bool(rng.random() < 0.3)) if state == "present" else "" for flag in FLAGS}
+        split = str(rng.choice(["training", "test"]))
+        rows.append(dict.fromkeys(MANIFEST, "") | {"filename": name, "state": state, "split": split} | flags)
+        labels += [{"filename": name, "event_label": label} for label in CLASSES[:2] if rng.random() < 0.5]
+    return typed_manifest(pd.DataFrame(rows)), pd.DataFrame(labels)
+
+
+def test_every_clip_is_counted_once() -> None:
+    manifest, _ = drawn_manifest()
+    counts = report(manifest)
+    assert set(counts) == {"training", "test"}
+    for split, count in counts.items():
+        rows = [row for row in manifest.to_dict("records") if row["split"] == split]
+        assert count["listed"] == len(rows) == count["used"] + count["missing"] + count["unreadable"]
+        for state, name in (("present", "used"), ("missing", "missing"), ("unreadable", "unreadable")):
+            assert count[name] == sum(row["state"] == state for row in rows) > 0
+        for flag in FLAGS:
+            assert count[flag] == sum(row[flag] for row in rows) > 0
+
+
+def test_coverage_of_each_class_is_that_of_a_plain_loop() -> None:
+    manifest, labels = drawn_manifest()
+    table = coverage_by_class(manifest, labels, CLASSES)
+    assert list(table.index) == list(CLASSES)
+    state = dict(zip(manifest.filename, zip(manifest.split, manifest.state, strict=True), strict=True))
+    for split in ("training", "test"):
+        for label in CLASSES:
+            names = [row.filename for row in labels.itertuples() if row.event_label == label]
+            listed = [name for name in names if state[name][0] == split]
+            used = [name for name in listed if state[name][1] == "present"]
+            assert table.loc[label, (split, "listed")] == len(listed)
+            assert table.loc[label, (split, "used")] == len(used)
+    assert np.isnan(table.loc["Train horn", ("test", "share")])
+
+
+def test_the_line_names_what_is_left_out_and_why() -> None:
+    counts = {
+        "training": {"listed": 51172, "used": 300, "missing": 50872, "unreadable": 0},
+        "test": {"listed": 488, "used": 448, "missing": 37, "unreadable": 3},
+    }
+    assert coverage_line(counts) == (
+        "Audio used: training 300 of 51,172 clips (50,872 missing); test 448 of 488 (37 missing, 3 unreadable)."
+    )
+
+
+def test_a_title_warns_of_missing_test_clips_and_of_audio_that_stands_in() -> None:
+    whole, part = {"test": {"listed": 5, "used": 5}}, {"test": {"listed": 5, "used": 4}}
+    assert warning(whole, stand_in=False) == ""
+    assert warning(part, stand_in=False) == "INCOMPLETE TEST SET, 4 of 5 clips"
+    assert warning(part, stand_in=True).startswith("STAND-IN AUDIO")
+    assert "4 of 5" in warning(part, stand_in=True)
