@@ -1,0 +1,398 @@
+"""Label files: reading them, saying what is odd in them, and what a source of clips hands on (`Listing`).
+
+Conventions: *weak labels* are pairs (filename, event_label), *strong labels* rows (filename, onset, offset,
+event_label); times are in seconds from the clip's start. An empty label lists a clip without events. The formats are
+those of `hpsed_lib.folder`.
+
+**Labels are never changed.** A row that is odd is either refused, or kept and counted; `TREATMENTS` says which, for
+every kind. Inside this module a label file is a table of *rows*: file, line (from 1), text (the row as it stands), kind
+(the first reason to refuse it, or ""), and the row's own columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hpsed_lib.errors import DataError
+from hpsed_lib.label_audit import STRONG, WEAK, label_defects
+
+WEAK_IN_VIDEO = ["filename", "start", "end", "event_label"]
+"""Columns of DCASE's weak labels, which have no header; the clip's position in its video, in seconds, is not used."""
+REMARK = ["file", "line", "kind", "treatment", "message"]
+MOST_SHOWN = 20
+
+
+class Treatment(NamedTuple):
+    """What is done with one kind of odd row, and what that kind is."""
+
+    treatment: Literal["refused", "kept"]
+    meaning: str
+
+
+TREATMENTS = {
+    "malformed": Treatment("refused", "more or fewer fields than there are columns, or quotes that do not match"),
+    "no_filename": Treatment("refused", "no file name"),
+    "spaces": Treatment("refused", "file name or label that begins or ends with a space"),
+    "bad_path": Treatment("refused", "file name that is no plain path inside the audio folder, with / between folders"),
+    "no_number": Treatment("refused", "time that is no finite number"),
+    "no_label": Treatment("refused", "onset or offset without a label"),
+    "reversed": Treatment("refused", "onset after offset"),
+    "negative": Treatment("refused", "onset before the clip's start"),
+    "after_end": Treatment("refused", "onset at or after the clip's end"),
+    "unknown_label": Treatment("refused", "label that is not among the classes"),
+    "two_splits": Treatment("refused", "clip that an earlier split lists too"),
+    "not_listed": Treatment("refused", "clip with strong labels that the weak labels of its split do not list"),
+    "missing_audio": Treatment("kept", "clip without an audio file"),
+    "two_files": Treatment("kept", "clip with several audio files, of which the first is used"),
+    "zero_duration": Treatment("kept", "onset = offset: the clip has the label, but no event"),
+    "past_end": Treatment("kept", "offset after the clip's end"),
+    "duplicate": Treatment("kept", "row equal to an earlier one of its file"),
+    "overlap": Treatment("kept", "event that begins before an earlier one of its class in its clip has ended"),
+    "strong_without_weak": Treatment("kept", "event whose class the weak labels do not name for the clip"),
+    "weak_without_row": Treatment("kept", "weak label of a clip without any strong row"),
+    "shared_source": Treatment("kept", "clip cut from a recording that an earlier split uses too"),
+}
+"""Every kind of odd row; a refused one stops the experiment, one that is kept counts like any other."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source says there is, before any audio is opened.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Labels, in the order of every array's class axis.
+    clips : DataFrame with columns filename, split, sources, path
+        In the order of the label files. ``split`` is training, validation, test or tuning (clips with strong labels on
+        which thresholds may be chosen, where these are not the validation clips). ``sources`` names what the clip was
+        cut from. ``path`` is the audio file, relative to `audio_folder`, or "" where there is none.
+    strong_labels : DataFrame with columns filename, onset, offset, event_label
+        Of the test clips and, where there are such labels, of the clips that thresholds may be chosen on; in seconds.
+    weak_labels : DataFrame with columns filename, event_label
+        Every clip's classes, none twice.
+    audio_folder : Path
+        Where the paths start.
+    remarks : DataFrame with columns file, line, kind, treatment, message
+        The odd rows of the label files; kinds and treatments are those of `TREATMENTS`, lines count from 1.
+    """
+
+    classes: tuple[str, ...]
+    clips: pd.DataFrame
+    strong_labels: pd.DataFrame
+    weak_labels: pd.DataFrame
+    audio_folder: Path
+    remarks: pd.DataFrame
+
+
+class Record(NamedTuple):
+    """One record of a label file: its first line, its fields, and how it is shown; no fields where it is malformed."""
+
+    line: int
+    fields: list[str]
+    text: str
+
+
+def read_records(path: Path) -> tuple[list[Record], str]:
+    """Split a label file into records.
+
+    Parameters
+    ----------
+    path : Path
+        Text in UTF-8, with or without a byte order mark, with any line ends; separated by TABs if its first line has
+        one, otherwise by commas. Fields may be quoted. Blank lines are passed over.
+
+    Returns
+    -------
+    list of Record, and the separator
+
+    Raises
+    ------
+    DataError
+        The file is missing, empty or no such text.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: label file cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected label file in UTF-8, byte {error.start} is not; save it as UTF-8") from None
+    if "\0" in text:
+        raise DataError(f"{path}: expected label file in UTF-8, got a binary file or another encoding")
+    if not text.strip():
+        raise DataError(f"{path}: label file is empty")
+    first_line = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    separator = "\t" if "\t" in first_line else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    records: list[Record] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return records, separator
+        except csv.Error as error:
+            records.append(Record(line, [], str(error)))
+        else:
+            if fields:
+                records.append(Record(line, fields, ", ".join(fields)))
+
+
+def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a label file, and mark the rows that are to be refused whatever the classes.
+
+    Parameters
+    ----------
+    path : Path
+        Label file: with the header `columns`, or TAB-separated and without one, as DCASE publishes them.
+    name : str
+        What remarks call the file.
+    columns : sequence of str
+        `hpsed_lib.label_audit.WEAK` or `hpsed_lib.label_audit.STRONG`.
+
+    Returns
+    -------
+    DataFrame with columns file, line, text, kind and `columns`
+        A row of the file each; ``onset`` and ``offset`` are missing where a clip without events is listed.
+
+    Raises
+    ------
+    DataError
+        As `read_records`, and for other columns or a file without any clip.
+    """
+    records, separator = read_records(path)
+    header, bare = list(columns), STRONG if "onset" in columns else WEAK_IN_VIDEO
+    first = records[0].fields
+    if first == header:
+        names, records = header, records[1:]
+    elif separator == "\t" and len(first) == len(bare) and first[0] != header[0]:
+        names = bare
+    else:
+        raise DataError(
+            f"{path}: expected the header {','.join(header)} (or separated by TABs), or {' '.join(bare)} separated by "
+            f"TABs without a header; its first line is {records[0].text!r}"
+        )
+    if not records:
+        raise DataError(f"{path}: label file lists no clip")
+    rows = rows_of(records, name=name, columns=names)
+    times = [column for column in names if column not in WEAK]
+    empty = (rows[["event_label", *times]] == "").all(axis=1)
+    for column in times:
+        rows[column] = pd.to_numeric(rows[column], errors="coerce").astype(float)
+        mark(rows, "no_number", ~np.isfinite(rows[column]) & ~empty)
+    if "onset" in names:
+        mark(rows, "no_label", (rows.event_label == "") & ~empty)
+        mark(rows, "reversed", rows.onset > rows.offset)
+        mark(rows, "negative", rows.onset < 0)
+    return rows[["file", "line", "text", "kind", *columns]]
+
+
+def rows_of(records: Sequence[Record], *, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Records as rows of text, those marked that are malformed or name no file in the audio folder.
+
+    Parameters
+    ----------
+    records : sequence of Record
+    name : str
+        What remarks call the file.
+    columns : sequence of str
+        Names of the fields; filename and event_label must be among them.
+
+    Returns
+    -------
+    DataFrame with columns file, line, text, kind and `columns`
+    """
+    complete = [len(record.fields) == len(columns) for record in records]
+    nothing = [""] * len(columns)
+    fields = [record.fields if whole else nothing for record, whole in zip(records, complete, strict=True)]
+    rows = pd.DataFrame(fields, columns=list(columns), dtype=str)
+    rows.insert(0, "file", name)
+    rows.insert(1, "line", [record.line for record in records])
+    rows.insert(2, "text", [record.text for record in records])
+    rows.insert(3, "kind", "")
+    mark(rows, "malformed", ~np.array(complete))
+    mark(rows, "no_filename", rows.filename == "")
+    for column in WEAK:
+        mark(rows, "spaces", rows[column] != rows[column].str.strip())
+    mark(rows, "bad_path", rows.filename.str.contains(r"(?:^|/)\.{0,2}(?:/|$)|\\"))
+    return rows
+
+
+def mark(rows: pd.DataFrame, kind: str, odd: pd.Series | np.ndarray) -> None:
+    """Set the kind of the odd rows that have none yet."""
+    rows.loc[odd & (rows.kind == ""), "kind"] = kind
+
+
+def gather(weak: Mapping[str, pd.DataFrame], strong: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One table of the rows of all label files.
+
+    Parameters
+    ----------
+    weak, strong : mapping of str to DataFrame
+        By split, what `read_labels` made.
+
+    Returns
+    -------
+    DataFrame
+        The rows, with the columns split and labels ("weak" or "strong").
+    """
+    tables = [
+        rows.assign(split=split, labels=labels)
+        for labels, files in (("weak", weak), ("strong", strong))
+        for split, rows in files.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration: float, folder: Path) -> None:
+    """Stop if any row is of a kind that is refused.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As `gather` returns it; its ``kind`` is filled in.
+    classes : sequence of str
+        Every label there may be.
+    clip_duration : float
+        Seconds per clip.
+    folder : Path
+        The data folder, for the message.
+
+    Raises
+    ------
+    DataError
+        One line for each refused row, up to `MOST_SHOWN`, and how many there are.
+    """
+    mark(rows, "after_end", rows.onset >= clip_duration)
+    unknown = ~rows.event_label.isin([*classes, ""]) & (rows.kind == "")
+    mark(rows, "unknown_label", unknown)
+    for label in rows.event_label[unknown].unique():
+        nearest = difflib.get_close_matches(label, classes, n=1, cutoff=0.0)
+        rows.loc[unknown & (rows.event_label == label), "text"] += f" (the nearest class: {', '.join(nearest)})"
+    mark(rows, "two_splits", rows.split != _first(rows, "filename").split)
+    refused = remarks_of(rows[rows.kind != ""])
+    if refused.empty:
+        return
+    shown = [f"{row.file}, line {row.line}: {row.message}" for row in refused[:MOST_SHOWN].itertuples()]
+    if len(refused) > MOST_SHOWN:
+        shown.append(f"... and {len(refused) - MOST_SHOWN} more")
+    raise DataError(f"{folder}: {len(refused)} row(s) of label files to correct or remove:\n  " + "\n  ".join(shown))
+
+
+def list_clips(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every clip once, as the row that lists it first; in the order of the splits, then of the files."""
+    return rows.drop_duplicates("filename").reset_index(drop=True)
+
+
+def shared_sources(clips: pd.DataFrame) -> pd.DataFrame:
+    """Remarks on clips whose source an earlier split uses too; `clips` has the columns of a row, and sources."""
+    return remarks_of(clips[clips.split != _first(clips, "sources").split].assign(kind="shared_source"))
+
+
+def draw_validation(clips: pd.DataFrame, *, share: float, seed: int) -> pd.Series:
+    """Split the training clips in two, no source in both.
+
+    The sources are ranked by the SHA-256 of seed and name, and the first ones go to validation: neither the order of
+    the clips nor whether their audio is there plays a part.
+
+    Parameters
+    ----------
+    clips : DataFrame with columns split and sources
+    share : float
+        Of the training clips' sources, between 0 and 1; one source at least goes to validation, one to training.
+    seed : int
+
+    Returns
+    -------
+    Series
+        The new ``split``; that of other clips is unchanged.
+
+    Raises
+    ------
+    DataError
+        All training clips have one source.
+    """
+    sources = clips.sources[clips.split == "training"].unique()
+    if len(sources) < 2:
+        raise DataError(f"validation_share needs two training clips from different sources, got {len(sources)}")
+    ranked = sorted(sources, key=lambda source: hashlib.sha256(f"{seed} {source}".encode()).digest())
+    n_drawn = min(max(round(share * len(ranked)), 1), len(ranked) - 1)
+    drawn = (clips.split == "training") & clips.sources.isin(ranked[:n_drawn])
+    return clips.split.mask(drawn, "validation")
+
+
+def make_listing(
+    rows: pd.DataFrame,
+    clips: pd.DataFrame,
+    *,
+    classes: Sequence[str],
+    clip_duration: float,
+    audio_folder: Path,
+    remarks: Sequence[pd.DataFrame] = (),
+) -> Listing:
+    """Put a listing together, with every remark on the rows that are kept.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As `gather` returns it, none of them to be refused.
+    clips : DataFrame
+        As `list_clips` returns it, with the columns sources and path.
+    classes : sequence of str
+    clip_duration : float
+        Seconds per clip.
+    audio_folder : Path
+    remarks : sequence of DataFrame
+        More remarks, of the source itself.
+
+    Returns
+    -------
+    Listing
+    """
+    labelled = rows[rows.event_label != ""]
+    strong = labelled[labelled.labels == "strong"]
+    has_weak_file = labelled.split.isin(rows.split[rows.labels == "weak"])
+    weak = labelled[(labelled.labels == "weak") | ~has_weak_file]
+    lines = ["labels", "file", *STRONG]
+    found = [remarks_of(rows[rows.duplicated(lines)].assign(kind="duplicate"))]
+    for split in rows.split[rows.labels == "strong"].unique():
+        events, named = (labels[labels.split == split].reset_index(drop=True) for labels in (strong, weak))
+        filenames = clips.filename[clips.filename.isin(rows.filename[rows.split == split])]
+        listed = label_defects(events, named, filenames=filenames.tolist(), clip_duration=clip_duration)
+        for kind in ("zero_duration", "overlap", "past_end", "strong_without_weak"):
+            found.append(remarks_of(events.loc[listed[kind].index].assign(kind=kind)))
+        found.append(remarks_of(named.loc[listed["weak_without_row"].index].assign(kind="weak_without_row")))
+    missing = clips[clips.path == ""]
+    found.append(remarks_of(missing.assign(kind="missing_audio", text=missing.filename)))
+    return Listing(
+        classes=tuple(classes),
+        clips=clips[["filename", "split", "sources", "path"]],
+        strong_labels=strong[STRONG].reset_index(drop=True),
+        weak_labels=weak[WEAK].drop_duplicates(ignore_index=True),
+        audio_folder=audio_folder,
+        remarks=pd.concat([*found, *remarks], ignore_index=True),
+    )
+
+
+def remarks_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that have a kind, as remarks."""
+    treatment = rows.kind.map({kind: treatment for kind, (treatment, _) in TREATMENTS.items()})
+    meaning = rows.kind.map({kind: meaning for kind, (_, meaning) in TREATMENTS.items()})
+    return rows.assign(treatment=treatment, message=meaning + ": " + rows.text)[REMARK]
+
+
+def _first(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """For every row the first one with the same value in a column."""
+    first = rows.drop_duplicates(column).set_index(column)
+    return first.loc[rows[column]].set_axis(rows.index)
