@@ -396,3 +396,28 @@ def _first(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """For every row the first one with the same value in a column."""
     first = rows.drop_duplicates(column).set_index(column)
     return first.loc[rows[column]].set_axis(rows.index)
+
+
+def remarks_by_kind(remarks: pd.DataFrame) -> pd.DataFrame:
+    """How many odd rows of each kind there are, what the kind means, and the first message.
+
+    Parameters
+    ----------
+    remarks : DataFrame
+        As in `Listing`.
+
+    Returns
+    -------
+    DataFrame indexed by kind with columns rows, treatment, meaning, first
+    """
+    groups = remarks.groupby("kind", sort=False)
+    kinds = list(groups.groups)
+    return pd.DataFrame(
+        {
+            "rows": groups.size().reindex(kinds),
+            "treatment": [TREATMENTS[kind].treatment for kind in kinds],
+            "meaning": [TREATMENTS[kind].meaning for kind in kinds],
+            "first": groups.message.first().reindex(kinds),
+        },
+        index=pd.Index(kinds, name="kind"),
+    )

@@ -23,7 +23,7 @@ from joblib import Parallel, delayed
 from hpsed_lib import synthesis
 from hpsed_lib.audio import write_audio
 from hpsed_lib.errors import DataError
-from hpsed_lib.labels import REMARKS, Listing
+from hpsed_lib.labels import REMARK, Listing
 from hpsed_lib.params import SPLITS, RecordedData, Soundscapes, SyntheticData
 from hpsed_lib.progress import track
 from hpsed_lib.recordings import Recording, cut_event
@@ -228,7 +228,7 @@ def make_soundscapes(
         strong_labels=strong,
         weak_labels=strong[["filename", "event_label"]].drop_duplicates(),
         audio_folder=folder,
-        remarks=pd.DataFrame(columns=REMARKS),
+        remarks=pd.DataFrame(columns=REMARK),
     )
 
 

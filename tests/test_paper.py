@@ -1,0 +1,158 @@
+"""The paper's experiment at reduced width, from the real label files and stand-in audio, with audio that is not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpsed_lib import dataset, paths
+from hpsed_lib.errors import DataError
+from hpsed_lib.params import Experiment, load_experiment
+
+ROOT = Path(__file__).parents[1]
+NARROWER = {
+    "test_set: development": "test_set: development",
+    "block_channels: [64, 64, 64, 64]": "block_channels: [2, 2, 2, 2]",
+    "last_channels: 256": "last_channels: 4",
+    "gru_units: 128": "gru_units: 4",
+    "functions: [linear, exponential, attention]": "functions: [linear]",
+    "structures: [single, hierarchical, appendix]": "structures: [single, appendix]",
+    "batch_size: 128": "batch_size: 16",
+    "max_epochs: 100": "max_epochs: 2",
+    "loader_workers: 4": "loader_workers: 1",
+    "device: cuda": "device: cpu",
+}
+REMOVED, TRUNCATED, TEXT = 37, 5, 3
+
+
+def narrow(folder: Path, **replaced: str) -> Path:
+    """The paper's parameters at reduced width."""
+    text = (ROOT / "params" / "paper.yaml").read_text()
+    for old, new in (NARROWER | replaced).items():
+        assert old in text
+        text = text.replace(old, new)
+    path = folder / "paper_narrow.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def audio(dcase2017_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Label files, stand-in audio for every test clip and for a slice of the training clips."""
+    folder = tmp_path_factory.mktemp("data")
+    command = [sys.executable, str(ROOT / "tests" / "stand_in.py"), str(dcase2017_folder), str(folder)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def damaged(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+    """The same with 37 test files removed, 5 truncated and 3 replaced by text, and which these are."""
+    folder = tmp_path_factory.mktemp("damaged") / "data"
+    shutil.copytree(audio, folder)
+    table = pd.read_csv(folder / "groundtruth_weak_label_testing_set.csv", sep="\t", header=None)
+    drawn = np.random.default_rng(0).permutation(sorted(set(table[0])))[: REMOVED + TRUNCATED + TEXT]
+    names = dict(zip(("removed", "truncated", "text"), np.split(drawn, [REMOVED, REMOVED + TRUNCATED]), strict=True))
+    for kind, clips in names.items():
+        for name in clips:
+            path = folder / "stand-in-audio" / f"Y{name}"
+            content = path.read_bytes()
+            path.unlink()
+            if kind == "truncated":
+                path.write_bytes(content[: len(content) // 3])
+            elif kind == "text":
+                path.write_text("<html>not found</html>")
+    return folder, {kind: sorted(clips.tolist()) for kind, clips in names.items()}
+
+
+@pytest.fixture
+def narrow_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    return load_experiment(narrow(tmp_path))
+
+
+@pytest.mark.slow
+def test_complete_test_audio_is_the_papers_split(narrow_paper: Experiment, audio: Path) -> None:
+    data = dataset.prepare(narrow_paper, data_folder=str(audio))
+    counts = data.report
+    assert counts["test"]["listed"] == counts["test"]["used"] == 488
+    assert counts["training"]["listed"] + counts["validation"]["listed"] == 51172
+    assert counts["training"]["used"] + counts["validation"]["used"] == 120
+    assert data.stand_in
+    assert data.tuning is None
+    assert (len(data.classes), data.classes[0]) == (17, "Train horn")
+    assert dataset.shared_sources(narrow_paper).loc["training", "validation"] == 0
+
+
+@pytest.mark.slow
+def test_missing_test_audio_is_refused_by_name_and_number(
+    narrow_paper: Experiment, damaged: tuple[Path, dict[str, list[str]]]
+) -> None:
+    folder, names = damaged
+    with pytest.raises(DataError, match=r"40 of 488 test clips .*37 missing, 3 unreadable.*incomplete_test") as caught:
+        dataset.prepare(narrow_paper, data_folder=str(folder))
+    assert any(name in str(caught.value) for name in names["removed"])
+    manifest = dataset.read_manifest(narrow_paper).query("split == 'test'").set_index("filename")
+    assert sorted(manifest.index[manifest.state == "missing"]) == names["removed"]
+    assert sorted(manifest.index[manifest.state == "unreadable"]) == names["text"]
+    assert sorted(manifest.index[manifest.truncated]) == names["truncated"]
+    assert manifest.reason[names["text"]].str.contains("cannot be read as audio").all()
+    assert not (paths.cache_folder("paper_narrow") / "data.json").exists()
+
+
+@pytest.mark.slow
+def test_the_papers_experiment_runs_to_a_table_that_says_what_is_missing(
+    damaged: tuple[Path, dict[str, list[str]]], tmp_path: Path
+) -> None:
+    copy = tmp_path / "hpsed"
+    for name in ("hpsed_lib", "notebooks", "params", "workflow"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    time.sleep(1.1)  # what does not depend on the experiment is there, and newer than its notebooks
+    for name in ("derivation", "paper"):
+        shutil.copytree(ROOT / "results" / name, copy / "results" / name, copy_function=shutil.copyfile)
+    narrow(copy / "params", **{"incomplete_test: refuse": "incomplete_test: report"})
+    done = subprocess.run(
+        [sys.executable, "-m", "hpsed_lib.workflow", "paper_narrow", "--data", str(damaged[0]), "--cores", "2"],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    results = copy / "results" / "paper_narrow"
+    text = (results / "tables" / "table2.md").read_text()
+    assert text in done.stdout
+    assert text.startswith("**STAND-IN AUDIO, no recordings: these numbers mean nothing; INCOMPLETE TEST SET, 448 of 488")
+    assert "test 448 of 488 (37 missing, 3 unreadable)." in text
+    assert re.search(r"training \d+ of 48,\d+ clips \(\d+,\d+ missing\)", text)
+    assert "ER (paper)" in text
+    assert text.startswith("**STAND-IN") and "STAND-IN" in (results / "tables" / "table2.tex").read_text()
+    table = pd.read_csv(results / "tables" / "table2.csv")
+    assert set(zip(table.test_clips_used, table.test_clips_listed, strict=True)) == {(448, 488)}
+    for run in ("linear-single-seed0", "linear-appendix-seed0"):
+        metrics = json.loads((results / "metrics" / f"{run}.json").read_text())
+        assert metrics["n_test_clips"] == 448
+        assert metrics["data"]["report"]["test"]["truncated"] == TRUNCATED
+        assert metrics["data"]["stand_in"]
+        assert metrics["threshold"] == 0.5
+        assert list(metrics["operating_points"]) == ["fixed"]
+    coverage = pd.read_csv(results / "tables" / "coverage.csv", index_col=0)
+    assert coverage.test_listed.sum() > coverage.test_used.sum()
+
+
+def test_no_result_in_this_repository_was_computed_on_stand_in_audio() -> None:
+    files = list((ROOT / "results").glob("*/metrics/*.json"))
+    assert files
+    assert not [path for path in files if json.loads(path.read_text())["data"].get("stand_in")]
