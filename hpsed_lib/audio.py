@@ -18,7 +18,6 @@ import soundfile
 
 from hpsed_lib.errors import DataError
 
-
 SILENCE = 1e-4
 """Peak, relative to full scale, under which a recording counts as silent."""
 

@@ -189,8 +189,10 @@ def _refuse_unusable(experiment: Experiment, manifest: pd.DataFrame) -> None:
         shown = [f"{row.filename} ({row.reason or row.state})" for row in unusable.head(10).itertuples()]
         more = f" and {len(unusable) - 10:,} more" if len(unusable) > 10 else ""
         what = unusable.state.value_counts().to_dict()
-        what_to_do = "add them, or set data.incomplete_test to report, and every table will say so" if listed else (
-            "delete cache/ and run again"
+        what_to_do = (
+            "add them, or set data.incomplete_test to report, and every table will say so"
+            if listed
+            else ("delete cache/ and run again")
         )
         raise DataError(
             f"{len(unusable):,} of {len(needed):,} {'test clips' if listed else 'clips'} have no usable audio "
@@ -291,7 +293,7 @@ def read_manifest(experiment: Experiment) -> pd.DataFrame:
 
 
 def read_labels(experiment: Experiment, table: str) -> pd.DataFrame:
-    """A table of a prepared experiment: ``clips``, ``weak_labels``, ``strong_labels``, or ``remarks`` on label files."""
+    """A table of a prepared experiment: ``clips``, ``weak_labels``, ``strong_labels`` or ``remarks``."""
     return pd.read_csv(cache_folder(experiment.name) / f"{table}.csv", keep_default_na=False)
 
 

@@ -184,9 +184,7 @@ def extract(
         return _extract(files, cache, sr, duration, params)
 
 
-def _extract(
-    files: Mapping[str, Path | None], cache: Path, sr: int, duration: float, params: Features
-) -> pd.DataFrame:
+def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: float, params: Features) -> pd.DataFrame:
     path = feature_file(cache, list(files), sr=sr, duration=duration, params=params)
     journal = path.with_suffix(".csv")
     shape = (len(files), round(duration / params.hop_duration), params.n_mels)

@@ -55,7 +55,7 @@ def coverage_by_class(manifest: pd.DataFrame, weak_labels: pd.DataFrame, classes
         Columns (split, "listed"), (split, "used"), (split, "share"); the share is NaN where nothing is listed.
     """
     labels = weak_labels.merge(manifest[["filename", "split", "state"]], on="filename")
-    table = {}
+    table: dict[tuple[str, str], pd.Series] = {}
     for split in manifest.split.unique():
         of_split = labels[labels.split == split]
         listed = of_split.event_label.value_counts().reindex(classes, fill_value=0)
@@ -70,7 +70,7 @@ def coverage_line(counts: Mapping[str, Mapping[str, int]]) -> str:
     >>> coverage_line({"training": {"listed": 1200, "used": 1200, "missing": 0, "unreadable": 0}})
     'Audio used: training 1,200 of 1,200 clips.'
     """
-    parts = []
+    parts: list[str] = []
     for split, count in counts.items():
         why = [f"{count[state]:,} {state}" for state in ("missing", "unreadable") if count[state]]
         parts.append(

@@ -134,7 +134,7 @@ class FolderData(ListedData):
     @model_validator(mode="after")
     def _validation_fits(self) -> FolderData:
         if self.strong_labels.validation and not self.weak_labels.validation:
-            raise ValueError("strong_labels.validation needs weak_labels.validation: the same clips, with their classes")
+            raise ValueError("strong_labels.validation needs weak_labels.validation, which lists the same clips")
         return self
 
 

@@ -74,9 +74,7 @@ def finish_run(
     run = run_name(pooling, structure, seed)
     batch_size = experiment.training.batch_size
     splits = {"test": dataset.test} | ({"tuning": dataset.tuning} if dataset.tuning else {})
-    frame_prob = {
-        name: predict_frames(trained.network, split, batch_size=batch_size) for name, split in splits.items()
-    }
+    frame_prob = {name: predict_frames(trained.network, split, batch_size=batch_size) for name, split in splits.items()}
     curve = pd.DataFrame(columns=["threshold", "f_measure"])
     chosen = experiment.decoding.threshold
     if dataset.tuning:
@@ -136,7 +134,7 @@ def finish_run(
         "time": {"training_seconds": round(float(history.seconds.sum()), 1), "resumed_after": trained.resumed_after},
     }
     with replacing(run_folder(experiment, run) / "predictions.npz") as temporary:
-        np.savez_compressed(temporary, **frame_prob)
+        np.savez_compressed(temporary, **frame_prob)  # type: ignore[arg-type]
     with replacing(results_folder(experiment.name) / "metrics" / f"{run}.json") as temporary:
         temporary.write_text(to_json(metrics) + "\n", encoding="utf-8")
     return metrics, curve

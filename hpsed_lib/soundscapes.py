@@ -191,9 +191,7 @@ def _make_clip(
     return {"filename": filename, "split": split, "sources": " ".join(sources)}, labels
 
 
-def make_soundscapes(
-    params: SyntheticData | RecordedData, *, recordings: list[Recording], folder: Path
-) -> Listing:
+def make_soundscapes(params: SyntheticData | RecordedData, *, recordings: list[Recording], folder: Path) -> Listing:
     """Make every soundscape of an experiment, in parallel.
 
     Parameters

@@ -352,7 +352,8 @@ def describe(experiment: Experiment, metrics: list[dict]) -> str:
     counts = metrics[0]["data"]["report"]
     title = warning(counts, stand_in=metrics[0]["data"]["stand_in"])
     return (
-        f"{title}{'. ' if title else ''}`{experiment.name}`: {experiment.title}. Segment-based, {experiment.scoring.time_resolution:g} s, "
+        f"{title}{'. ' if title else ''}`{experiment.name}`: {experiment.title}. "
+        f"Segment-based, {experiment.scoring.time_resolution:g} s, "
         f"micro-averaged over {metrics[0]['n_test_clips']} test clips (sed_eval); "
         f"threshold {rule}; {seeds}. Precision, recall and F1 "
         f"in percent; changes are relative to single. Intervals: 95 %, bootstrap over "

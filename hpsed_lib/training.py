@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,11 +96,13 @@ class _Clips(torch.utils.data.Dataset):
     def __init__(self, split: Split) -> None:
         self.split = split
 
-    def __getitems__(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(np.array(self.split.features[rows])), torch.from_numpy(self.split.weak_target[rows])
+    def __getitems__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(np.array(self.split.features[np.array(rows)])), torch.from_numpy(
+            self.split.weak_target[rows]
+        )
 
 
-def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -133,7 +136,7 @@ def batches(
     device = torch.device("cpu") if device is None else device
     loader = torch.utils.data.DataLoader(
         _Clips(split),
-        batch_sampler=[order[start : start + batch_size] for start in range(0, len(order), batch_size)],
+        batch_sampler=[order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)],
         num_workers=loader_workers,
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
@@ -172,7 +175,9 @@ def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio
     if balance_ratio is None:
         return rng.permutation(n_clips)
     silent = ~(weak_target > 0).any(axis=1, keepdims=True)
-    groups = [rows for rows in (np.flatnonzero(column) for column in np.hstack([weak_target > 0, silent]).T) if len(rows)]
+    groups = [
+        rows for rows in (np.flatnonzero(column) for column in np.hstack([weak_target > 0, silent]).T) if len(rows)
+    ]
     sizes = np.array([len(rows) for rows in groups])
     weights = np.minimum(sizes, balance_ratio * sizes.min())
     drawn = rng.choice(len(groups), size=n_clips, p=weights / weights.sum())
@@ -242,7 +247,7 @@ def train(
         torch.use_deterministic_algorithms(True, warn_only=True)
     network = build_network(experiment, dataset, seed=seed).to(device)
     if params.channels_last:
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if params.compile:
         network.blocks.compile()
         network.last.compile()
@@ -272,9 +277,7 @@ def train(
     while not stopped():
         epoch = len(history) + 1
         started = time.perf_counter()
-        order = epoch_order(
-            dataset.training.weak_target, seed=seed, epoch=epoch, balance_ratio=params.balance_ratio
-        )
+        order = epoch_order(dataset.training.weak_target, seed=seed, epoch=epoch, balance_ratio=params.balance_ratio)
         n_batches = -(-len(order) // params.batch_size)
         total = torch.zeros((), device=device)
         network.train()

@@ -73,9 +73,9 @@ pd.DataFrame(data.report).T
 
 # %% [markdown]
 # > *missing, unreadable*: no audio file, or one that cannot be read: these clips take no part in anything.
-# > *truncated*: the file ends before its own header says. *silent*: its peak is under 1/10,000 of full scale. *resampled,
-# > mixed_down, padded, cut*: brought to the experiment's sample rate, to one channel, to the clip's length from below
-# > and from above.
+# > *truncated*: the file ends before its own header says. *silent*: its peak is under 1/10,000 of full scale.
+# > *resampled, mixed_down, padded, cut*: brought to the experiment's sample rate, to one channel, to the clip's length
+# > from below and from above.
 
 # %%
 manifest = dataset.read_manifest(choices)

@@ -15,8 +15,8 @@
 # # 03 Train one variant
 #
 # Trains the network (Figs. 2 and 3) with one pooling function in one structure from clip labels, chooses a threshold
-# on clips with strong labels that are not the test clips, decodes events and scores them on the test clips. Notebook 01 must have run for the
-# experiment.
+# on clips with strong labels that are not the test clips, decodes events and scores them on the test clips. Notebook 01
+# must have run for the experiment.
 
 # %%
 import platform
@@ -99,9 +99,9 @@ plt.show()
 pd.Series(metrics["test"]["overall"], name="test").to_frame().round(4)
 
 # %% [markdown]
-# The same network at other thresholds, each but 0.5 chosen on the tuning clips: 0.5; one for all classes, for F1 and for
-# ER; one for each class; hysteresis (an event starts above the higher and lasts above the lower), with its own median
-# length. Notebook 04 compares the systems at each.
+# The same network at other thresholds, all but the first chosen on the tuning clips: 0.5; one for all classes, for F1
+# and for ER; one for each class; hysteresis (an event starts above the higher and lasts above the lower), with its own
+# median length. Notebook 04 compares the systems at each.
 
 # %%
 points = {name: point["test"] for name, point in metrics["operating_points"].items()}

@@ -111,8 +111,8 @@ plt.show()
 # %% [markdown]
 # ## 3 Where on the curve
 #
-# Every system at several operating points, each but 0.5 chosen on clips that are not the test clips: 0.5; one threshold for all classes,
-# best for F1 or best for ER; one for each class; hysteresis with its own median length.
+# Every system at several operating points, all but the first chosen on clips that are not the test clips: 0.5; one
+# threshold for all classes, best for F1 or best for ER; one for each class; hysteresis with its own median length.
 #
 # > A system's best F1 and its best ER belong to different thresholds. A table that took each from its own would
 # > describe no system there is; notebook 05 asks whether the paper's does.

@@ -1,7 +1,7 @@
 """Stand-in audio for data sets whose recordings nobody here has: ``python tests/stand_in.py LABELS FOLDER``.
 
-Fills FOLDER with the label files of DCASE 2017 Task 4 from LABELS and with audio files of the published names: synthetic
-sounds of the labelled classes, at the labelled times where there are strong labels, over noise. A file named
+Fills FOLDER with the label files of DCASE 2017 Task 4 from LABELS and with audio files of the published names:
+synthetic sounds of the labelled classes, at the labelled times where there are strong labels, over noise. A file named
 `hpsed_lib.dataset.STAND_IN` marks the folder, and every table made from it says so. Nothing computed on it belongs into
 ``results/``.
 """

@@ -148,10 +148,91 @@ class TestPreparedData:
             dataset.load(tiny)
 
 
+class TestFolder:
+    """The template for anyone's data, on a folder of a few clips of every kind."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
+        (tmp_path / "mine" / "audio").mkdir(parents=True)
+        for name, seconds, rate in [
+            ("a", 10.0, SR),
+            ("b", 4.0, SR),
+            ("c", 12.0, 44100),
+            ("d", 10.0, SR),
+            ("e", 10.0, SR),
+        ]:
+            soundfile.write(tmp_path / "mine" / "audio" / f"{name}.wav", burst(seconds, sr=rate), rate)
+        (tmp_path / "mine" / "audio" / "bad.wav").write_text("no audio")
+        for name, text in {
+            "weak_training": "filename,event_label\na.wav,Dog\na.wav,Rain\nb.wav,Rain\nbad.wav,Dog\ngone.wav,Rain\n",
+            "weak_validation": "filename,event_label\nc.wav,Dog\n",
+            "strong_validation": "filename,onset,offset,event_label\nc.wav,1.0,2.5,Dog\n",
+            "strong_test": "filename,onset,offset,event_label\nd.wav,0.0,3.0,Rain\nd.wav,4.0,4.0,Dog\ne.wav,,,\n",
+        }.items():
+            (tmp_path / "mine" / f"{name}.csv").write_text(text)
+        return tmp_path / "mine"
+
+    def test_splits_labels_and_counts_are_those_of_the_files(self, folder: Path) -> None:
+        data = dataset.prepare(load_experiment("folder"), data_folder=str(folder))
+        assert data.classes == ("Dog", "Rain")
+        assert data.training.filenames == ["a.wav", "b.wav"]
+        assert data.training.weak_target.tolist() == [[1, 1], [0, 1]]
+        assert data.validation.filenames == ["c.wav"]
+        assert data.tuning is data.validation
+        assert data.tuning.strong_labels.to_dict("records") == [
+            {"filename": "c.wav", "onset": 1.0, "offset": 2.5, "event_label": "Dog"}
+        ]
+        assert data.test.filenames == ["d.wav", "e.wav"]
+        assert data.test.weak_target.tolist() == [[1, 1], [0, 0]]
+        assert len(data.test.strong_labels) == 2
+        training = data.report["training"]
+        assert (training["listed"], training["used"], training["missing"], training["unreadable"]) == (4, 2, 1, 1)
+        assert training["padded"] == 1
+        assert (data.report["validation"]["resampled"], data.report["validation"]["cut"]) == (1, 1)
+        assert data.training.features.shape == (2, 500, 80)
+        assert np.isfinite(data.training.features[:]).all()
+        assert not data.stand_in
+
+    def test_a_label_or_a_sound_that_changes_changes_the_checksums(self, folder: Path) -> None:
+        experiment = load_experiment("folder")
+        first = dataset.prepare(experiment, data_folder=str(folder))
+        (folder / "strong_test.csv").write_text("filename,onset,offset,event_label\nd.wav,0.0,3.5,Rain\ne.wav,,,\n")
+        second = dataset.prepare(experiment, data_folder=str(folder))
+        assert (first.checksum != second.checksum, first.training_checksum) == (True, second.training_checksum)
+        soundfile.write(folder / "audio" / "a.wav", burst(9.0), SR)
+        third = dataset.prepare(experiment, data_folder=str(folder))
+        assert second.training_checksum != third.training_checksum
+        weak = (folder / "weak_training.csv").read_text()
+        (folder / "weak_training.csv").write_text(weak.replace("b.wav,Rain", "b.wav,Dog"))
+        fourth = dataset.prepare(experiment, data_folder=str(folder))
+        assert len({data.training_checksum for data in (first, third, fourth)}) == 3
+        assert len({data.checksum for data in (first, second, third, fourth)}) == 4
+
+    def test_features_of_other_parameters_are_not_taken_for_these(self, folder: Path) -> None:
+        experiment = load_experiment("folder")
+        dataset.prepare(experiment, data_folder=str(folder))
+        changed = experiment.features.model_copy(update={"fmin": 50.0})
+        with pytest.raises(DataError, match="other parameters or other code; run notebook 01"):
+            dataset.load(experiment.model_copy(update={"features": changed}))
+
+    def test_a_split_without_any_audio_is_an_error(self, folder: Path) -> None:
+        (folder / "audio" / "c.wav").unlink()
+        with pytest.raises(DataError, match="no clip of the validation set has usable audio"):
+            dataset.prepare(load_experiment("folder"), data_folder=str(folder))
+
+
 class TestAvailability:
-    def test_the_papers_data_cannot_be_prepared_yet(self) -> None:
-        with pytest.raises(DataError, match="'paper' needs the audio of DCASE 2017 Task 4"):
+    def test_the_papers_audio_must_be_somewhere(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"DATA=<the folder that holds it>.*dcase2017-audio"):
             require_available(load_experiment("paper"))
+        require_available(load_experiment("paper"), data_folder=str(tmp_path))
+
+    def test_a_folder_of_ones_own_must_be_named(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="DATA=<the folder of its audio and label files>"):
+            require_available(load_experiment("folder"))
+        with pytest.raises(DataError, match="no such folder"):
+            require_available(load_experiment("folder"), data_folder=str(tmp_path / "none"))
 
     def test_recordings_must_be_named_or_fetched(self, tmp_path: Path) -> None:
         esc10 = load_experiment("esc10")

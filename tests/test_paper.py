@@ -133,7 +133,9 @@ def test_the_papers_experiment_runs_to_a_table_that_says_what_is_missing(
     results = copy / "results" / "paper_narrow"
     text = (results / "tables" / "table2.md").read_text()
     assert text in done.stdout
-    assert text.startswith("**STAND-IN AUDIO, no recordings: these numbers mean nothing; INCOMPLETE TEST SET, 448 of 488")
+    assert text.startswith(
+        "**STAND-IN AUDIO, no recordings: these numbers mean nothing; INCOMPLETE TEST SET, 448 of 488"
+    )
     assert "test 448 of 488 (37 missing, 3 unreadable)." in text
     assert re.search(r"training \d+ of 48,\d+ clips \(\d+,\d+ missing\)", text)
     assert "ER (paper)" in text
