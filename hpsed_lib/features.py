@@ -25,8 +25,8 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pandas as pd
-import scipy.fft
 import scipy.signal
+import torch
 from joblib import Parallel, delayed
 
 from hpsed_lib.audio import read_audio
@@ -81,9 +81,10 @@ def log_mel(y: np.ndarray, *, sr: int, params: Features) -> np.ndarray:
     starts = np.floor(np.arange(n_frames) * hop + (np.ceil(margin) - margin) + 1e-6).astype(int)
     padded = np.pad(y, (int(np.ceil(margin)), len(window)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[starts] * window
-    spectrum = scipy.fft.rfft(frames, n=2 * (len(filters) - 1), axis=1)
-    power = spectrum.real**2 + spectrum.imag**2
-    return 10 * np.log10(np.maximum(power @ filters, FLOOR))
+    # torch's transform is many times faster than scipy's wherever torch comes with MKL.
+    spectrum = torch.fft.rfft(torch.from_numpy(frames), n=2 * (len(filters) - 1))
+    power = torch.view_as_real(spectrum).square().sum(-1)
+    return 10 * (power @ torch.from_numpy(filters)).clamp_min(FLOOR).log10().numpy()
 
 
 @dataclass(frozen=True)

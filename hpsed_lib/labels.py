@@ -399,7 +399,7 @@ def _first(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def remarks_by_kind(remarks: pd.DataFrame) -> pd.DataFrame:
-    """How many odd rows of each kind there are, what the kind means, and the first message.
+    """How many odd rows of each kind there are, what is done with them, and the first message.
 
     Parameters
     ----------
@@ -408,7 +408,7 @@ def remarks_by_kind(remarks: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame indexed by kind with columns rows, treatment, meaning, first
+    DataFrame indexed by kind with columns rows, treatment, first
     """
     groups = remarks.groupby("kind", sort=False)
     kinds = list(groups.groups)
@@ -416,7 +416,6 @@ def remarks_by_kind(remarks: pd.DataFrame) -> pd.DataFrame:
         {
             "rows": groups.size().reindex(kinds),
             "treatment": [TREATMENTS[kind].treatment for kind in kinds],
-            "meaning": [TREATMENTS[kind].meaning for kind in kinds],
             "first": groups.message.first().reindex(kinds),
         },
         index=pd.Index(kinds, name="kind"),

@@ -52,6 +52,7 @@ from hpsed_lib.params import SPLITS, load_experiment
 from hpsed_lib.progress import is_headless
 
 plots.use_style()
+pd.set_option("display.max_colwidth", None)
 choices = load_experiment(experiment)
 print(choices.title)
 print(yaml.safe_dump(choices.model_dump(mode="json", include={"data", "features"}), sort_keys=False))
@@ -80,6 +81,7 @@ pd.DataFrame(data.report).T
 # %%
 manifest = dataset.read_manifest(choices)
 odd = manifest[(manifest.state != "present") | manifest.truncated | manifest.silent]
+odd = odd.sort_values("state", ascending=False, kind="stable")  # unreadable, present, missing
 print(f"{len(odd):,} clips that are not as they should be, the first 20 of them here")
 odd[["split", "filename", "state", "truncated", "silent", "duration", "reason"]].head(20)
 
