@@ -79,6 +79,11 @@ class TestReading:
             [8, "d.wav", "Horn, loud"],
         ]
 
+    def test_the_separator_is_that_of_the_first_line_that_is_not_blank(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "weak.csv", "\n\r\na,b.wav\t0\t10\tHorn, loud\n")
+        read = read_labels(path, name="weak.csv", columns=WEAK)
+        assert read[["line", *WEAK]].to_numpy().tolist() == [[3, "a,b.wav", "Horn, loud"]]
+
     def test_clips_without_events_have_no_times(self, tmp_path: Path) -> None:
         path = write(tmp_path / "strong.csv", "a.wav\t\t\t\nb.wav\t0\t1\tCar\n")
         read = read_labels(path, name="strong.csv", columns=STRONG)
@@ -215,6 +220,11 @@ class TestDraw:
         drawn = draw_validation(clips, share=0.5, seed=0)
         assert drawn[4:].tolist() == ["test"] * 4
         assert sorted(drawn[:4]) == ["training", "training", "validation", "validation"]
+
+    def test_a_test_clip_of_a_drawn_source_stays_a_test_clip(self) -> None:
+        clips = pd.concat([clips_of(list("abcd")), clips_of(list("abcd"), "test")], ignore_index=True)
+        drawn = draw_validation(clips, share=0.5, seed=0)
+        assert drawn[4:].tolist() == ["test"] * 4
 
     def test_the_seed_decides(self) -> None:
         sources = [str(number) for number in range(100)]
