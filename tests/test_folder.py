@@ -116,7 +116,7 @@ class TestListing:
         listing = list_folder(parameters(classes=("Train", "Car", "Bus")), folder=write_folder(tmp_path))
         assert listing.classes == ("Train", "Car", "Bus")
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(
         st.lists(
             st.tuples(

@@ -28,7 +28,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 class TestReading:
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(
         rows=st.lists(strong_row, min_size=1, max_size=6),
         separator=st.sampled_from(",\t"),
@@ -55,7 +55,7 @@ class TestReading:
         assert set(read.file) == {"s.csv"}
         assert set(read.kind) == {""}
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(pairs=st.lists(st.tuples(name, word).map(list), min_size=1, max_size=6))
     def test_weak_labels_with_and_without_a_header_are_the_same(
         self, tmp_path_factory: pytest.TempPathFactory, pairs: list[list[str]]
@@ -197,7 +197,7 @@ def clips_of(sources: list[str], split: str = "training") -> pd.DataFrame:
 
 
 class TestDraw:
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(
         sources=st.lists(st.sampled_from("abcdefghij"), min_size=2, max_size=30).filter(lambda s: len(set(s)) > 1),
         share=st.floats(0.01, 0.99),
