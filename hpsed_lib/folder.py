@@ -88,7 +88,7 @@ def list_folder(params: FolderData, *, folder: Path) -> Listing:
 
     clips = list_clips(rows)
     clips["sources"] = clips.filename
-    clips["path"] = [name if os.path.isfile(audio_folder / name) else "" for name in clips.filename]
+    clips["path"] = [name if os.path.isfile(os.path.join(audio_folder, name)) else "" for name in clips.filename]
     if "validation" not in weak:
         clips["split"] = draw_validation(clips, share=params.validation_share, seed=params.validation_seed)
     return make_listing(rows, clips, classes=classes, clip_duration=params.clip_duration, audio_folder=audio_folder)

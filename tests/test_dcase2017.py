@@ -1,0 +1,350 @@
+"""DCASE 2017 Task 4: the published label files against the csv module, and small ones like them in every situation."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import http.server
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hpsed_lib import dcase2017, paths
+from hpsed_lib.dcase2017 import CLASSES, STRONG_FILES, WEAK_FILES, clip_names, list_dcase2017
+from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.label_audit import STRONG
+from hpsed_lib.labels import Listing
+from hpsed_lib.params import Dcase2017Data, load_experiment
+
+TRAINING, _ = WEAK_FILES["training"]
+ADDRESSES = [line.split("  ", 1)[1] for line in dcase2017.LABELS_REGISTRY.read_text().splitlines()]
+NAMES = {address.rpartition("/")[2] for address in ADDRESSES}
+
+LABELS = {  # of clips: published weak labels, and strong rows where there are some
+    "training": {
+        "Yabcdefghij_30.000_40.000.wav": ["Car", "Air horn, truck horn"],
+        "-bcdefghijk_0.000_10.000.wav": ["Train horn", "Train"],
+        "_c_d_e_f_gh_7.000_17.000.wav": ["Fire engine, fire truck (siren)", "Police car (siren)"],
+        "0000000000a_30.000_40.000.wav": ["Car passing by"],
+    },
+    "testing": {"1111111111a_30.000_40.000.wav": ["Bus"], "1111111111b_30.000_40.000.wav": ["Truck", "Car"]},
+    "evaluation": {"2222222222a_30.000_40.000.wav": ["Bus"], "0000000000a_90.000_100.000.wav": ["Car alarm"]},
+}
+EVENTS = {
+    "testing": [
+        "1111111111a_30.000_40.000.wav\t0\t0\tBus",
+        "1111111111b_30.000_40.000.wav\t0.5\t1.25\tTruck",
+        "1111111111b_30.000_40.000.wav\t1\t10\tCar",
+    ],
+    "evaluation": ["2222222222a_30.000_40.000.wav\t2\t3\tBus", "2222222222a_30.000_40.000.wav\t2\t3\tBus"],
+}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
+    return tmp_path / "root" / "cache" / "dcase2017_task4"
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Small label files like the published ones, under the published names; their checksums stand in the registry."""
+    folder = tmp_path / "published"
+    (folder / "groundtruth_release").mkdir(parents=True)
+    for name, clips in LABELS.items():
+        end = "\r\n" if name == "evaluation" else "\n"
+        weak = [f"{clip}\t30.000\t40.000\t{label}{end}" for clip, labels in clips.items() for label in labels]
+        release = folder / "groundtruth_release"
+        (release / f"groundtruth_weak_label_{name}_set.csv").write_text("".join(weak), newline="")
+        if name in EVENTS:
+            rows = "".join(row + end for row in EVENTS[name])
+            (release / f"groundtruth_strong_label_{name}_set.csv").write_text(rows, newline="")
+        if name != "evaluation":
+            with open(folder / f"{name}_set.csv", "w", newline="") as file:
+                for clip, labels in clips.items():
+                    fields = clip.removesuffix(".wav").rsplit("_", 2)
+                    csv.writer(file).writerow([*fields, ",".join(labels), ",".join("/m/0k4j" for _ in labels)])
+    registry = tmp_path / "registry.txt"
+    lines = [f"{hashlib.sha256((folder / address).read_bytes()).hexdigest()}  {address}" for address in ADDRESSES]
+    registry.write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(dcase2017, "LABELS_REGISTRY", registry)
+    return folder
+
+
+@pytest.fixture
+def params() -> Callable[[str], Dcase2017Data]:
+    given = load_experiment("paper").data.model_dump()
+    return lambda test_set: Dcase2017Data.model_validate({**given, "test_set": test_set})
+
+
+def path_of(listing: Listing, clip: str) -> str:
+    return listing.clips.path[listing.clips.filename == clip].item()
+
+
+class TestPublished:
+    """The label files that were published, where there are some."""
+
+    def test_counts(self, dcase2017_folder: Path, params: Callable[[str], Dcase2017Data]) -> None:
+        listing = list_dcase2017(params("development"), folder=dcase2017_folder, download=False)
+        splits = Counter(listing.clips.split)
+        assert splits == {"training": 51172 - 2559, "validation": 2559, "test": 488}  # 5 %
+        training = listing.clips.filename[listing.clips.split != "test"]
+        labels = Counter(listing.weak_labels.event_label[listing.weak_labels.filename.isin(training)])
+        assert (labels["Car"], labels["Car alarm"], labels.total(), len(labels)) == (25077, 180, 56131, 17)
+        assert len(listing.strong_labels) == 688
+        remarks = Counter(listing.remarks.kind)
+        assert remarks == {"missing_audio": 51172 + 488, "zero_duration": 36, "overlap": 1}
+        assert listing.clips.groupby("sources").split.nunique().max() == 1
+        assert listing.clips.sources.str.len().eq(11).all()
+
+    def test_classes_are_those_of_the_published_list(self, dcase2017_folder: Path) -> None:
+        lines = (dcase2017_folder / "sound_event_list_17_classes.txt").read_text().splitlines()
+        assert tuple(line.split("\t")[2] for line in lines[1:]) == CLASSES
+
+    @pytest.mark.parametrize("name", ["training", "development"])
+    def test_both_forms_say_the_same(self, dcase2017_folder: Path, name: str, tmp_path: Path) -> None:
+        """The csv module's fields, and the pairs that the other form lists, which needs no splitting."""
+        pairs_file, list_file = (dcase2017_folder / file for file in WEAK_FILES[name])
+        pairs = [line.split("\t") for line in pairs_file.read_text().splitlines()]
+        read = dcase2017._read(list_file, columns=["filename", "event_label"])
+        assert set(read.kind) == {""}
+        assert Counter(zip(read.filename, read.event_label, strict=True)) == Counter((p[0], p[3]) for p in pairs)
+        with open(list_file, newline="") as file:
+            lines = {f"{row[0]}_{row[1]}_{row[2]}.wav": number for number, row in enumerate(csv.reader(file), start=1)}
+        assert dict(zip(read.filename, read.line, strict=True)) == lines
+        assert clip_names(name, folder=dcase2017_folder, download=False) == list(dict.fromkeys(p[0] for p in pairs))
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / list_file.name).write_bytes(list_file.read_bytes())
+        assert set(clip_names(name, folder=tmp_path / "data", download=False)) == set(lines)
+
+    def test_checksums_are_those_of_the_registry(self, dcase2017_folder: Path) -> None:
+        lines = [line.split("  ", 1) for line in dcase2017.LABELS_REGISTRY.read_text().splitlines()]
+        there = [(dcase2017_folder / address.rpartition("/")[2], checksum) for checksum, address in lines]
+        there = [(path, checksum) for path, checksum in there if path.is_file()]
+        assert len(there) >= 5
+        for path, checksum in there:
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == checksum
+
+
+class TestSplits:
+    def test_development(self, published: Path, params: Callable[[str], Dcase2017Data]) -> None:
+        listing = list_dcase2017(params("development"), folder=published, download=False)
+        assert listing.classes == CLASSES
+        assert Counter(listing.clips.split) == {"training": 3, "validation": 1, "test": 2}
+        assert listing.strong_labels.to_numpy().tolist() == [
+            ["1111111111a_30.000_40.000.wav", 0.0, 0.0, "Bus"],
+            ["1111111111b_30.000_40.000.wav", 0.5, 1.25, "Truck"],
+            ["1111111111b_30.000_40.000.wav", 1.0, 10.0, "Car"],
+        ]
+        expected = {
+            (clip, label)
+            for name in ("training", "testing")
+            for clip, all_of in LABELS[name].items()
+            for label in all_of
+        }
+        assert set(map(tuple, listing.weak_labels.to_numpy().tolist())) == expected
+        assert listing.clips.sources.tolist()[:3] == ["Yabcdefghij", "-bcdefghijk", "_c_d_e_f_gh"]
+        odd = listing.remarks[listing.remarks.kind != "missing_audio"]
+        assert odd[["file", "line", "kind"]].to_numpy().tolist() == [
+            [STRONG_FILES["development"][0], 1, "zero_duration"]
+        ]
+
+    def test_evaluation_tunes_on_development(self, published: Path, params: Callable[[str], Dcase2017Data]) -> None:
+        """One evaluation clip has no strong row, one is listed twice over and one shares a training clip's video."""
+        listing = list_dcase2017(params("evaluation"), folder=published, download=False)
+        assert Counter(listing.clips.split) == {"training": 3, "validation": 1, "tuning": 2, "test": 2}
+        assert listing.strong_labels[STRONG].to_numpy().tolist()[3:] == [
+            ["2222222222a_30.000_40.000.wav", 2.0, 3.0, "Bus"],
+            ["2222222222a_30.000_40.000.wav", 2.0, 3.0, "Bus"],
+        ]
+        odd = listing.remarks[~listing.remarks.kind.isin(["missing_audio", "zero_duration"])]
+        assert set(map(tuple, odd[["file", "line", "kind"]].to_numpy().tolist())) == {
+            (STRONG_FILES["evaluation"][0], 2, "duplicate"),
+            (WEAK_FILES["evaluation"][0], 2, "weak_without_row"),
+            (WEAK_FILES["evaluation"][0], 2, "shared_source"),
+        }
+        assert "0000000000a_90.000_100.000.wav" in listing.clips.filename[listing.clips.split == "test"].tolist()
+
+    def test_either_form_of_the_lists_will_do(self, published: Path, params: Callable[[str], Dcase2017Data]) -> None:
+        before = list_dcase2017(params("development"), folder=published, download=False)
+        for name in ("training", "testing"):
+            (published / "groundtruth_release" / f"groundtruth_weak_label_{name}_set.csv").unlink()
+        after = list_dcase2017(params("development"), folder=published, download=False)
+        assert after.clips.equals(before.clips)
+        assert after.weak_labels.equals(before.weak_labels)
+
+    def test_a_list_with_other_labels_is_refused(
+        self, published: Path, params: Callable[[str], Dcase2017Data], tmp_path: Path
+    ) -> None:
+        (published / "groundtruth_release" / TRAINING).unlink()
+        path = published / "training_set.csv"
+        before = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.write_text(path.read_text() + '0000000000b,0,10,"Car,Cart",x\n0000000000c,0,10,Car\n0000000000d,0,10,,\n')
+        registry = tmp_path / "registry.txt"
+        registry.write_text(registry.read_text().replace(before, hashlib.sha256(path.read_bytes()).hexdigest()))
+        with pytest.raises(DataError) as raised:
+            list_dcase2017(params("development"), folder=published, download=False)
+        lines = str(raised.value).split("\n")[1:]
+        assert [line.split(":")[0].strip() for line in lines] == [f"training_set.csv, line {n}" for n in (5, 6)]
+        assert "not among the classes: 0000000000b, 0, 10, Car,Cart, x (the nearest class: Car" in lines[0]
+        assert "fields" in lines[1]
+        assert clip_names("training", folder=published, download=False)[-1] == "0000000000d_0_10.wav"
+
+    def test_names_of_sets(self, published: Path) -> None:
+        assert clip_names("evaluation", folder=published, download=False) == list(LABELS["evaluation"])
+        with pytest.raises(ParameterError, match="expected one of training, development, evaluation, got 'test'"):
+            clip_names("test", folder=published, download=False)
+
+
+class TestAudio:
+    def listing(self, published: Path, params: Callable[[str], Dcase2017Data], *files: str) -> Listing:
+        for file in files:
+            (published / file).parent.mkdir(parents=True, exist_ok=True)
+            (published / file).touch()
+        return list_dcase2017(params("development"), folder=published, download=False)
+
+    def test_with_and_without_the_leading_y_anywhere_below(
+        self, published: Path, params: Callable[[str], Dcase2017Data]
+    ) -> None:
+        files = {
+            "Yabcdefghij_30.000_40.000.wav": "Yabcdefghij_30.000_40.000.flac",  # Y is the id's own
+            "-bcdefghijk_0.000_10.000.wav": "a/b/Y-bcdefghijk_0.000_10.000.wav",
+            "_c_d_e_f_gh_7.000_17.000.wav": "a/_c_d_e_f_gh_7.000_17.000.MP3",
+            "0000000000a_30.000_40.000.wav": "Y0000000000a_30.000_40.000.ogg",
+        }
+        others = ["Y1111111111a_30.000_40.000.txt", "Y1111111111b_30.000_40.000", "YY1111111111b_30.000_40.000.wav"]
+        listing = self.listing(published, params, *files.values(), *others)
+        assert {clip: path_of(listing, clip) for clip in files} == files
+        missing = listing.remarks[listing.remarks.kind == "missing_audio"]
+        assert [message.rsplit(": ")[-1] for message in missing.message] == list(LABELS["testing"])
+        assert missing[["file", "line"]].to_numpy().tolist() == [[WEAK_FILES["development"][0], n] for n in (1, 2)]
+
+    def test_the_first_of_two_files_is_used(self, published: Path, params: Callable[[str], Dcase2017Data]) -> None:
+        clip = "1111111111a_30.000_40.000.wav"
+        listing = self.listing(published, params, f"z/{clip}", f"b/Y{clip}", f"b/{clip}")
+        assert path_of(listing, clip) == f"b/{clip}"
+        [message] = listing.remarks.message[listing.remarks.kind == "two_files"]
+        assert message.endswith(f": {clip} as b/{clip}, b/Y{clip}, z/{clip}")
+
+    def test_a_file_belongs_to_one_clip(self) -> None:
+        """Ids one letter apart by a leading Y: no published ones are, all have eleven letters."""
+        clips = ["b_0_1.wav", "Yb_0_1.wav"]
+        assert dcase2017._audio_files(clips, ["Yb_0_1.wav"]) == {"b_0_1.wav": ["Yb_0_1.wav"]}
+        assert dcase2017._audio_files(clips, ["YYb_0_1.wav"]) == {"Yb_0_1.wav": ["YYb_0_1.wav"]}
+        assert dcase2017._audio_files(clips, ["b_0_1.wav"]) == {"b_0_1.wav": ["b_0_1.wav"]}
+
+    def test_linked_folders_are_entered_once(
+        self, published: Path, params: Callable[[str], Dcase2017Data], tmp_path: Path
+    ) -> None:
+        clip = "1111111111a_30.000_40.000.wav"
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / clip).touch()
+        (published / "audio").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere" / "up").symlink_to(published)
+        listing = self.listing(published, params)
+        assert path_of(listing, clip) == f"audio/{clip}"
+        assert "two_files" not in listing.remarks.kind.tolist()
+
+
+class TestLabelFiles:
+    def test_what_is_missing_is_named(
+        self, published: Path, params: Callable[[str], Dcase2017Data], tmp_path: Path
+    ) -> None:
+        (tmp_path / "data").mkdir()
+        with pytest.raises(DataError, match=f"data: lacks {TRAINING} or training_set.csv; .*DOWNLOAD=1") as raised:
+            list_dcase2017(params("development"), folder=tmp_path / "data", download=False)
+        assert STRONG_FILES["development"][0] in str(raised.value)
+        assert "evaluation" not in str(raised.value)
+        with pytest.raises(DataError, match="nowhere: no such folder"):
+            list_dcase2017(params("development"), folder=tmp_path / "nowhere", download=False)
+
+    @pytest.mark.parametrize("convert", [(b"\n", b"\r\n"), (b"Car", b"Bus")])
+    def test_another_file_than_the_published_one_is_refused(
+        self, published: Path, params: Callable[[str], Dcase2017Data], convert: tuple[bytes, bytes]
+    ) -> None:
+        path = published / "groundtruth_release" / TRAINING
+        path.write_bytes(path.read_bytes().replace(*convert))
+        (published / "training_set.csv").unlink()
+        with pytest.raises(DataError, match=rf"{TRAINING}: not the published file .*line ends.*DOWNLOAD=1"):
+            list_dcase2017(params("development"), folder=published, download=True)
+
+    def test_the_published_file_is_preferred_to_an_older_one(
+        self, published: Path, params: Callable[[str], Dcase2017Data]
+    ) -> None:
+        before = list_dcase2017(params("development"), folder=published, download=False)
+        (published / TRAINING).write_text("another\t0\t1\tCar\n")
+        (published / "aaa" / TRAINING).parent.mkdir()
+        (published / "aaa" / TRAINING).write_text("another\t0\t1\tCar\n")
+        after = list_dcase2017(params("development"), folder=published, download=False)
+        assert after.clips.equals(before.clips)
+
+    def test_registry(self) -> None:
+        assert {name for names in (*WEAK_FILES.values(), *STRONG_FILES.values()) for name in names} == NAMES
+        assert len(NAMES) == len(ADDRESSES) == 7
+        assert all(len(line.split("  ", 1)[0]) == 64 for line in dcase2017.LABELS_REGISTRY.read_text().splitlines())
+
+
+class TestFetching:
+    """Against a server on this machine's loopback address."""
+
+    @pytest.fixture
+    def requests(self, published: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+        asked: list[str] = []
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *arguments: object) -> None:
+                asked.append(self.path)
+
+        handler = functools.partial(Handler, directory=str(published))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+            threading.Thread(target=running.serve_forever, daemon=True).start()
+            monkeypatch.setattr(dcase2017, "LABELS_URL", f"http://127.0.0.1:{running.server_port}/")
+            monkeypatch.setattr(dcase2017, "DOWNLOAD_RETRIES", 0)
+            yield asked
+            running.shutdown()
+
+    def test_what_is_needed_is_fetched_once(
+        self, requests: list[str], params: Callable[[str], Dcase2017Data], tmp_path: Path, own_cache: Path
+    ) -> None:
+        data = tmp_path / "data"
+        data.mkdir()
+        first = list_dcase2017(params("development"), folder=data, download=True)
+        wanted = [TRAINING, WEAK_FILES["development"][0], STRONG_FILES["development"][0]]
+        assert sorted(requests) == sorted(f"/groundtruth_release/{name}" for name in wanted)
+        assert sorted(path.name for path in own_cache.rglob("*.csv")) == sorted(wanted)
+        assert not list(data.iterdir())
+        assert list_dcase2017(params("development"), folder=data, download=False).clips.equals(first.clips)
+        list_dcase2017(params("evaluation"), folder=data, download=True)
+        assert len(requests) == 5
+        assert clip_names("training", folder=tmp_path / "not yet", download=False) == list(LABELS["training"])
+
+    def test_what_is_in_the_folder_is_not_fetched(
+        self, requests: list[str], params: Callable[[str], Dcase2017Data], published: Path
+    ) -> None:
+        list_dcase2017(params("evaluation"), folder=published, download=True)
+        assert not requests
+
+    def test_a_damaged_copy_of_ours_is_refused(
+        self, requests: list[str], params: Callable[[str], Dcase2017Data], tmp_path: Path, own_cache: Path
+    ) -> None:
+        clip_names("training", folder=tmp_path / "data", download=True)
+        [path] = own_cache.rglob("*.csv")
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(DataError, match=f"{TRAINING}: not the published file"):
+            clip_names("training", folder=tmp_path / "data", download=False)
+
+    def test_another_file_or_none_is_an_error(
+        self, requests: list[str], published: Path, tmp_path: Path, own_cache: Path
+    ) -> None:
+        address = f"groundtruth_release/{TRAINING}"
+        (published / address).write_text("something else")
+        with pytest.raises(DataError, match=rf"127\.0\.0\.1.*{TRAINING}: could not be fetched"):
+            clip_names("training", folder=tmp_path / "data", download=True)
+        (published / address).unlink()
+        with pytest.raises(DataError, match=r"could not be fetched.*404"):
+            clip_names("training", folder=tmp_path / "data", download=True)
+        assert not list(own_cache.rglob("*.csv"))
