@@ -5,7 +5,7 @@
 Conventions: a clip is named as in the label files, ``<video>_<start>_<end>.wav``, start and end in seconds of the
 video; its audio is the file ``Y<clip>`` in one flat folder, as it was published: mono, 16 bit, 44.1 kHz unless another
 rate is asked for. A file with that name is whole: it was checked before it got the name. What cannot be had is a row of
-`FAILURES` in the same folder (clip, reason, detail, time in UTC), one per clip, the newest; `REASONS` lists the reasons.
+`FAILURES` in that folder (clip, reason, detail, time in UTC), the newest of each clip; `REASONS` lists them.
 
 A clip is shorter than its section where the recording ends first, as 10,000 of the published ones are. Less than
 `MINIMUM_DURATION` is not kept, and neither is a clip that ends before both its section and its recording do. Only the
@@ -27,7 +27,7 @@ import time
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,12 +41,11 @@ import soundfile
 from joblib import Parallel, delayed
 from yt_dlp import YoutubeDL
 from yt_dlp.networking import Request
-from yt_dlp.networking.exceptions import HTTPError, TransportError
-from yt_dlp.utils import GeoRestrictedError, YoutubeDLError
+from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, TransportError
+from yt_dlp.utils import GeoRestrictedError, UnsupportedError, YoutubeDLError
 
 from hpsed_lib.audio import write_audio
 from hpsed_lib.errors import DataError, HpsedError, ParameterError
-from hpsed_lib.execution import only_one
 from hpsed_lib.paths import replacing
 from hpsed_lib.progress import track
 
@@ -84,10 +83,12 @@ REASONS = {
 }
 FINAL = {"gone", "restricted", "too short"}  # not asked for again unless wanted
 PASSING = {"refused", "unreachable", "stalled", "incomplete"}  # worth another try at once
+TURNED_AWAY = {"refused", "unreachable", "stalled", "unexpected"}  # many in a row, and the next will fare no better
 
 # What YouTube answers in words, through yt-dlp; the first that is found counts.
 _ANSWERS = [
-    ("refused", "not a bot|rate-limited|captcha|too many requests"),
+    ("unexpected", "requested format"),
+    ("refused", "not a bot|rate-limited|captcha|too many requests|try again later"),
     ("gone", "private video|video is private"),
     ("restricted", "country|sign in|log in|age|members-only|join this channel|premium|payment|purchase"),
     (
@@ -127,7 +128,7 @@ class Site:
     timeout: float = 30.0  # s without a byte
     retries: int = 3  # further tries of a clip, where another may help
     backoff: float = 10.0  # s before the first of them; doubles with each
-    refusals: int = 20  # in a row, then no further request is made
+    refusals: int = 20  # tries turned away in a row, then no further request is made
     cookies: Path | None = None  # in Netscape's format, for a site that wants a login
 
     def __post_init__(self) -> None:
@@ -148,7 +149,7 @@ class Outcome(NamedTuple):
     fetched: int
     failed: int
     skipped: int  # known to be out of reach, not asked for
-    stopped: bool  # the site refused everything, so that the rest was not asked for
+    stopped: bool  # the site turned everything away, so that the rest was not asked for
 
 
 def parse_clip(name: str) -> Clip:
@@ -582,8 +583,12 @@ def classify(error: Exception) -> str:
             return cause.reason
         if isinstance(cause, GeoRestrictedError):
             return "restricted"
+        if isinstance(cause, UnsupportedError):
+            return "unreadable"
         if isinstance(cause, HTTPError):
             return {403: "refused", 429: "refused", 404: "gone", 410: "gone"}.get(cause.status, "unreachable")
+        if isinstance(cause, IncompleteRead):
+            return "incomplete"
         if isinstance(cause, TransportError | OSError) and not isinstance(cause, av.FFmpegError):
             return "stalled" if "timed out" in str(cause).lower() else "unreachable"
         if isinstance(cause, av.FFmpegError):
@@ -596,20 +601,16 @@ def classify(error: Exception) -> str:
 
 
 class _Fetcher:
-    """What all jobs share: whose turn it is, how often the site refused, and whether to go on."""
+    """What all jobs share: whose turn it is, how often the site turned them away, and whether to go on."""
 
     def __init__(self, site: Site) -> None:
         self.stop = threading.Event()
+        self.turned_away = False  # too often
         self._site = site
         self._lock = threading.Lock()
         self._next_turn = 0.0
         self._refusals = 0
         self._own = threading.local()
-
-    @property
-    def refused(self) -> bool:
-        """Whether the site refused too often."""
-        return self._refusals >= self._site.refusals
 
     def fetch(self, clip: Clip, folder: Path, sr: int) -> Failure | None:
         """Fetch one clip; why it could not be had, or None."""
@@ -621,17 +622,17 @@ class _Fetcher:
                 raise
             except Exception as error:  # an extractor meets pages nobody thought of, and raises anything
                 reason = classify(error)
-                self._count_refusals(reason)
-                if attempt == self._site.retries or reason not in PASSING:
+                self._count(reason)
+                if attempt == self._site.retries or reason not in PASSING or self.turned_away:
                     return _failure(clip, reason, error)
             self._sleep(self._site.backoff * 2**attempt)
-        self._count_refusals("")
+        self._count("fetched")
         _save(audio_path(folder, clip), y, native_sr=native_sr, sr=sr)
         return None
 
     def _section(self, clip: Clip) -> tuple[np.ndarray, int]:
         downloader = self._downloader()
-        info = downloader.extract_info(self._site.address.format(video=clip.video), download=False)
+        info = downloader.extract_info(self._site.address.replace("{video}", clip.video), download=False)
         if "url" not in info:
             raise _UnusableError("unreadable", "no single recording at this address")
         file = _RemoteFile(downloader.urlopen, info["url"], info.get("http_headers", {}))
@@ -668,10 +669,11 @@ class _Fetcher:
         if self.stop.wait(max(duration, 0)):
             raise _StoppedError
 
-    def _count_refusals(self, reason: str) -> None:
+    def _count(self, result: str) -> None:
         with self._lock:
-            self._refusals = self._refusals + 1 if reason == "refused" else 0
-            if self.refused:
+            self._refusals = self._refusals + 1 if result in TURNED_AWAY else 0
+            if self._refusals >= self._site.refusals:
+                self.turned_away = True
                 self.stop.set()
 
 
@@ -754,13 +756,13 @@ def fetch(clips: Iterable[Clip], folder: Path, *, site: Site, sr: int = SR, retr
         fetcher.stop.set()
         pool.shutdown(cancel_futures=True)
     _write_failures(folder, failures.values())
-    return Outcome(n_fetched, n_failed, len(absent) - len(todo), fetcher.refused)
+    return Outcome(n_fetched, n_failed, len(absent) - len(todo), fetcher.turned_away)
 
 
 # ------------------------------------------------------------------------------------------------ command line
 
 
-def coverage(folder: Path, clips: dict[str, Sequence[Clip]]) -> str:
+def coverage(folder: Path, clips: Mapping[str, Sequence[Clip]]) -> str:
     """Say how many clips of each list are there, and why the others are not.
 
     Parameters
@@ -791,14 +793,14 @@ def coverage(folder: Path, clips: dict[str, Sequence[Clip]]) -> str:
 
 def _sweep(folder: Path) -> None:
     """Remove what killed runs have left; only for who holds the lock."""
-    for path in folder.glob(".*.wav"):
+    for path in itertools.chain(folder.glob(".Y*.wav"), folder.glob(".failures.*.csv")):
         path.unlink()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hpsed_lib.dcase2017_audio",
-        description="Fill a folder with the audio of DCASE 2017 Task 4. The same command again goes on where it stopped.",
+        description="Fill a folder with the audio of DCASE 2017 Task 4; run it again to go on.",
     )
     parser.add_argument("labels", nargs="+", type=Path, help="label files that name the clips in their first column")
     parser.add_argument("--data", type=Path, required=True, help="folder to fill")
@@ -814,7 +816,7 @@ def _parser() -> argparse.ArgumentParser:
         ("timeout", "seconds without a byte before a request is given up"),
         ("retries", "further tries of a clip"),
         ("backoff", "seconds before the first of them, doubling with each"),
-        ("refusals", "in a row after which nothing more is asked"),
+        ("refusals", "tries turned away in a row, after which nothing more is asked"),
     ):
         default = getattr(Site, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
@@ -823,8 +825,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns 0, 1 if the site refused everything, or 2 if it could not begin or go on."""
+    """Command line; returns 0, 1 if the site turned everything away, or 2 if it could not begin or go on."""
     options = _parser().parse_args(arguments)
+    from hpsed_lib.execution import only_one  # here: it brings what notebooks need, which every process would load
+
     try:
         site = Site(**{name: getattr(options, name) for name in Site.__dataclass_fields__})
         lists = {labels.name: read_clips(labels) for labels in options.labels}
@@ -842,24 +846,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(coverage(options.data, lists))
     if stopped:
         print(
-            f"error: the site refused {site.refusals} times in a row, so that nothing more was asked. Wait some hours, "
-            "then run the same command with a longer --interval, or with --cookies.",
+            f"error: {site.refusals} tries in a row were turned away, so that nothing more was asked. Wait some hours, "
+            "then run the same command again, with a longer --interval, with --cookies or after an update of yt-dlp.",
             file=sys.stderr,
         )
     return int(stopped)
 
 
 def _fill(options: argparse.Namespace, clips: Sequence[Clip], site: Site) -> bool:
-    """Unpack, then fetch; whether the site refused everything."""
+    """Unpack, then fetch; whether the site turned everything away."""
     if options.archives:
         unpack(options.archives, options.data, clips, passwords=options.password, jobs=options.jobs)
     if options.no_fetch:
         return False
     absent = missing(options.data, clips)
-    print(
-        f"{len(clips):,} clips, {len(absent):,} not there yet; they take {required_bytes(absent, sr=options.sr) / 1e9:.1f} "
-        f"GB at most, {shutil.disk_usage(options.data).free / 1e9:.1f} GB are free"
-    )
+    n_bytes, free = required_bytes(absent, sr=options.sr), shutil.disk_usage(options.data).free
+    print(f"{len(absent):,} of {len(clips):,} clips to go: {n_bytes / 1e9:.1f} GB at most, {free / 1e9:.1f} GB free")
     return fetch(absent, options.data, site=site, sr=options.sr, retry=options.retry).stopped
 
 
