@@ -466,7 +466,7 @@ def test_reasons_of_recordings(tmp_path: Path, server: Server, codecs: Callable[
         "noise": (clip("noise"), rng.bytes(50_000), None, "unreadable", ""),
         "page": (clip("page"), b"<html><title>x</title><body>nothing here</body></html>", "page", "unreadable", ""),
         "silent film": (clip("film"), film(), None, "unreadable", "no audio"),
-        "empty": (clip("empty"), encoded(np.zeros((0, 2))), None, "too short", ""),
+        "empty": (clip("empty"), encoded(np.zeros((0, 2))), None, "incomplete", "no sound"),
         "dead": (clip("dead"), None, None, "gone", "404"),
     }
     for name, (c, file, behaviour, expected, detail) in cases.items():
