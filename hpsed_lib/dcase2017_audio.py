@@ -57,7 +57,7 @@ MINIMUM_DURATION = 1.0  # s, the shortest clip that was published
 TOLERANCE = 0.2  # s between what a recording promises and what comes out of it: encoders pad and trim
 PREROLL = 0.5  # s decoded before a section, so that the decoder has settled where it begins
 PIECE = 2**20  # bytes
-BATCH = 32  # members of an archive per task
+BATCH = 16  # members of an archive per task
 DETAIL_LENGTH = 300  # characters
 
 # Published archives by file name: their address and MD5.
@@ -652,6 +652,7 @@ class _Fetcher:
                     "extractor_retries": 0,
                     "cookiefile": None if self._site.cookies is None else str(self._site.cookies),
                     "cachedir": False,
+                    "color": "never",  # its messages go into a file
                     "logger": _Quiet(),
                     "extractor_args": {"youtube": {"skip": ["hls", "dash", "translated_subs"]}},  # requests saved
                 },
@@ -734,28 +735,25 @@ def fetch(clips: Iterable[Clip], folder: Path, *, site: Site, sr: int = SR, retr
     # Rewritten first: a row that a kill has cut short would swallow the next one.
     _write_failures(folder, failures.values())
 
-    fetcher, n_failed, n_fetched = _Fetcher(site), 0, 0
+    fetcher, n_failed = _Fetcher(site), 0
     pool = ThreadPoolExecutor(site.jobs)
     try:
-        futures = {pool.submit(fetcher.fetch, clip, folder, sr): clip for clip in todo}
+        futures = [pool.submit(fetcher.fetch, clip, folder, sr) for clip in todo]
         with open(folder / FAILURES, "a", encoding="utf-8", newline="") as log:
             for future in track(as_completed(futures), description="fetching", total=len(futures)):
                 try:
                     failure = future.result()
                 except _StoppedError:
-                    continue
-                if failure is None:
-                    failures.pop(futures[future].name, None)
-                    n_fetched += 1
-                else:
-                    failures[failure.clip] = failure
+                    break
+                if failure is not None:
                     csv.writer(log).writerow(failure)
                     log.flush()
                     n_failed += 1
     finally:
         fetcher.stop.set()
         pool.shutdown(cancel_futures=True)
-    _write_failures(folder, failures.values())
+    _write_failures(folder, read_failures(folder).values())
+    n_fetched = len(absent) - len(missing(folder, absent))
     return Outcome(n_fetched, n_failed, len(absent) - len(todo), fetcher.turned_away)
 
 

@@ -588,12 +588,14 @@ def test_full_disk_is_said_beforehand_and_stops_the_run(
             fetch([c], tmp_path, site=site(server))
     assert server.requests == []
 
-    def full(*_: object, **__: object) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(b"RIFF")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(dcase2017_audio, "write_audio", full)
     with pytest.raises(DataError, match="No space left"):
-        fetch([c, clip("dead")], tmp_path, site=site(server, jobs=1))
+        fetch([c], tmp_path, site=site(server))
+    assert list(tmp_path.glob("*.wav")) + list(tmp_path.glob(".*.wav")) == []
 
 
 @pytest.mark.parametrize(
