@@ -651,7 +651,6 @@ class _Fetcher:
                     "socket_timeout": self._site.timeout,
                     "extractor_retries": 0,
                     "cookiefile": None if self._site.cookies is None else str(self._site.cookies),
-                    "cachedir": False,
                     "color": "never",  # its messages go into a file
                     "logger": _Quiet(),
                     "extractor_args": {"youtube": {"skip": ["hls", "dash", "translated_subs"]}},  # requests saved
@@ -726,7 +725,11 @@ def fetch(clips: Iterable[Clip], folder: Path, *, site: Site, sr: int = SR, retr
     ------
     DataError
         The disk is full, or will be.
+    ParameterError
+        `sr` is not positive.
     """
+    if sr <= 0:
+        raise ParameterError(f"sr: expected a positive rate in Hz, got {sr}")
     folder.mkdir(parents=True, exist_ok=True)
     absent = missing(folder, clips)
     failures = read_failures(folder)

@@ -213,7 +213,7 @@ def test_no_member_leaves_the_folder(tmp_path: Path) -> None:
 
 def test_damaged_member_is_a_failure_and_the_others_are_unpacked(tmp_path: Path) -> None:
     folder = tmp_path / "audio"
-    write_zip(tmp_path / "a.zip", {f"Y{n}": s for n, s in SOUNDS.items()}, b={"CRC": lambda crc: crc ^ 1})  # type: ignore[dict-item]
+    write_zip(tmp_path / "a.zip", {f"Y{n}": s for n, s in SOUNDS.items()}, b={"CRC": lambda crc: crc ^ 1})
     (failure,) = unpack([tmp_path / "a.zip"], folder, CLIPS)
     assert (failure.clip, failure.reason) == (CLIPS[1].name, "corrupt")
     assert "CRC" in failure.detail
@@ -306,7 +306,7 @@ def codecs() -> Callable[..., bytes]:
     def get(*arguments: object, **options: str) -> bytes:
         key = repr((arguments, options))
         if key not in made:
-            made[key] = compressed(*arguments, **options)  # type: ignore[arg-type]
+            made[key] = compressed(*arguments, **options)
         return made[key]
 
     return get
@@ -397,7 +397,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def site(server: Server, **changes: object) -> Site:
     values: dict[str, object] = {"address": server.address, "interval": 0.0, "backoff": 0.01, "retries": 1}
-    return Site(**values | changes)  # type: ignore[arg-type]
+    return Site(**values | changes)
 
 
 GOOD = encoded()
@@ -625,7 +625,12 @@ def test_what_the_site_says_has_its_reason(message: str, expected: str) -> None:
 )
 def test_site_refuses_nonsense(changes: dict[str, object]) -> None:
     with pytest.raises(ParameterError, match=next(iter(changes))):
-        Site(**changes)  # type: ignore[arg-type]
+        Site(**changes)
+
+
+def test_rate_must_be_positive(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="sr: expected a positive rate"):
+        fetch([], tmp_path, site=Site(), sr=0)
 
 
 # ------------------------------------------------------------------------------------------------- command line
