@@ -325,6 +325,7 @@ class Server:
         self.requests: list[tuple[float, str, str | None]] = []  # time, video, range
         self.asked = threading.Condition()
         self.closing = threading.Event()
+        self.stall = 60.0  # s
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -374,9 +375,10 @@ class Server:
         try:
             if wanted is not None and behaviour in ("stalls", "breaks off"):
                 handler.wfile.write(body[:1000])
-                if behaviour == "stalls":
-                    self.closing.wait(60)
-                return
+                if behaviour == "breaks off":
+                    return
+                self.closing.wait(self.stall)
+                body = body[1000:]
             handler.wfile.write(body)
         except ConnectionError:
             pass  # who has what it wants hangs up
@@ -495,6 +497,7 @@ def test_stalled_server_is_given_up(tmp_path: Path, server: Server) -> None:
     c = clip("stalls")
     have(server, c)
     server.behaviour[c.video] = "stalls"
+    server.stall = 3  # then the rest comes, to whoever still waits
     assert reason(server, tmp_path / "audio", c, timeout=0.3)[0] == "stalled"
     assert server.count(c) == 4  # page and recording, twice
 
