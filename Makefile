@@ -3,29 +3,43 @@ PYTHON ?= python3
 EXPERIMENT ?= quick
 DATA ?=
 DOWNLOAD ?=
+LABELS ?=
+ARCHIVES ?=
+RETRY ?=
+JOBS ?=
 CORES ?=
 
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce test bench mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce dcase2017-audio test bench mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
 	@echo
 	@echo "targets:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "variables:"
 	@echo "  EXPERIMENT   name of a file in params/ (default: quick)"
 	@echo "  DATA         folder of recordings, where the experiment needs one; remembered"
 	@echo "  DOWNLOAD     1: fetch the recordings if they are not there"
+	@echo "  LABELS       dcase2017-audio: label files that name the clips, to be put into DATA"
+	@echo "  ARCHIVES     dcase2017-audio: published zip files that you have, or folders of them"
+	@echo "  RETRY        dcase2017-audio: 1 asks again for clips known to be out of reach"
+	@echo "  JOBS         dcase2017-audio: clips at a time (default: 4)"
 	@echo "  CORES        runs at a time (default: all cores)"
 	@echo "  PYTHON       Python, 3.11 to 3.13, that .venv is made from (default: python3)"
 
 reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table of results
 	@HPSED_LAUNCHER_PID=$$PPID exec $(BIN)/python -m hpsed_lib.workflow "$(EXPERIMENT)" \
 	  $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download) $(if $(CORES),--cores $(CORES))
+
+# The newest yt-dlp, not the pinned one: it follows the sites, and an old one fetches nothing.
+dcase2017-audio: $(INSTALLED) ## fill DATA with the audio that LABELS name, from ARCHIVES and from YouTube
+	$(BIN)/python -m pip install --quiet --upgrade "yt-dlp[default,deno]"
+	$(BIN)/python -m hpsed_lib.dcase2017_audio $(LABELS) $(if $(DATA),--data "$(DATA)") \
+	  $(if $(ARCHIVES),--archives $(ARCHIVES)) $(if $(filter-out 0,$(RETRY)),--retry) $(if $(JOBS),--jobs $(JOBS))
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest
