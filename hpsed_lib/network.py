@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.params import Network
+from hpsed_lib.recurrence import bidirectional_gru
 
 
 class GatedConv(nn.Module):
@@ -98,7 +99,10 @@ class GatedCRNN(nn.Module):
         x = self.last(self.blocks(x))  # (batch, channels, frames, bands)
         x = x.permute(0, 2, 1, 3).flatten(2)  # (batch, frames, channels * bands)
         with torch.autocast(x.device.type, enabled=False):  # on CUDA, autocast would run a GRU in float16
-            u, _ = self.gru(x if x.dtype == torch.float64 else x.float())  # (batch, frames, 2 * units)
+            x = x if x.dtype == torch.float64 else x.float()
+            u = (
+                bidirectional_gru(x, self.gru) if x.device.type == "cpu" else self.gru(x)[0]
+            )  # (batch, frames, 2 * units)
         frame_logit, attention_logit = self.frame_dense(u), self.attention_dense(u)
         if frame_logit.dtype != torch.float64:
             frame_logit, attention_logit = frame_logit.float(), attention_logit.float()
