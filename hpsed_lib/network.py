@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.params import Network
-from hpsed_lib.recurrence import bidirectional_gru
+from hpsed_lib.recurrence import BidirectionalGRU
 
 
 class GatedConv(nn.Module):
@@ -77,7 +77,7 @@ class GatedCRNN(nn.Module):
         bands //= params.last_pool[1]
         if bands == 0:
             raise ParameterError(f"the pools leave no band of {n_mels} mel bands")
-        self.gru = nn.GRU(params.last_channels * bands, params.gru_units, batch_first=True, bidirectional=True)
+        self.gru = BidirectionalGRU(params.last_channels * bands, params.gru_units)
         self.frame_dense = nn.Linear(2 * params.gru_units, n_classes)
         self.attention_dense = nn.Linear(2 * params.gru_units, n_classes)
         self.sharpness = nn.Parameter(torch.ones(n_classes))
@@ -100,9 +100,7 @@ class GatedCRNN(nn.Module):
         x = x.permute(0, 2, 1, 3).flatten(2)  # (batch, frames, channels * bands)
         with torch.autocast(x.device.type, enabled=False):  # on CUDA, autocast would run a GRU in float16
             x = x if x.dtype == torch.float64 else x.float()
-            u = (
-                bidirectional_gru(x, self.gru) if x.device.type == "cpu" else self.gru(x)[0]
-            )  # (batch, frames, 2 * units)
+            u = self.gru(x)  # (batch, frames, 2 * units)
         frame_logit, attention_logit = self.frame_dense(u), self.attention_dense(u)
         if frame_logit.dtype != torch.float64:
             frame_logit, attention_logit = frame_logit.float(), attention_logit.float()

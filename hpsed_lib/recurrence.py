@@ -19,30 +19,34 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def bidirectional_gru(x: Tensor, gru: nn.GRU) -> Tensor:
-    """Run a GRU over a batch.
+class BidirectionalGRU(nn.GRU):
+    """`torch.nn.GRU` with one layer in both directions, ``batch_first``; on the CPU it runs as written here.
 
     Parameters
     ----------
-    x : Tensor, shape (batch, frames, features)
-    gru : nn.GRU
-        One layer, bidirectional, ``batch_first``, with biases.
-
-    Returns
-    -------
-    Tensor, shape (batch, frames, 2 * units)
-        The first output of ``gru(x)``.
+    n_features : int
+        Length of each frame of the input.
+    n_units : int
+        In each direction.
 
     References
     ----------
     Formulas: `torch.nn.GRU`. ``r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)``, z alike,
     ``n = tanh(W_in x + b_in + r (W_hn h + b_hn))``, ``h' = n + z (h - n)``.
     """
-    stacked = (
-        torch.stack([getattr(gru, f"{name}_l0"), getattr(gru, f"{name}_l0_reverse")])
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    )
-    return _BidirectionalGRU.apply(x, *stacked)
+
+    def __init__(self, n_features: int, n_units: int) -> None:
+        super().__init__(n_features, n_units, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Outputs of both directions, (batch, frames, 2 * units), for an input (batch, frames, features)."""
+        if x.device.type != "cpu":
+            return super().forward(x)[0]
+        stacked = (
+            torch.stack([getattr(self, f"{name}_l0"), getattr(self, f"{name}_l0_reverse")])
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        return _Recurrence.apply(x, *stacked)
 
 
 def _both_ways(x: Tensor) -> Tensor:
@@ -61,7 +65,7 @@ def _by_frame(values: Tensor, n_frames: int) -> Tensor:
     return values.unflatten(1, (n_frames, -1)).transpose(0, 1).contiguous()
 
 
-class _BidirectionalGRU(torch.autograd.Function):
+class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
         n_batch, n_frames, _ = x.shape
@@ -88,7 +92,7 @@ class _BidirectionalGRU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor, ...]:
         x, weight_ih, weight_hh, states, gates, new, hidden_new = ctx.saved_tensors
-        n_frames, _, n_batch, n_units = new.shape
+        n_frames, n_units = new.shape[0], new.shape[3]
         reset, update = gates.split(n_units, dim=3)
         before = states[:-1]
         # Slopes that do not depend on what comes from later frames, for all frames at once.

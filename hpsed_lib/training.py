@@ -383,7 +383,9 @@ def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: tor
     """What a checkpoint belongs to."""
     params = experiment.model_dump(include={"features", "network"})
     training = experiment.training.model_dump(exclude={"seeds", "loader_workers"})
-    code = code_digest(("network.py", "pooling.py", "training.py", "features.py", "audio.py", "dataset.py"))
+    code = code_digest(
+        ("network.py", "recurrence.py", "pooling.py", "training.py", "features.py", "audio.py", "dataset.py")
+    )
     machine = [str(torch.__version__), describe_device(device)]
     content = [params, training, experiment.pooling.segment_lengths, run, dataset.training_checksum, code, machine]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

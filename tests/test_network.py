@@ -65,7 +65,7 @@ def test_the_paper_network_has_the_printed_shape() -> None:
     assert [row["kind"] for row in rows].count("GatedConv") == 8
     assert [row["kind"] for row in rows].count("MaxPool2d") == 5
     assert [row["output"] for row in rows if row["kind"] == "MaxPool2d"][-1] == (256, 125, 1)
-    assert next(row["output"] for row in rows if row["kind"] == "GRU") == (125, 256)
+    assert next(row["output"] for row in rows if row["kind"] == "BidirectionalGRU") == (125, 256)
     n_parameters = sum(p.numel() for p in network.parameters()) - 17  # sharpness, which no layer holds
     assert sum(row["parameters"] for row in rows) == n_parameters
     convolutions = 9 * (1 * 128 + 7 * 64 * 128 + 64 * 256) + 2 * (8 * 128 + 256)  # weights, batch norm

@@ -88,7 +88,7 @@ def test_a_file_that_is_no_experiment_is_named(tmp_path: Path, content: str) -> 
 
 
 def test_an_unknown_experiment_lists_the_known_ones() -> None:
-    with pytest.raises(ParameterError, match="esc10, paper, quick, smoke"):
+    with pytest.raises(ParameterError, match="esc10, folder, paper, quick, smoke"):
         load_experiment("quik")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hpsed_lib.recurrence import bidirectional_gru
+from hpsed_lib.recurrence import BidirectionalGRU
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -17,12 +17,12 @@ def test_values_and_gradients_are_torchs(
     dtype: torch.dtype, n_batch: int, n_frames: int, n_features: int, n_units: int
 ) -> None:
     torch.manual_seed(0)
-    gru = nn.GRU(n_features, n_units, batch_first=True, bidirectional=True).to(dtype)
+    gru = BidirectionalGRU(n_features, n_units).to(dtype)
     x = torch.randn(n_batch, n_frames, n_features, dtype=dtype, requires_grad=True)
     weight = torch.randn(n_batch, n_frames, 2 * n_units, dtype=dtype)
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-12}
     results = []
-    for run in (lambda: bidirectional_gru(x, gru), lambda: gru(x)[0]):
+    for run in (lambda: gru(x), lambda: nn.GRU.forward(gru, x)[0]):
         gru.zero_grad()
         x.grad = None
         output = run()
@@ -37,13 +37,13 @@ def test_values_and_gradients_are_torchs(
 
 def test_gradients_are_those_of_finite_differences() -> None:
     torch.manual_seed(0)
-    gru = nn.GRU(3, 2, batch_first=True, bidirectional=True).double()
+    gru = BidirectionalGRU(3, 2).double()
     x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda value: bidirectional_gru(value, gru), (x,))
+    assert torch.autograd.gradcheck(gru, (x,))
 
 
 def test_the_output_is_the_same_every_time() -> None:
     torch.manual_seed(0)
-    gru = nn.GRU(32, 16, batch_first=True, bidirectional=True)
+    gru = BidirectionalGRU(32, 16)
     x = torch.randn(4, 125, 32)
-    assert torch.equal(bidirectional_gru(x, gru), bidirectional_gru(x, gru))
+    assert torch.equal(gru(x), gru(x))
