@@ -3,6 +3,8 @@ PYTHON ?= python3
 EXPERIMENT ?= quick
 DATA ?=
 DOWNLOAD ?=
+SEEDS ?=
+CLUSTER ?=
 CORES ?=
 
 BIN = .venv/bin
@@ -20,12 +22,15 @@ help: ## this text
 	@echo "  EXPERIMENT   name of a file in params/ (default: quick)"
 	@echo "  DATA         folder of recordings, where the experiment needs one; remembered"
 	@echo "  DOWNLOAD     1: fetch the recordings if they are not there"
-	@echo "  CORES        runs at a time (default: all cores)"
+	@echo "  SEEDS        number of seeds, 0 to SEEDS - 1 (default: those of the experiment)"
+	@echo "  CLUSTER      slurm, or your folder in workflow/profiles/: run on that cluster"
+	@echo "  CORES        runs at a time (default: all cores; on a cluster, see its profile)"
 	@echo "  PYTHON       Python, 3.11 to 3.13, that .venv is made from (default: python3)"
 
 reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table of results
 	@HPSED_LAUNCHER_PID=$$PPID exec $(BIN)/python -m hpsed_lib.workflow "$(EXPERIMENT)" \
-	  $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download) $(if $(CORES),--cores $(CORES))
+	  $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download) \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(CORES),--cores $(CORES))
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest

@@ -15,6 +15,7 @@ import ast
 import contextlib
 import difflib
 import fcntl
+import itertools
 import math
 import os
 import re
@@ -33,7 +34,7 @@ from hpsed_lib.errors import ExecutionError, HpsedError, ParameterError
 from hpsed_lib.paths import ROOT, cache_folder, replacing
 from hpsed_lib.progress import LOG_VARIABLE
 
-LAUNCHER = "HPSED_LAUNCHER_PID"  # "pid", or "pid@host", of the process this one must not outlive
+LAUNCHER = "HPSED_LAUNCHER_PID"  # "pid", or "pid@place", of the process this one must not outlive
 PROGRESS_INTERVAL = 10.0  # s between two lines of one run
 POLL_INTERVAL = 1.0  # s
 LARGE = 1_000_000  # bytes; a notebook or picture above this is reported
@@ -112,13 +113,14 @@ def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
 def end_with_launcher() -> None:
     """End this process, and all that it started, as soon as the process named in ``HPSED_LAUNCHER_PID`` is gone.
 
-    Without that variable, or if it names another host (a cluster job), nothing is watched. Processes started from here
-    then watch this one.
+    Without that variable, or if it names a process of another host or outside of this job of a cluster, nothing is
+    watched. Processes started from here then watch this one.
     """
-    pid, _, host = os.environ.get(LAUNCHER, "").partition("@")
-    if pid and host in ("", socket.gethostname()):
+    here = f"{socket.gethostname()}/{os.environ.get('SLURM_JOB_ID', '')}"
+    pid, _, place = os.environ.get(LAUNCHER, "").partition("@")
+    if pid and place in ("", here):
         threading.Thread(target=_watch, args=(int(pid),), daemon=True).start()
-    os.environ[LAUNCHER] = f"{os.getpid()}@{socket.gethostname()}"
+    os.environ[LAUNCHER] = f"{os.getpid()}@{here}"
 
 
 def _watch(pid: int) -> None:
@@ -139,7 +141,7 @@ def kill_children() -> None:
 
 @contextlib.contextmanager
 def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = math.inf) -> Iterator[None]:
-    """Hold `lock` exclusively; while another process holds it, call `waiting` once with that process's id and wait.
+    """Hold `lock` exclusively; while another process holds it, call `waiting` once with its id and host, and wait.
 
     The lock ends with the process, however that ends; nothing needs to be unlocked by hand.
 
@@ -151,24 +153,34 @@ def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = ma
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "a+", encoding="utf-8") as file:
         started = time.monotonic()
-        told = False
-        while True:
+        for attempt in itertools.count():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read().strip()
-            if not told:
+            if attempt == 1:  # at the first, `is_held` may have had it for an instant
                 waiting(holder)
-                told = True
             if time.monotonic() - started > patience:
                 raise ExecutionError(f"process {holder} still holds {os.path.relpath(lock, ROOT)}")
             time.sleep(0.2)
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds `lock` (see `only_one`), on this host or on another that shares the file system."""
+    if not lock.is_file():
+        return False
+    with open(lock, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _show_progress(log: Path, say: Callable[[str], None], stop: threading.Event) -> None:
@@ -263,7 +275,7 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, name: str
         print(f"[{name}] {line}", file=sys.stderr, flush=True)
 
     folder = cache_folder(Path(given.get("experiment", "")).stem) / "notebooks-in-progress"
-    with only_one(folder / f"{name}.lock", lambda pid: say(f"process {pid} executes this run; waiting for its end")):
+    with only_one(folder / f"{name}.lock", lambda holder: say(f"process {holder} executes this run; waiting for its end")):
         failure = folder / f"{name}.failed.txt"
         failure.unlink(missing_ok=True)
         try:

@@ -17,18 +17,22 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
+from hpsed_lib import slurm
 from hpsed_lib.errors import DataError, HpsedError, ParameterError
 from hpsed_lib.execution import end_with_launcher, kill_children, only_one
 from hpsed_lib.params import Experiment, load_experiment, require_available
 from hpsed_lib.paths import ROOT, cache_folder, replacing, results_folder
+from hpsed_lib.sweep import with_seeds
 
 SHARED = {  # executions that are the same for every experiment, and where they end up
     "02_pooling_gradients": "results/derivation/notebooks",
     "05_paper_audit": "results/paper/notebooks",
 }
+PROFILES = ROOT / "workflow" / "profiles"
 PATIENCE = 10.0  # s to wait for a launcher that may be about to end
 
 
@@ -120,17 +124,61 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def reproduce(experiment: Experiment, source: dict[str, str | bool], *, cores: int, dry_run: bool) -> int:
-    """Run Snakemake until it ends and return its exit status; nothing of it is left when this function is left."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", str(cores)]
-    command += ["--nolock", "--rerun-incomplete", "--keep-going"]
+def last_launch(experiment: str) -> dict[str, Any]:
+    """Seeds and cluster of the experiment's last launch: ``n_seeds``, 0 for its own, and ``cluster``, empty for none."""
+    memory = cache_folder(experiment) / "launch.json"
+    return json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {"n_seeds": 0, "cluster": ""}
+
+
+def reproduce(
+    experiment: str,
+    source: dict[str, str | bool],
+    *,
+    n_seeds: int = 0,
+    cluster: str = "",
+    cores: int | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Run Snakemake until it ends and return its exit status; nothing of it is left when this function is left.
+
+    Parameters
+    ----------
+    experiment : str
+        Name of the experiment.
+    source : dict
+        From `data_source`.
+    n_seeds : int, default 0
+        See `hpsed_lib.sweep.with_seeds`.
+    cluster : str
+        Folder in ``workflow/profiles`` with the options of a Slurm cluster; without it everything runs here.
+    cores : int, optional
+        Runs at a time; by default as many as there are cores, or as the cluster's profile says.
+    dry_run : bool, default False
+        Only say what would run.
+    """
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
+    command += ["--workflow-profile", f"workflow/profiles/{cluster or 'default'}", "--nolock"]
+    if cluster:
+        command += ["--slurm-jobname-prefix", slurm.job_prefix(experiment)]
+        command += ["--jobs", str(cores)] if cores else []
+    else:
+        command += ["--cores", str(cores or available_cores())]
     command += ["--dry-run", "--quiet", "host", "rules"] if dry_run else []
-    command += ["--config", f"experiment={experiment.name}", *(f"{key}={value}" for key, value in source.items())]
+    command += ["--config", f"experiment={experiment}", f"n_seeds={n_seeds}"]
+    command += [f"{key}={value}" for key, value in source.items()]
+    on_cluster = not dry_run and bool(cluster or last_launch(experiment)["cluster"])
+    if on_cluster and (n_jobs := slurm.cancel_jobs(experiment)):
+        print(f"cancelled {n_jobs} jobs that an earlier launch had left; their runs go on from here", file=sys.stderr)
+    if not dry_run:
+        with replacing(cache_folder(experiment) / "launch.json") as temporary:
+            temporary.write_text(json.dumps({"n_seeds": n_seeds, "cluster": cluster}) + "\n", encoding="utf-8")
     try:
         # Its own session: Ctrl-C reaches this process only, which then ends everything at once.
         return subprocess.Popen(command, cwd=ROOT, start_new_session=True).wait()
     finally:
         kill_children()
+        if on_cluster:
+            slurm.cancel_jobs(experiment)
 
 
 def report_success(experiment: Experiment) -> None:
@@ -168,7 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("experiment", help="name of a file in params/")
     parser.add_argument("--data", type=Path, help="folder of recordings; remembered until another one is given")
     parser.add_argument("--download", action="store_true", help="fetch the recordings if they are not there")
-    parser.add_argument("--cores", type=int, default=available_cores(), help="runs at a time (default: all cores)")
+    parser.add_argument("--seeds", type=int, default=0, help="train seeds 0 to SEEDS - 1, not the experiment's own")
+    parser.add_argument("--cluster", default="", help="run on the Slurm cluster of this folder in workflow/profiles/")
+    parser.add_argument("--cores", type=int, help="runs at a time (default: all cores; on a cluster, see its profile)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     options = parser.parse_args(arguments)
     end_with_launcher()
@@ -178,17 +228,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if Path(options.experiment).name != options.experiment or options.experiment.endswith((".yaml", ".yml")):
             raise ParameterError(f"{options.experiment}: give the name of a file in params/, without folder and ending")
-        experiment = load_experiment(options.experiment)
+        experiment = with_seeds(load_experiment(options.experiment), options.seeds)
+        clusters = [path.parent.name for path in PROFILES.glob("*/config.yaml") if path.parent.name != "default"]
+        if options.cluster and options.cluster not in clusters:
+            raise ParameterError(f"no cluster {options.cluster!r} in workflow/profiles/; there: {', '.join(clusters)}")
         lock = cache_folder(experiment.name) / "workflow.lock"
 
-        def waiting(pid: str) -> None:
-            print(f"process {pid} is running this experiment; waiting {PATIENCE:.0f} s for its end", file=sys.stderr)
+        def waiting(holder: str) -> None:
+            print(f"process {holder} is running this experiment; waiting {PATIENCE:.0f} s for its end", file=sys.stderr)
 
         with only_one(lock, waiting, patience=PATIENCE):
             source = data_source(experiment.name, options.data, download=options.download)
             if options.data or not (cache_folder(experiment.name) / "data.json").is_file():
                 require_available(experiment, data_folder=str(source["data_folder"]), download=bool(source["download"]))
-            status = reproduce(experiment, source, cores=options.cores, dry_run=options.dry_run)
+            status = reproduce(
+                experiment.name,
+                source,
+                n_seeds=options.seeds,
+                cluster=options.cluster,
+                cores=options.cores,
+                dry_run=options.dry_run,
+            )
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
