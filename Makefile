@@ -10,7 +10,7 @@ CORES ?=
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce test bench mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce test slurm bench mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -34,6 +34,9 @@ reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table 
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest
+
+slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and kill it (root, Debian; some minutes)
+	tests/slurm/cluster $(BIN)/python -m pytest tests/slurm/killed_sweep.py
 
 bench: $(INSTALLED) ## time the segment scores beside sed_eval; writes results/bench/
 	$(BIN)/python -m hpsed_lib.bench

@@ -25,14 +25,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 import psutil
 
 from hpsed_lib.errors import ExecutionError, HpsedError, ParameterError
 from hpsed_lib.paths import ROOT, cache_folder, replacing
 from hpsed_lib.progress import LOG_VARIABLE
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 LAUNCHER = "HPSED_LAUNCHER_PID"  # "pid", or "pid@place", of the process this one must not outlive
 PROGRESS_INTERVAL = 10.0  # s between two lines of one run
@@ -141,7 +143,7 @@ def kill_children() -> None:
 
 @contextlib.contextmanager
 def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = math.inf) -> Iterator[None]:
-    """Hold `lock` exclusively; while another process holds it, call `waiting` once with its id and host, and wait.
+    """Hold `lock` exclusively; while another process holds it, call `waiting` once with its id and host and wait.
 
     The lock ends with the process, however that ends; nothing needs to be unlocked by hand.
 
@@ -192,7 +194,7 @@ def _show_progress(log: Path, say: Callable[[str], None], stop: threading.Event)
                 say(lines[-1])
 
 
-def strip_execution(notebook: nbformat.NotebookNode, source: nbformat.NotebookNode) -> None:
+def strip_execution(notebook: NotebookNode, source: NotebookNode) -> None:
     """Remove in place what differs between two executions of the same notebook; its outputs stay.
 
     Parameters
@@ -218,7 +220,7 @@ def _without_paths(text: str) -> str:
     return text.replace(f"{ROOT}/", "")
 
 
-def _large_parts(path: Path, notebook: nbformat.NotebookNode) -> Iterator[str]:
+def _large_parts(path: Path, notebook: NotebookNode) -> Iterator[str]:
     """Describe the notebook, or the pictures in it, that are larger than `LARGE`."""
     for number, cell in enumerate(notebook.cells, start=1):
         for output in cell.get("outputs", []):
@@ -231,6 +233,8 @@ def _large_parts(path: Path, notebook: nbformat.NotebookNode) -> Iterator[str]:
 
 def _describe_failure(kept: Path, error: Exception) -> str:
     """Say where and why an execution failed, from the notebook that papermill kept."""
+    import nbformat
+
     why = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
     cells = nbformat.read(kept, as_version=4).cells if kept.is_file() else []
     ours = {"papermill-error-cell-tag", "injected-parameters"}
@@ -275,7 +279,7 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, name: str
         print(f"[{name}] {line}", file=sys.stderr, flush=True)
 
     folder = cache_folder(Path(given.get("experiment", "")).stem) / "notebooks-in-progress"
-    with only_one(folder / f"{name}.lock", lambda holder: say(f"process {holder} executes this run; waiting for its end")):
+    with only_one(folder / f"{name}.lock", lambda pid: say(f"process {pid} executes this run; waiting for its end")):
         failure = folder / f"{name}.failed.txt"
         failure.unlink(missing_ok=True)
         try:
@@ -289,6 +293,7 @@ def _execute(
     notebook: Path, output: Path, given: Mapping[str, str], kept: Path, threads: int, say: Callable[[str], None]
 ) -> None:
     """What `execute` does while it holds the lock of the run."""
+    import nbformat
     import papermill
 
     values = read_parameters(notebook, given)

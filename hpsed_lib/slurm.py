@@ -1,7 +1,8 @@
 """The jobs of one experiment in Slurm's queue: found by their name, so that none outlives its launch unseen.
 
 Every job that is submitted for an experiment of this copy of the project has a name that begins with `job_prefix`. A
-launcher that is killed leaves its jobs behind; the next one cancels them first, and each run goes on from its checkpoint.
+launcher that is killed leaves its jobs behind: the next one cancels them first, and each run goes on from its
+checkpoint.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import hashlib
 import json
 import os
@@ -15,11 +16,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import nbformat
 
 from hpsed_lib import slurm
 from hpsed_lib.errors import DataError, HpsedError, ParameterError
@@ -55,8 +54,9 @@ def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
     without : sequence of str
         Modules that cannot change what the notebook computes.
     """
-    cells = nbformat.read(ROOT / notebook, as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    # As JSON: importing nbformat takes longer than all the rest of reading the graph, in every job of a cluster again.
+    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     lines = [line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))]
     found: set[str] = set()
     waiting = set(_imported("\n".join(lines)))
@@ -69,15 +69,45 @@ def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
     return [f"hpsed_lib/{module}.py" for module in sorted(found)]
 
 
-def _imported(code: str) -> Iterator[str]:
+def basis(
+    notebook: str, settings: dict[str, Any], folder: str, *, without: Sequence[str] = ()
+) -> str:
+    """Write what an execution rests on beside its data, if that has changed, and return the file's path.
+
+    As a rule's input this one file stands for all library modules and settings: their change makes the rule run again.
+    Snakemake sees that even after a job of a cluster that ended when no launcher was there to take notes of it.
+
+    Parameters
+    ----------
+    notebook : str
+        Path relative to the root.
+    settings : dict
+        Those of the experiment's settings that the execution reads.
+    folder : str
+        Where the file is kept, relative to the root; its stem is the notebook's.
+    without : sequence of str
+        See `library_of`.
+    """
+    modules = library_of(notebook, without=without)
+    digests = {module: hashlib.sha256((ROOT / module).read_bytes()).hexdigest() for module in modules}
+    path = ROOT / folder / f"{Path(notebook).stem}.json"
+    text = json.dumps({"library": digests, "settings": settings}, indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def _imported(code: str) -> frozenset[str]:
     """Modules of ``hpsed_lib`` named in the import statements of a piece of code."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(code)):
-        names: list[str] = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        yield from (name.split(".")[1] for name in names if name.startswith("hpsed_lib."))
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return frozenset(name.split(".")[1] for name in names if name.startswith("hpsed_lib."))
 
 
 def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[str, str | bool]:
@@ -125,7 +155,7 @@ def available_cores() -> int:
 
 
 def last_launch(experiment: str) -> dict[str, Any]:
-    """Seeds and cluster of the experiment's last launch: ``n_seeds``, 0 for its own, and ``cluster``, empty for none."""
+    """What the experiment was last launched with: ``n_seeds``, 0 for its own, and ``cluster``, empty for none."""
     memory = cache_folder(experiment) / "launch.json"
     return json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {"n_seeds": 0, "cluster": ""}
 
