@@ -10,7 +10,7 @@ CORES ?=
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce test slurm bench mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce status plan test slurm bench mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -31,6 +31,12 @@ reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table 
 	@HPSED_LAUNCHER_PID=$$PPID exec $(BIN)/python -m hpsed_lib.workflow "$(EXPERIMENT)" \
 	  $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(CORES),--cores $(CORES))
+
+status: $(INSTALLED) ## say how far EXPERIMENT is, at any time, from any terminal
+	@$(BIN)/python -m hpsed_lib.status "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+
+plan: $(INSTALLED) ## measure a few steps of EXPERIMENT here and say what all of it will take
+	@$(BIN)/python -m hpsed_lib.plan "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest

@@ -280,25 +280,30 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, name: str
 
     folder = cache_folder(Path(given.get("experiment", "")).stem) / "notebooks-in-progress"
     with only_one(folder / f"{name}.lock", lambda pid: say(f"process {pid} executes this run; waiting for its end")):
-        failure = folder / f"{name}.failed.txt"
+        failure, log = folder / f"{name}.failed.txt", folder / f"{name}.log"
         failure.unlink(missing_ok=True)
+        log.write_text("", encoding="utf-8")
         try:
-            _execute(notebook, output, given, folder / f"{name}.ipynb", threads, say)
+            _execute(notebook, output, given, folder / f"{name}.ipynb", log, threads, say)
         except HpsedError as error:
             failure.write_text(f"{error}\n", encoding="utf-8")
             raise
 
 
 def _execute(
-    notebook: Path, output: Path, given: Mapping[str, str], kept: Path, threads: int, say: Callable[[str], None]
+    notebook: Path,
+    output: Path,
+    given: Mapping[str, str],
+    kept: Path,
+    log: Path,
+    threads: int,
+    say: Callable[[str], None],
 ) -> None:
     """What `execute` does while it holds the lock of the run."""
     import nbformat
     import papermill
 
     values = read_parameters(notebook, given)
-    log = kept.with_suffix(".log")
-    log.write_text("", encoding="utf-8")
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the kernel inherits all of these
     os.environ[LOG_VARIABLE] = str(log)
     os.environ["PYTHONHASHSEED"] = "0"

@@ -69,9 +69,7 @@ def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
     return [f"hpsed_lib/{module}.py" for module in sorted(found)]
 
 
-def basis(
-    notebook: str, settings: dict[str, Any], folder: str, *, without: Sequence[str] = ()
-) -> str:
+def basis(notebook: str, settings: dict[str, Any], folder: str, *, without: Sequence[str] = ()) -> str:
     """Write what an execution rests on beside its data, if that has changed, and return the file's path.
 
     As a rule's input this one file stands for all library modules and settings: their change makes the rule run again.

@@ -1,8 +1,9 @@
-"""A sweep on a Slurm cluster that loses a job, its launcher and a launcher again: it ends with the numbers of a local one.
+"""A sweep on a Slurm cluster loses a job, its launcher and a launcher again, and ends with the numbers of a local one.
 
-``make slurm`` runs it on a cluster of this machine's own (``tests/slurm/cluster``). The smallest experiment, in a copy of
-the project, is launched four times with one command: in the first launch a job is cancelled and then the launcher is
-killed with all its processes, the second is stopped by Ctrl-C, the third ends by itself, the fourth has nothing to do.
+``make slurm`` runs it on a cluster of this machine's own (``tests/slurm/cluster``). The smallest experiment, in a copy
+of the project, is launched four times with one command: in the first launch a job is cancelled and then the launcher
+is killed with all its processes, the second is stopped by Ctrl-C, the third ends by itself, the fourth has nothing to
+do.
 """
 
 from __future__ import annotations
