@@ -175,7 +175,7 @@ def duration(seconds: float) -> str:
     """A time in the two units that matter.
 
     >>> duration(42.4), duration(125), duration(7260), duration(200_000)
-    ('42 s', '2 min 5 s', '2 h 1 min', '2 d 8 h')
+    ('42 s', '2 min 5 s', '2 h 1 min', '2 d 7 h')
     """
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     left = round(seconds)
