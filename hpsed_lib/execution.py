@@ -345,6 +345,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
     options = parser.parse_args(arguments)
     end_with_launcher()
+    # jsonschema imports this where it is there, to check addresses that no notebook holds: 2.5 s, before every run.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     name = options.name or options.output.stem
     try:
         execute(options.notebook, options.output, dict(options.parameter), name=name, threads=options.threads)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import re
 import sys
 from collections import Counter
@@ -117,13 +118,16 @@ def _tail(log: Path) -> str:
 
 
 def _history(experiment: Experiment, run: str) -> list[dict[str, float]]:
-    """What a run's checkpoint knows of its epochs; its weights are not read."""
+    """What a run's checkpoint knows of its epochs; nothing, if there is none that can be read. Weights are not read."""
     path = cache_folder(experiment.name) / "runs" / run / "checkpoint.pt"
     if not path.is_file():
         return []
     import torch
 
-    return torch.load(path, mmap=True, weights_only=True)["history"]
+    try:
+        return torch.load(path, mmap=True, weights_only=True)["history"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError):  # training says so and starts anew
+        return []
 
 
 def _present_metrics(experiment: Experiment, run: str, notebook: Path) -> dict | None:

@@ -140,6 +140,13 @@ class TestStates:
         write_checkpoint(tmp_path, HISTORY)
         assert status_of(experiment) == status.Status(RUN, "stopped", 2, 0.8)
 
+    def test_a_damaged_checkpoint_is_none(self, experiment, tmp_path, traces):
+        (traces / f"{RUN}.log").write_text("")
+        write_checkpoint(tmp_path, HISTORY)
+        path = tmp_path / "cache/smoke/runs" / RUN / "checkpoint.pt"
+        path.write_bytes(path.read_bytes()[:500])
+        assert status_of(experiment) == status.Status(RUN, "stopped")
+
     def test_done(self, experiment, tmp_path, traces):
         (traces / f"{RUN}.log").write_text("")
         write_results(experiment, tmp_path, RUN)
