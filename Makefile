@@ -7,12 +7,14 @@ LABELS ?=
 ARCHIVES ?=
 RETRY ?=
 JOBS ?=
+SEEDS ?=
+CLUSTER ?=
 CORES ?=
 
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce dcase2017-audio test bench mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce status plan dcase2017-audio test slurm bench mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -28,12 +30,21 @@ help: ## this text
 	@echo "  ARCHIVES     dcase2017-audio: published zip files that you have, or folders of them"
 	@echo "  RETRY        dcase2017-audio: 1 asks again for clips known to be out of reach"
 	@echo "  JOBS         dcase2017-audio: clips at a time (default: 4)"
-	@echo "  CORES        runs at a time (default: all cores)"
+	@echo "  SEEDS        number of seeds, 0 to SEEDS - 1 (default: those of the experiment)"
+	@echo "  CLUSTER      slurm, or your folder in workflow/profiles/: run on that cluster"
+	@echo "  CORES        runs at a time (default: all cores; on a cluster, see its profile)"
 	@echo "  PYTHON       Python, 3.11 to 3.13, that .venv is made from (default: python3)"
 
 reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table of results
 	@HPSED_LAUNCHER_PID=$$PPID exec $(BIN)/python -m hpsed_lib.workflow "$(EXPERIMENT)" \
-	  $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download) $(if $(CORES),--cores $(CORES))
+	  $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download) \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(CORES),--cores $(CORES))
+
+status: $(INSTALLED) ## say how far EXPERIMENT is, at any time, from any terminal
+	@$(BIN)/python -m hpsed_lib.status "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+
+plan: $(INSTALLED) ## measure a few steps of EXPERIMENT here and say what all of it will take
+	@$(BIN)/python -m hpsed_lib.plan "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
 
 # The newest yt-dlp, not the pinned one: it follows the sites, and an old one fetches nothing.
 dcase2017-audio: $(INSTALLED) ## fill DATA with the audio that LABELS name, from ARCHIVES and from YouTube
@@ -43,6 +54,9 @@ dcase2017-audio: $(INSTALLED) ## fill DATA with the audio that LABELS name, from
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest
+
+slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and kill it (root, Debian; some minutes)
+	tests/slurm/cluster $(BIN)/python -m pytest tests/slurm/killed_sweep.py
 
 bench: $(INSTALLED) ## time the segment scores beside sed_eval; writes results/bench/
 	$(BIN)/python -m hpsed_lib.bench

@@ -15,6 +15,7 @@ import ast
 import contextlib
 import difflib
 import fcntl
+import itertools
 import math
 import os
 import re
@@ -24,16 +25,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 import psutil
 
 from hpsed_lib.errors import ExecutionError, HpsedError, ParameterError
 from hpsed_lib.paths import ROOT, cache_folder, replacing
 from hpsed_lib.progress import LOG_VARIABLE
 
-LAUNCHER = "HPSED_LAUNCHER_PID"  # "pid", or "pid@host", of the process this one must not outlive
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+LAUNCHER = "HPSED_LAUNCHER_PID"  # "pid", or "pid@place", of the process this one must not outlive
 PROGRESS_INTERVAL = 10.0  # s between two lines of one run
 POLL_INTERVAL = 1.0  # s
 LARGE = 1_000_000  # bytes; a notebook or picture above this is reported
@@ -112,13 +115,14 @@ def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
 def end_with_launcher() -> None:
     """End this process, and all that it started, as soon as the process named in ``HPSED_LAUNCHER_PID`` is gone.
 
-    Without that variable, or if it names another host (a cluster job), nothing is watched. Processes started from here
-    then watch this one.
+    Without that variable, or if it names a process of another host or outside of this job of a cluster, nothing is
+    watched. Processes started from here then watch this one.
     """
-    pid, _, host = os.environ.get(LAUNCHER, "").partition("@")
-    if pid and host in ("", socket.gethostname()):
+    here = f"{socket.gethostname()}/{os.environ.get('SLURM_JOB_ID', '')}"
+    pid, _, place = os.environ.get(LAUNCHER, "").partition("@")
+    if pid and place in ("", here):
         threading.Thread(target=_watch, args=(int(pid),), daemon=True).start()
-    os.environ[LAUNCHER] = f"{os.getpid()}@{socket.gethostname()}"
+    os.environ[LAUNCHER] = f"{os.getpid()}@{here}"
 
 
 def _watch(pid: int) -> None:
@@ -139,7 +143,7 @@ def kill_children() -> None:
 
 @contextlib.contextmanager
 def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = math.inf) -> Iterator[None]:
-    """Hold `lock` exclusively; while another process holds it, call `waiting` once with that process's id and wait.
+    """Hold `lock` exclusively; while another process holds it, call `waiting` once with its id and host and wait.
 
     The lock ends with the process, however that ends; nothing needs to be unlocked by hand.
 
@@ -151,24 +155,34 @@ def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = ma
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "a+", encoding="utf-8") as file:
         started = time.monotonic()
-        told = False
-        while True:
+        for attempt in itertools.count():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read().strip()
-            if not told:
+            if attempt == 1:  # at the first, `is_held` may have had it for an instant
                 waiting(holder)
-                told = True
             if time.monotonic() - started > patience:
                 raise ExecutionError(f"process {holder} still holds {os.path.relpath(lock, ROOT)}")
             time.sleep(0.2)
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds `lock` (see `only_one`), on this host or on another that shares the file system."""
+    if not lock.is_file():
+        return False
+    with open(lock, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _show_progress(log: Path, say: Callable[[str], None], stop: threading.Event) -> None:
@@ -180,7 +194,7 @@ def _show_progress(log: Path, say: Callable[[str], None], stop: threading.Event)
                 say(lines[-1])
 
 
-def strip_execution(notebook: nbformat.NotebookNode, source: nbformat.NotebookNode) -> None:
+def strip_execution(notebook: NotebookNode, source: NotebookNode) -> None:
     """Remove in place what differs between two executions of the same notebook; its outputs stay.
 
     Parameters
@@ -206,7 +220,7 @@ def _without_paths(text: str) -> str:
     return text.replace(f"{ROOT}/", "")
 
 
-def _large_parts(path: Path, notebook: nbformat.NotebookNode) -> Iterator[str]:
+def _large_parts(path: Path, notebook: NotebookNode) -> Iterator[str]:
     """Describe the notebook, or the pictures in it, that are larger than `LARGE`."""
     for number, cell in enumerate(notebook.cells, start=1):
         for output in cell.get("outputs", []):
@@ -219,6 +233,8 @@ def _large_parts(path: Path, notebook: nbformat.NotebookNode) -> Iterator[str]:
 
 def _describe_failure(kept: Path, error: Exception) -> str:
     """Say where and why an execution failed, from the notebook that papermill kept."""
+    import nbformat
+
     why = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
     cells = nbformat.read(kept, as_version=4).cells if kept.is_file() else []
     ours = {"papermill-error-cell-tag", "injected-parameters"}
@@ -264,24 +280,30 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, name: str
 
     folder = cache_folder(Path(given.get("experiment", "")).stem) / "notebooks-in-progress"
     with only_one(folder / f"{name}.lock", lambda pid: say(f"process {pid} executes this run; waiting for its end")):
-        failure = folder / f"{name}.failed.txt"
+        failure, log = folder / f"{name}.failed.txt", folder / f"{name}.log"
         failure.unlink(missing_ok=True)
+        log.write_text("", encoding="utf-8")
         try:
-            _execute(notebook, output, given, folder / f"{name}.ipynb", threads, say)
+            _execute(notebook, output, given, folder / f"{name}.ipynb", log, threads, say)
         except HpsedError as error:
             failure.write_text(f"{error}\n", encoding="utf-8")
             raise
 
 
 def _execute(
-    notebook: Path, output: Path, given: Mapping[str, str], kept: Path, threads: int, say: Callable[[str], None]
+    notebook: Path,
+    output: Path,
+    given: Mapping[str, str],
+    kept: Path,
+    log: Path,
+    threads: int,
+    say: Callable[[str], None],
 ) -> None:
     """What `execute` does while it holds the lock of the run."""
+    import nbformat
     import papermill
 
     values = read_parameters(notebook, given)
-    log = kept.with_suffix(".log")
-    log.write_text("", encoding="utf-8")
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the kernel inherits all of these
     os.environ[LOG_VARIABLE] = str(log)
     os.environ["PYTHONHASHSEED"] = "0"
@@ -323,6 +345,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
     options = parser.parse_args(arguments)
     end_with_launcher()
+    # jsonschema imports this where it is there, to check addresses that no notebook holds: 2.5 s, before every run.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     name = options.name or options.output.stem
     try:
         execute(options.notebook, options.output, dict(options.parameter), name=name, threads=options.threads)

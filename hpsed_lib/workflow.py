@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import hashlib
 import json
 import os
@@ -15,20 +16,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import nbformat
-
+from hpsed_lib import slurm
 from hpsed_lib.errors import DataError, HpsedError, ParameterError
 from hpsed_lib.execution import end_with_launcher, kill_children, only_one
 from hpsed_lib.params import Experiment, load_experiment, require_available
 from hpsed_lib.paths import ROOT, cache_folder, replacing, results_folder
+from hpsed_lib.sweep import with_seeds
 
 SHARED = {  # executions that are the same for every experiment, and where they end up
     "02_pooling_gradients": "results/derivation/notebooks",
     "05_paper_audit": "results/paper/notebooks",
 }
+PROFILES = ROOT / "workflow" / "profiles"
 PATIENCE = 10.0  # s to wait for a launcher that may be about to end
 
 
@@ -51,8 +54,9 @@ def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
     without : sequence of str
         Modules that cannot change what the notebook computes.
     """
-    cells = nbformat.read(ROOT / notebook, as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    # As JSON: importing nbformat takes longer than all the rest of reading the graph, in every job of a cluster again.
+    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     lines = [line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))]
     found: set[str] = set()
     waiting = set(_imported("\n".join(lines)))
@@ -65,15 +69,43 @@ def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
     return [f"hpsed_lib/{module}.py" for module in sorted(found)]
 
 
-def _imported(code: str) -> Iterator[str]:
+def basis(notebook: str, settings: dict[str, Any], folder: str, *, without: Sequence[str] = ()) -> str:
+    """Write what an execution rests on beside its data, if that has changed, and return the file's path.
+
+    As a rule's input this one file stands for all library modules and settings: their change makes the rule run again.
+    Snakemake sees that even after a job of a cluster that ended when no launcher was there to take notes of it.
+
+    Parameters
+    ----------
+    notebook : str
+        Path relative to the root.
+    settings : dict
+        Those of the experiment's settings that the execution reads.
+    folder : str
+        Where the file is kept, relative to the root; its stem is the notebook's.
+    without : sequence of str
+        See `library_of`.
+    """
+    modules = library_of(notebook, without=without)
+    digests = {module: hashlib.sha256((ROOT / module).read_bytes()).hexdigest() for module in modules}
+    path = ROOT / folder / f"{Path(notebook).stem}.json"
+    text = json.dumps({"library": digests, "settings": settings}, indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def _imported(code: str) -> frozenset[str]:
     """Modules of ``hpsed_lib`` named in the import statements of a piece of code."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(code)):
-        names: list[str] = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        yield from (name.split(".")[1] for name in names if name.startswith("hpsed_lib."))
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return frozenset(name.split(".")[1] for name in names if name.startswith("hpsed_lib."))
 
 
 def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[str, str | bool]:
@@ -120,17 +152,61 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def reproduce(experiment: Experiment, source: dict[str, str | bool], *, cores: int, dry_run: bool) -> int:
-    """Run Snakemake until it ends and return its exit status; nothing of it is left when this function is left."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", str(cores)]
-    command += ["--nolock", "--rerun-incomplete", "--keep-going"]
+def last_launch(experiment: str) -> dict[str, Any]:
+    """What the experiment was last launched with: ``n_seeds``, 0 for its own, and ``cluster``, empty for none."""
+    memory = cache_folder(experiment) / "launch.json"
+    return json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {"n_seeds": 0, "cluster": ""}
+
+
+def reproduce(
+    experiment: str,
+    source: dict[str, str | bool],
+    *,
+    n_seeds: int = 0,
+    cluster: str = "",
+    cores: int | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Run Snakemake until it ends and return its exit status; nothing of it is left when this function is left.
+
+    Parameters
+    ----------
+    experiment : str
+        Name of the experiment.
+    source : dict
+        From `data_source`.
+    n_seeds : int, default 0
+        See `hpsed_lib.sweep.with_seeds`.
+    cluster : str
+        Folder in ``workflow/profiles`` with the options of a Slurm cluster; without it everything runs here.
+    cores : int, optional
+        Runs at a time; by default as many as there are cores, or as the cluster's profile says.
+    dry_run : bool, default False
+        Only say what would run.
+    """
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
+    command += ["--workflow-profile", f"workflow/profiles/{cluster or 'default'}", "--nolock"]
+    if cluster:
+        command += ["--slurm-jobname-prefix", slurm.job_prefix(experiment)]
+        command += ["--jobs", str(cores)] if cores else []
+    else:
+        command += ["--cores", str(cores or available_cores())]
     command += ["--dry-run", "--quiet", "host", "rules"] if dry_run else []
-    command += ["--config", f"experiment={experiment.name}", *(f"{key}={value}" for key, value in source.items())]
+    command += ["--config", f"experiment={experiment}", f"n_seeds={n_seeds}"]
+    command += [f"{key}={value}" for key, value in source.items()]
+    on_cluster = not dry_run and bool(cluster or last_launch(experiment)["cluster"])
+    if on_cluster and (n_jobs := slurm.cancel_jobs(experiment)):
+        print(f"cancelled {n_jobs} jobs that an earlier launch had left; their runs go on from here", file=sys.stderr)
+    if not dry_run:
+        with replacing(cache_folder(experiment) / "launch.json") as temporary:
+            temporary.write_text(json.dumps({"n_seeds": n_seeds, "cluster": cluster}) + "\n", encoding="utf-8")
     try:
         # Its own session: Ctrl-C reaches this process only, which then ends everything at once.
         return subprocess.Popen(command, cwd=ROOT, start_new_session=True).wait()
     finally:
         kill_children()
+        if on_cluster:
+            slurm.cancel_jobs(experiment)
 
 
 def report_success(experiment: Experiment) -> None:
@@ -168,7 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("experiment", help="name of a file in params/")
     parser.add_argument("--data", type=Path, help="folder of recordings; remembered until another one is given")
     parser.add_argument("--download", action="store_true", help="fetch the recordings if they are not there")
-    parser.add_argument("--cores", type=int, default=available_cores(), help="runs at a time (default: all cores)")
+    parser.add_argument("--seeds", type=int, default=0, help="train seeds 0 to SEEDS - 1, not the experiment's own")
+    parser.add_argument("--cluster", default="", help="run on the Slurm cluster of this folder in workflow/profiles/")
+    parser.add_argument("--cores", type=int, help="runs at a time (default: all cores; on a cluster, see its profile)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     options = parser.parse_args(arguments)
     end_with_launcher()
@@ -178,17 +256,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if Path(options.experiment).name != options.experiment or options.experiment.endswith((".yaml", ".yml")):
             raise ParameterError(f"{options.experiment}: give the name of a file in params/, without folder and ending")
-        experiment = load_experiment(options.experiment)
+        experiment = with_seeds(load_experiment(options.experiment), options.seeds)
+        clusters = [path.parent.name for path in PROFILES.glob("*/config.yaml") if path.parent.name != "default"]
+        if options.cluster and options.cluster not in clusters:
+            raise ParameterError(f"no cluster {options.cluster!r} in workflow/profiles/; there: {', '.join(clusters)}")
         lock = cache_folder(experiment.name) / "workflow.lock"
 
-        def waiting(pid: str) -> None:
-            print(f"process {pid} is running this experiment; waiting {PATIENCE:.0f} s for its end", file=sys.stderr)
+        def waiting(holder: str) -> None:
+            print(f"process {holder} is running this experiment; waiting {PATIENCE:.0f} s for its end", file=sys.stderr)
 
         with only_one(lock, waiting, patience=PATIENCE):
             source = data_source(experiment.name, options.data, download=options.download)
             if options.data or not (cache_folder(experiment.name) / "data.json").is_file():
                 require_available(experiment, data_folder=str(source["data_folder"]), download=bool(source["download"]))
-            status = reproduce(experiment, source, cores=options.cores, dry_run=options.dry_run)
+            status = reproduce(
+                experiment.name,
+                source,
+                n_seeds=options.seeds,
+                cluster=options.cluster,
+                cores=options.cores,
+                dry_run=options.dry_run,
+            )
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -27,6 +27,7 @@ print(f"python {platform.python_version()}, pandas {pd.__version__}, matplotlib 
 
 # %% tags=["parameters"]
 experiment: str = "quick"  # name of a file in params/
+n_seeds: int = 0  # runs of the seeds 0 to n_seeds - 1; 0: of the experiment's own seeds
 
 # %%
 import matplotlib.pyplot as plt
@@ -37,9 +38,10 @@ from hpsed_lib.agreement import agreement_summary
 from hpsed_lib.manifest import coverage_by_class, coverage_line, warning
 from hpsed_lib.params import load_experiment
 from hpsed_lib.paths import results_folder
+from hpsed_lib.sweep import with_seeds
 
 plots.use_style()
-choices = load_experiment(experiment)
+choices = with_seeds(load_experiment(experiment), n_seeds)
 data = dataset.load(choices)
 metrics = tables.load_metrics(choices)
 figures = results_folder(experiment) / "figures"

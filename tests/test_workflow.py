@@ -1,8 +1,11 @@
 """What starts and describes the workflow: the launcher's parts, the Makefile, the pins. No experiment is run here."""
 
 import fcntl
+import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
@@ -12,9 +15,11 @@ import nbformat
 import pytest
 import yaml
 
-from hpsed_lib import workflow
-from hpsed_lib.errors import DataError
+from hpsed_lib import slurm, workflow
+from hpsed_lib.errors import DataError, ExecutionError, ParameterError
+from hpsed_lib.execution import is_held
 from hpsed_lib.params import load_experiment
+from hpsed_lib.sweep import run_settings, with_seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,6 +88,163 @@ class TestLauncher:
         message.write_text("failed in cell 3: ValueError\n")
         workflow.report_failure(load_experiment("quick"), since=0.0)
         assert f"{name} failed in cell 3: ValueError" in capsys.readouterr().err
+
+    def test_unknown_cluster_names_those_there_are(self, bundle):
+        shutil.copytree(ROOT / "workflow", bundle / "workflow")
+        ended = launch(bundle, "quick", "--cluster", "slurn")
+        assert ended.returncode == 2
+        assert ended.stderr == "error: no cluster 'slurn' in workflow/profiles/; there: slurm\n"
+
+    @pytest.mark.parametrize("cluster", ["", "slurm"])
+    def test_seeds_add_runs_and_nothing_else(self, bundle, cluster):
+        for folder in ("workflow", "notebooks", "results/paper"):
+            shutil.copytree(ROOT / folder, bundle / folder)
+        ended = launch(bundle, "smoke", "--seeds", "3", "--cluster", cluster, "--dry-run")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        jobs = dict(re.findall(r"^(\w+) +(\d+)$", ended.stdout + ended.stderr, flags=re.MULTILINE))
+        assert jobs == {
+            **dict.fromkeys(("all", "audit", "data", "gradients", "identity", "tables"), "1"),
+            "train": "24",
+            "total": "30",
+        }
+        assert not (bundle / "cache/smoke/launch.json").exists()  # a dry run is no launch
+
+    def test_a_launch_is_remembered(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(workflow, "cache_folder", lambda name: tmp_path / "cache" / name)
+        assert workflow.last_launch("toy") == {"n_seeds": 0, "cluster": ""}
+        monkeypatch.setattr(workflow.sys, "executable", "true")
+        assert workflow.reproduce("toy", {}, n_seeds=5) == 0
+        assert workflow.last_launch("toy") == {"n_seeds": 5, "cluster": ""}
+
+    @pytest.mark.parametrize(("job", "lives"), [("", False), ("17", True)], ids=["same place", "job of a cluster"])
+    def test_only_a_launcher_in_the_same_place_is_watched(self, job, lives):
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        code = "import time; from hpsed_lib import execution as e; e.end_with_launcher(); time.sleep(1); print('alive')"
+        given = {"HPSED_LAUNCHER_PID": f"{gone.pid}@{socket.gethostname()}/", "SLURM_JOB_ID": job}
+        ended = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=os.environ | given, capture_output=True, text=True, timeout=60
+        )
+        assert ended.stdout == ("alive\n" if lives else ""), ended.stderr
+
+    def test_a_lock_is_seen_and_left_alone(self, tmp_path):
+        lock = tmp_path / "run.lock"
+        assert not is_held(lock)
+        assert not lock.exists()
+        with open(lock, "w") as file:
+            assert not is_held(lock)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            assert is_held(lock)
+        assert not is_held(lock)
+
+
+class TestSeeds:
+    def test_seeds_replace_those_of_the_experiment(self):
+        experiment = load_experiment("quick")
+        more = with_seeds(experiment, 5)
+        assert more.training.seeds == (0, 1, 2, 3, 4)
+        assert more.runs()[:5] == [f"linear-single-seed{seed}" for seed in range(5)]
+        assert more.model_copy(update={"training": experiment.training}) == experiment
+        assert with_seeds(experiment, 0) is experiment
+
+    def test_fewer_than_no_seeds(self):
+        with pytest.raises(ParameterError, match=r"SEEDS must be 1 or more, .* got -1"):
+            with_seeds(load_experiment("quick"), -1)
+
+    def test_settings_of_a_run_are_those_that_change_it(self):
+        parameters = load_experiment("quick").model_dump(mode="json")
+        for section, key in (("pooling", "functions"), ("pooling", "structures"), ("training", "seeds")):
+            other = {**parameters, section: {**parameters[section], key: []}}
+            assert run_settings(other) == run_settings(parameters)
+        for section, key in (("pooling", "segment_lengths"), ("training", "max_epochs"), ("data", "seed")):
+            other = {**parameters, section: {**parameters[section], key: None}}
+            assert run_settings(other) != run_settings(parameters)
+
+
+class TestSlurm:
+    """The queue is played by two scripts: a file holds its jobs."""
+
+    @pytest.fixture
+    def queue(self, tmp_path, monkeypatch) -> Path:
+        queue = tmp_path / "queue"
+        queue.write_text("")
+        scripts = {
+            "squeue": f"cat {queue}",
+            "scancel": f'for job in "$@"; do sed -i "/^$job /d" {queue}; done; echo "$@" >> {tmp_path}/cancelled',
+        }
+        for name, script in scripts.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        return queue
+
+    def test_only_the_experiments_own_jobs_are_cancelled(self, queue):
+        names = [f"{slurm.job_prefix('toy')}_1", f"{slurm.job_prefix('toy2')}_2", "toy", f"{slurm.job_prefix('toy')}_3"]
+        queue.write_text("".join(f"{job} {name}\n" for job, name in enumerate(names, start=10)))
+        assert slurm.queued_jobs("toy") == ["10", "13"]
+        assert slurm.cancel_jobs("toy") == 2
+        assert (queue.parent / "cancelled").read_text() == "10 13\n"
+        assert slurm.cancel_jobs("toy") == 0
+
+    def test_a_job_that_does_not_end_is_named(self, queue, monkeypatch):
+        (queue.parent / "scancel").write_text("#!/bin/sh\n")
+        queue.write_text(f"12 {slurm.job_prefix('toy')}_1\n")
+        monkeypatch.setattr(slurm, "PATIENCE", 1.5)
+        with pytest.raises(ExecutionError, match=r"jobs of toy do not end .* squeue --job=12"):
+            slurm.cancel_jobs("toy")
+
+    def test_no_slurm(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(ExecutionError, match="no squeue here: a cluster is used from one of its own hosts"):
+            slurm.queued_jobs("toy")
+
+    def test_a_failing_slurm_says_why(self, queue):
+        (queue.parent / "squeue").write_text("#!/bin/sh\necho 'cannot contact controller' >&2\nexit 1\n")
+        with pytest.raises(ExecutionError, match="squeue failed: cannot contact controller"):
+            slurm.queued_jobs("toy")
+
+    @pytest.mark.parametrize("name", ["quick", "x" * 200, "two words.and/more"])
+    def test_names_are_what_the_executor_takes(self, name):
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,50}", slurm.job_prefix(name))
+
+    def test_jobs_of_an_earlier_launch_end_before_and_own_ones_after(self, queue, monkeypatch, capsys):
+        monkeypatch.setattr(workflow, "cache_folder", lambda name: queue.parent / "cache" / name)
+        prefix = slurm.job_prefix("toy")
+        queue.write_text(f"10 {prefix}_1\n")
+        # plays Snakemake: it notes its arguments and the queue that it finds, and leaves a job behind
+        played = queue.parent / "snakemake"
+        script = f'echo "$@" > {played}.log; cat {queue} >> {played}.log; echo "11 {prefix}_2" >> {queue}; exit 1'
+        played.write_text(f"#!/bin/sh\n{script}\n")
+        played.chmod(0o755)
+        monkeypatch.setattr(workflow.sys, "executable", str(played))
+        assert workflow.reproduce("toy", {}, cluster="slurm", cores=7) == 1
+        called, *found = Path(f"{played}.log").read_text().splitlines()
+        assert found == []
+        assert f"--workflow-profile workflow/profiles/slurm --nolock --slurm-jobname-prefix {prefix} --jobs 7" in called
+        assert slurm.queued_jobs("toy") == []
+        assert "cancelled 1 jobs that an earlier launch had left" in capsys.readouterr().err
+
+
+class TestBasis:
+    def test_it_is_written_again_only_when_it_changes(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(workflow, "ROOT", tmp_path)
+        (tmp_path / "hpsed_lib").mkdir()
+        module = tmp_path / "hpsed_lib/model.py"
+        module.write_text("a = 1\n")
+        cells = [nbformat.v4.new_code_cell("import hpsed_lib.model")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "toy.ipynb")
+
+        def written(settings: dict) -> tuple[int, dict]:
+            path = tmp_path / workflow.basis("toy.ipynb", settings, "cache")
+            assert path == tmp_path / "cache/toy.json"
+            return path.stat().st_ino, json.loads(path.read_text())
+
+        first = written({"rate": 1})
+        assert written({"rate": 1}) == first  # not even touched: its place is taken by no other file
+        other_settings = written({"rate": 2})
+        assert other_settings[1] == {**first[1], "settings": {"rate": 2}}
+        module.write_text("a = 2\n")
+        assert written({"rate": 2})[1]["library"] != other_settings[1]["library"]
 
 
 class TestDataSource:

@@ -1,0 +1,302 @@
+"""What an experiment will take here: ``python -m hpsed_lib.plan EXPERIMENT``, the command behind ``make plan``.
+
+A short calibration measures the experiment's own network on random input of the right shape, and features of generated
+noise, in as many processes at once as runs would be trained at once, each with one thread. The rest is arithmetic.
+Times are in seconds, sizes in bytes. Training may stop early, so that its times are upper bounds; other work on the
+machine makes them longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from hpsed_lib.errors import HpsedError, ParameterError
+from hpsed_lib.params import SPLITS, Experiment, load_experiment
+from hpsed_lib.paths import cache_folder
+from hpsed_lib.status import duration
+from hpsed_lib.sweep import with_seeds
+from hpsed_lib.workflow import available_cores
+
+MEASURED_CLIPS = 8  # in a batch, at most: what a larger one takes is in proportion
+MEASURED_SECONDS = 10.0  # of training steps, and at least three of them
+MEMORY_TO_MEASURE = 4e9  # bytes that must be free for each process that measures
+RUN_OVERHEAD = 25.0  # s of a run outside training, for starting and scoring; `quick` on two cores
+RUN_RESULTS = 250_000  # bytes of a run's metrics and executed notebook
+N_CLASSES = {"esc10": 10, "esc50": 50}  # others: the 17 of DCASE 2017 Task 4
+DCASE2017_CLIPS = {"training": 51_172, "validation": 0, "test": 1_103}  # all that were published
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What one process measured.
+
+    Attributes
+    ----------
+    device : str
+        Kind of the device that trained.
+    training, prediction, features : float
+        Seconds per clip: of a training step, of a forward pass, of reading a file and extracting its features.
+    memory : float
+        Bytes that a training process needs, GPU memory aside.
+    n_parameters : int
+        Of the network.
+    """
+
+    device: str
+    training: float
+    prediction: float
+    features: float
+    memory: float
+    n_parameters: int
+
+
+def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Calibration:
+    """Measure a few training steps and the features of a few generated clips, in this process.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Its network, its pooling functions and structures in turn, its clips' length and sample rate.
+    seconds : float
+        How long to train.
+    """
+    import torch
+
+    from hpsed_lib.network import GatedCRNN
+    from hpsed_lib.training import clip_loss, predict_clips, select_device
+
+    torch.set_num_threads(1)
+    device = select_device(experiment.training.device)
+    generator = np.random.default_rng(0)
+    n_mels, n_classes = experiment.features.n_mels, N_CLASSES.get(experiment.data.source, 17)
+    n_clips = min(experiment.training.batch_size, MEASURED_CLIPS)
+    noise = generator.normal(size=(n_clips, experiment.n_frames, n_mels)).astype(np.float32)
+    features = torch.from_numpy(noise).to(device)
+    target = (torch.from_numpy(generator.random((n_clips, n_classes))) < 0.1).float().to(device)
+    mean, std = np.zeros(n_mels, dtype=np.float32), np.ones(n_mels, dtype=np.float32)
+    network = GatedCRNN(experiment.network, n_mels=n_mels, n_classes=n_classes, mean=mean, std=std).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=experiment.training.learning_rate)
+
+    def step(pooling: str, structure: str) -> float:
+        started = time.perf_counter()
+        clip_prob = predict_clips(network, features, experiment, pooling=pooling, structure=structure)
+        optimizer.zero_grad(set_to_none=True)
+        loss = clip_loss(clip_prob, target)
+        loss.backward()
+        optimizer.step()
+        loss.item()  # waits for a GPU
+        return time.perf_counter() - started
+
+    before = float(psutil.Process().memory_info().rss)
+    variants = itertools.cycle(itertools.product(experiment.pooling.functions, experiment.pooling.structures))
+    step(*next(variants))  # the first one takes longer
+    steps: list[float] = []
+    while len(steps) < 3 or sum(steps) < seconds:
+        steps.append(step(*next(variants)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    network.eval()
+    with torch.no_grad():
+        started = time.perf_counter()
+        network(features)[0].sum().item()
+        prediction = (time.perf_counter() - started) / n_clips
+    return Calibration(
+        device=device.type,
+        training=float(np.mean(steps)) / n_clips,
+        prediction=prediction,
+        features=_time_of_features(experiment, generator),
+        memory=before + max(0, peak - before) * experiment.training.batch_size / n_clips,
+        n_parameters=sum(parameter.numel() for parameter in network.parameters()),
+    )
+
+
+def _time_of_features(experiment: Experiment, generator: np.random.Generator, n_clips: int = 5) -> float:
+    """Seconds for reading one clip of noise and extracting its features."""
+    from hpsed_lib.audio import read_audio, write_audio
+    from hpsed_lib.features import log_mel
+
+    sr, clip_duration = experiment.data.sample_rate, experiment.data.clip_duration
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(n_clips + 1):
+            path = Path(folder) / "noise.wav"
+            write_audio(path, generator.uniform(-0.5, 0.5, round(clip_duration * sr)).astype(np.float32), sr=sr)
+            started = time.perf_counter()
+            log_mel(read_audio(path, sr=sr, duration=clip_duration).y, sr=sr, params=experiment.features)
+            seconds.append(time.perf_counter() - started)
+    return float(np.mean(seconds[1:]))  # the first one builds the filters
+
+
+def calibrate_together(experiment: Experiment, n_processes: int) -> Calibration:
+    """What `n_processes` measure at once, as runs are trained: the mean of their times, the largest memory."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_processes, mp_context=context) as pool:
+        measured = list(pool.map(calibrate, [experiment] * n_processes))
+    first = measured[0]
+    return Calibration(
+        device=first.device,
+        training=float(np.mean([one.training for one in measured])),
+        prediction=float(np.mean([one.prediction for one in measured])),
+        features=float(np.mean([one.features for one in measured])),
+        memory=max(one.memory for one in measured),
+        n_parameters=first.n_parameters,
+    )
+
+
+def clip_counts(experiment: Experiment) -> dict[str, int]:
+    """Number of clips in each split, as prepared, or else as the experiment says.
+
+    Raises
+    ------
+    ParameterError
+        The experiment does not say it, and its data have not been prepared.
+    """
+    prepared = cache_folder(experiment.name) / "data.json"
+    if prepared.is_file():
+        report = json.loads(prepared.read_text(encoding="utf-8"))["report"]
+        return {split: report[split]["clips"] for split in SPLITS}
+    if (counts := getattr(experiment.data, "n_clips", None)) is not None:
+        return {split: getattr(counts, split) for split in SPLITS}
+    if experiment.data.source == "dcase2017":
+        return DCASE2017_CLIPS
+    raise ParameterError(f"{experiment.name}: its number of clips is known once notebook 01 has run; run that first")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment will take.
+
+    Attributes
+    ----------
+    n_runs, at_once : int
+        Runs, and how many of them are trained at once.
+    data, run, total : float
+        Seconds for the features of all clips, for one run, and for everything.
+    memory : float
+        Bytes, of all runs that are trained at once.
+    disk : dict of str to float
+        Bytes, by what they are for.
+    """
+
+    n_runs: int
+    at_once: int
+    data: float
+    run: float
+    total: float
+    memory: float
+    disk: dict[str, float]
+
+
+def make_plan(
+    experiment: Experiment, measured: Calibration, counts: dict[str, int], *, at_once: int, cores: int
+) -> Plan:
+    """Reckon an experiment's time, memory and disk from what was measured.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    measured : Calibration
+    counts : dict of str to int
+        From `clip_counts`.
+    at_once : int
+        Runs that are trained at once.
+    cores : int
+        Processes that extract features at once.
+    """
+    n_runs, n_clips = len(experiment.runs()), sum(counts.values())
+    n_evaluated = counts["validation"] + counts["test"]
+    epoch = counts["training"] * measured.training + counts["validation"] * measured.prediction
+    run = experiment.training.max_epochs * epoch + n_evaluated * measured.prediction + RUN_OVERHEAD
+    data = n_clips * measured.features / cores
+    n_classes = N_CLASSES.get(experiment.data.source, 17)
+    made_here = hasattr(experiment.data, "n_clips")  # soundscapes, written as 16-bit WAV
+    return Plan(
+        n_runs=n_runs,
+        at_once=at_once,
+        data=data,
+        run=run,
+        total=data + -(-n_runs // at_once) * run,
+        memory=at_once * measured.memory,
+        disk={
+            "soundscapes": made_here * n_clips * 2 * experiment.data.clip_duration * experiment.data.sample_rate,
+            "features": n_clips * 4 * experiment.n_frames * experiment.features.n_mels,
+            "checkpoints": n_runs * 4 * 4 * measured.n_parameters,  # weights, the best ones, and Adam's two moments
+            "predictions": n_runs * 4 * n_evaluated * experiment.n_output_frames * n_classes,
+            "results": n_runs * RUN_RESULTS,
+        },
+    )
+
+
+def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, n_processes: int) -> str:
+    """The plan as text: what is to be expected, what was measured, and on which machine."""
+    import torch
+
+    from hpsed_lib.provenance import describe_device
+
+    machine = describe_device(torch.device(measured.device))["device_name"]
+    batch = experiment.training.batch_size
+    largest = max(plan.disk, key=lambda kind: plan.disk[kind])
+    lines = [
+        f"{experiment.name}: {plan.n_runs} runs of {experiment.training.max_epochs} epochs, {plan.at_once} at a time",
+        f"  time    {duration(plan.total)} at most, notebooks 02, 04, 05 and 07 aside: "
+        f"data {duration(plan.data)}, then {duration(plan.run)} a run",
+        f"  memory  {_size(plan.memory)}: {_size(measured.memory)} a run",
+        f"  disk    {_size(sum(plan.disk.values()))}: {_size(plan.disk[largest])} of it {largest}",
+        f"  on a cluster: {plan.n_runs} jobs of {duration(plan.run)}, {duration(plan.n_runs * plan.run)} of computing",
+        f"measured on {machine} ({measured.device}), {n_processes} at once with one thread each:",
+        f"  training step of {batch} clips {1000 * batch * measured.training:.0f} ms; for one clip, prediction "
+        f"{1000 * measured.prediction:.1f} ms and features {1000 * measured.features:.1f} ms",
+        f"not measured: {RUN_OVERHEAD:.0f} s a run for starting and scoring, and making or fetching the clips",
+    ]
+    if plan.memory > (there := psutil.virtual_memory().total):
+        lines.append(f"more memory than there is here, {_size(there)}: CORES={int(there // measured.memory)} would fit")
+    return "\n".join(lines)
+
+
+def _size(n_bytes: float) -> str:
+    """A number of bytes in the unit that suits it.
+
+    >>> _size(250_000), _size(3.21e9)
+    ('0.2 MB', '3.2 GB')
+    """
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns 0, or 2 if the experiment cannot be planned."""
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.plan", description="What an experiment will take.")
+    parser.add_argument("experiment", help="name of a file in params/")
+    parser.add_argument("--seeds", type=int, default=0, help="seeds 0 to SEEDS - 1, not the experiment's own")
+    parser.add_argument("--cores", type=int, default=available_cores(), help="runs at a time (default: all cores)")
+    options = parser.parse_args(arguments)
+    try:
+        experiment = with_seeds(load_experiment(options.experiment), options.seeds)
+        counts = clip_counts(experiment)
+        at_once = min(options.cores, len(experiment.runs()))
+        n_processes = min(at_once, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
+        measured = calibrate_together(experiment, n_processes)
+    except HpsedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if measured.device != "cpu":
+        at_once = 1
+    plan = make_plan(experiment, measured, counts, at_once=at_once, cores=options.cores)
+    print(describe(experiment, measured, plan, n_processes=n_processes))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
