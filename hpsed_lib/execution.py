@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from hpsed_lib.errors import ExecutionError, HpsedError, ParameterError
+from hpsed_lib.gpus import one_gpu
 from hpsed_lib.paths import ROOT, cache_folder, replacing
 from hpsed_lib.progress import LOG_VARIABLE
 
@@ -250,7 +251,9 @@ def _describe_failure(kept: Path, error: Exception) -> str:
     return f"failed {place}: {why}\nkept: {os.path.relpath(kept, ROOT)}"
 
 
-def execute(notebook: Path, output: Path, given: Mapping[str, str], *, name: str, threads: int = 1) -> None:
+def execute(
+    notebook: Path, output: Path, given: Mapping[str, str], *, name: str, threads: int = 1, gpu: bool = False
+) -> None:
     """Execute a notebook and put the executed copy at `output`.
 
     Parameters
@@ -266,6 +269,8 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, name: str
         ``cache/<experiment>/notebooks-in-progress/``.
     threads : int, default 1
         Threads each numerical library of the kernel may use.
+    gpu : bool, default False
+        Wait for a GPU that no other run has, and show the kernel that one only (`hpsed_lib.gpus`).
 
     Raises
     ------
@@ -283,8 +288,10 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, name: str
         failure, log = folder / f"{name}.failed.txt", folder / f"{name}.log"
         failure.unlink(missing_ok=True)
         log.write_text("", encoding="utf-8")
+        taken = one_gpu(lambda: say("waits for a GPU")) if gpu else contextlib.nullcontext()
         try:
-            _execute(notebook, output, given, folder / f"{name}.ipynb", log, threads, say)
+            with taken:
+                _execute(notebook, output, given, folder / f"{name}.ipynb", log, threads, say)
         except HpsedError as error:
             failure.write_text(f"{error}\n", encoding="utf-8")
             raise
@@ -342,6 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("output", type=Path, help="where the executed copy is put once every cell has run")
     parser.add_argument("--name", help="label of the run (default: the output's stem)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each numerical library (default: 1)")
+    parser.add_argument("--gpu", action="store_true", help="take a GPU that no other run has, if there are any")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
     options = parser.parse_args(arguments)
     end_with_launcher()
@@ -349,7 +357,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     name = options.name or options.output.stem
     try:
-        execute(options.notebook, options.output, dict(options.parameter), name=name, threads=options.threads)
+        execute(
+            options.notebook,
+            options.output,
+            dict(options.parameter),
+            name=name,
+            threads=options.threads,
+            gpu=options.gpu,
+        )
     except HpsedError as error:
         print("\n".join(f"[{name}] {line}" for line in str(error).splitlines()), file=sys.stderr, flush=True)
         return 1 if isinstance(error, ExecutionError) else 2

@@ -56,7 +56,7 @@ def one_gpu(waiting: Callable[[], None]) -> Iterator[str | None]:
     Yields the GPU's name, or None where none is taken: there is none, or this is a job of a Slurm cluster, which gives
     each job its own.
     """
-    gpus = [] if "SLURM_JOB_ID" in os.environ else visible_gpus()
+    gpus = [] if os.environ.get("SLURM_JOB_ID") else visible_gpus()
     if not gpus:
         yield None
         return

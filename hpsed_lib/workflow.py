@@ -23,6 +23,7 @@ from typing import Any
 from hpsed_lib import slurm
 from hpsed_lib.errors import DataError, HpsedError, ParameterError
 from hpsed_lib.execution import end_with_launcher, kill_children, only_one
+from hpsed_lib.gpus import runs_per_gpu, visible_gpus
 from hpsed_lib.params import Experiment, load_experiment, require_available
 from hpsed_lib.paths import ROOT, cache_folder, replacing, results_folder
 from hpsed_lib.sweep import with_seeds
@@ -191,6 +192,7 @@ def reproduce(
         command += ["--jobs", str(cores)] if cores else []
     else:
         command += ["--cores", str(cores or available_cores())]
+        command += ["--resources", f"gpu={max(len(visible_gpus()), 1) * runs_per_gpu()}"]
     command += ["--dry-run", "--quiet", "host", "rules"] if dry_run else []
     command += ["--config", f"experiment={experiment}", f"n_seeds={n_seeds}"]
     command += [f"{key}={value}" for key, value in source.items()]

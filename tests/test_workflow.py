@@ -109,6 +109,26 @@ class TestLauncher:
         }
         assert not (bundle / "cache/smoke/launch.json").exists()  # a dry run is no launch
 
+    @pytest.mark.parametrize(
+        ("visible", "shared", "expected"), [("", "1", "gpu=1"), ("0,1,2", "1", "gpu=3"), ("0,1", "2", "gpu=4")]
+    )
+    def test_as_many_runs_at_a_time_as_there_are_gpus(self, tmp_path, monkeypatch, visible, shared, expected):
+        commands = []
+
+        class Ended:
+            def __init__(self, command, **_):
+                commands.append(command)
+
+            def wait(self):
+                return 0
+
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        monkeypatch.setenv("HPSED_RUNS_PER_GPU", shared)
+        monkeypatch.setattr(workflow, "cache_folder", lambda name: tmp_path / name)
+        monkeypatch.setattr(workflow.subprocess, "Popen", Ended)
+        assert workflow.reproduce("toy", {}) == 0
+        assert commands[0][commands[0].index("--resources") + 1] == expected
+
     def test_a_launch_is_remembered(self, tmp_path, monkeypatch):
         monkeypatch.setattr(workflow, "cache_folder", lambda name: tmp_path / "cache" / name)
         assert workflow.last_launch("toy") == {"n_seeds": 0, "cluster": ""}
