@@ -34,8 +34,8 @@ from hpsed_lib.workflow import available_cores
 MEASURED_CLIPS = 8  # in a batch, at most: what a larger one takes is in proportion
 MEASURED_SECONDS = 10.0  # of training steps, and at least three of them
 MEMORY_TO_MEASURE = 4e9  # bytes that must be free for each process that measures
-RUN_OVERHEAD = 25.0  # s of a run outside training, for starting and scoring; `quick` on two cores
-RUN_RESULTS = 250_000  # bytes of a run's metrics and executed notebook
+RUN_OVERHEAD = 15.0  # s of a run outside training, for starting and scoring; `quick` on one idle core
+RUN_RESULTS = 150_000  # bytes of a run's metrics and executed notebook
 N_CLASSES = {"esc10": 10, "esc50": 50}  # others: the 17 of DCASE 2017 Task 4
 DCASE2017_CLIPS = {"training": 51_172, "validation": 0, "test": 1_103}  # all that were published
 

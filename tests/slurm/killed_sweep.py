@@ -60,8 +60,8 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
-def metrics_of(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in (folder / "results/smoke/metrics").glob("*.json")}
+def metrics_of(folder: Path, run: str) -> Path:
+    return folder / f"results/smoke/metrics/{run}.json"
 
 
 def numbers(path: Path) -> dict:
@@ -103,26 +103,31 @@ class Sweep:
         return (self.folder / f"launch{self.n_launches}.log").read_text()
 
     def wait_until(self, condition: Callable[[], object], launched: subprocess.Popen[bytes]) -> None:
-        end = time.monotonic() + 240
+        end = time.monotonic() + 300
         while not condition():
             assert launched.poll() is None, self.log()
             assert time.monotonic() < end, self.log()
             time.sleep(0.1)
 
+    def job_of(self, run: str) -> str | None:
+        """The job that is to do a run, or does."""
+        pooling, structure, seed = run.replace("seed", "").split("-")
+        jobs = [job for job, (what, _) in self.jobs().items() if what.endswith(f"_{pooling}_{structure}_{seed}")]
+        return jobs[0] if jobs else None
+
     def in_training(self) -> list[str]:
-        """Runs that are being trained, with epochs behind and before them."""
-        running = [what.split("_")[-3:] for what, state in self.jobs().values() if state == "RUNNING"]
-        names = [f"{parts[0]}-{parts[1]}-seed{parts[2]}" for parts in running if len(parts) == 3]
-        return [name for name in names if name in RUNS and 0 < self.n_epochs(name) < N_EPOCHS - 5]
+        """Runs that a job does, with epochs behind and before them."""
+        return [run for run in RUNS if 0 < self.n_epochs(run) < N_EPOCHS - 5 and self.job_of(run)]
 
     def n_epochs(self, run: str) -> int:
         path = self.folder / "cache/smoke/runs" / run / "checkpoint.pt"
         return len(torch.load(path, weights_only=True)["history"]) if path.is_file() else 0
 
-    def job_of(self, run: str) -> str:
-        pooling, structure, seed = run.replace("seed", "").split("-")
-        [job] = [job for job, (what, _) in self.jobs().items() if what.endswith(f"_{pooling}_{structure}_{seed}")]
-        return job
+    def finished(self) -> dict[str, int]:
+        """Runs whose notebook is in its place and whose job has ended, and when their metrics were written."""
+        notebooks = self.folder / "results/smoke/notebooks/03_train_variant"
+        runs = [run for run in RUNS if (notebooks / f"{run}.ipynb").is_file() and not self.job_of(run)]
+        return {run: metrics_of(self.folder, run).stat().st_mtime_ns for run in runs}
 
 
 @pytest.fixture
@@ -143,8 +148,8 @@ def test_a_killed_sweep_ends_with_the_numbers_of_a_local_one(tmp_path: Path, ref
     launched = sweep.launch()
     sweep.wait_until(sweep.in_training, launched)
     cancelled = sweep.in_training()[0]
-    subprocess.run(["scancel", sweep.job_of(cancelled)], check=True)
-    sweep.wait_until(lambda: metrics_of(sweep.folder) and set(sweep.in_training()) - {cancelled}, launched)
+    subprocess.run(["scancel", str(sweep.job_of(cancelled))], check=True)
+    sweep.wait_until(sweep.finished, launched)
     for process in [*psutil.Process(launched.pid).children(recursive=True), launched]:
         process.kill()
     launched.wait()
@@ -153,28 +158,28 @@ def test_a_killed_sweep_ends_with_the_numbers_of_a_local_one(tmp_path: Path, ref
     launched = sweep.launch()
     sweep.wait_until(lambda: cancelled in sweep.in_training(), launched)
     assert re.search(r"cancelled \d+ jobs that an earlier launch had left", sweep.log())
+    finished = sweep.finished()
+    assert 0 < len(finished) < len(RUNS)
     [launcher] = psutil.Process(launched.pid).children()
     launcher.send_signal(signal.SIGINT)
     launched.wait()
     assert sweep.jobs() == {}, sweep.log()
-    finished = {run: path.stat().st_mtime_ns for run, path in metrics_of(sweep.folder).items()}
-    assert 0 < len(finished) < len(RUNS)
 
     launched = sweep.launch()
-    assert launched.wait(timeout=240) == 0, sweep.log()
+    assert launched.wait(timeout=300) == 0, sweep.log()
     assert (sweep.folder / "results/smoke/tables/table2.md").read_text() in sweep.log()
     n_submitted = len(sweep.submitted)
     launched = sweep.launch()
     assert launched.wait(timeout=60) == 0, sweep.log()
     assert len(sweep.submitted) == n_submitted
 
-    assert {run: metrics_of(sweep.folder)[run].stat().st_mtime_ns for run in finished} == finished  # none done twice
+    assert {run: metrics_of(sweep.folder, run).stat().st_mtime_ns for run in finished} == finished  # none done twice
     assert sweep.doubled == set()  # none doubled at the same time
     for path in (sweep.folder / ".snakemake/slurm_logs").rglob("*.log"):
         assert "waiting for its end" not in path.read_text()
     assert reference.wait(timeout=120) == 0, (tmp_path / "reference/log").read_text()
     for run in RUNS:
-        metrics = json.loads(metrics_of(sweep.folder)[run].read_text())
+        metrics = json.loads(metrics_of(sweep.folder, run).read_text())
         assert len(metrics["history"]) == N_EPOCHS
         assert metrics["time"]["resumed_after"] or run != cancelled
-        assert numbers(metrics_of(sweep.folder)[run]) == numbers(metrics_of(tmp_path / "reference")[run])
+        assert numbers(metrics_of(sweep.folder, run)) == numbers(metrics_of(tmp_path / "reference", run))
