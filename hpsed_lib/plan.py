@@ -25,7 +25,8 @@ import numpy as np
 import psutil
 
 from hpsed_lib.errors import HpsedError, ParameterError
-from hpsed_lib.params import SPLITS, Experiment, load_experiment
+from hpsed_lib.gpus import runs_per_gpu, visible_gpus
+from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, load_experiment
 from hpsed_lib.paths import cache_folder
 from hpsed_lib.status import duration
 from hpsed_lib.sweep import with_seeds
@@ -37,7 +38,7 @@ MEMORY_TO_MEASURE = 4e9  # bytes that must be free for each process that measure
 RUN_OVERHEAD = 15.0  # s of a run outside training, for starting and scoring; `quick` on one idle core
 RUN_RESULTS = 150_000  # bytes of a run's metrics and executed notebook
 N_CLASSES = {"esc10": 10, "esc50": 50}  # others: the 17 of DCASE 2017 Task 4
-DCASE2017_CLIPS = {"training": 51_172, "validation": 0, "test": 1_103}  # all that were published
+DCASE2017_CLIPS = {"training": 51_172, "development": 488, "evaluation": 1_103}  # as published
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,16 @@ def clip_counts(experiment: Experiment) -> dict[str, int]:
     prepared = cache_folder(experiment.name) / "data.json"
     if prepared.is_file():
         report = json.loads(prepared.read_text(encoding="utf-8"))["report"]
-        return {split: report[split]["clips"] for split in SPLITS}
+        return {split: report[split]["used"] for split in SPLITS}
     if (counts := getattr(experiment.data, "n_clips", None)) is not None:
         return {split: getattr(counts, split) for split in SPLITS}
-    if experiment.data.source == "dcase2017":
-        return DCASE2017_CLIPS
+    if isinstance(experiment.data, Dcase2017Data):
+        n_validation = round(experiment.data.validation_share * DCASE2017_CLIPS["training"])
+        return {
+            "training": DCASE2017_CLIPS["training"] - n_validation,
+            "validation": n_validation,
+            "test": DCASE2017_CLIPS[experiment.data.test_set],
+        }
     raise ParameterError(f"{experiment.name}: its number of clips is known once notebook 01 has run; run that first")
 
 
@@ -292,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if measured.device != "cpu":
-        at_once = 1
+        at_once = min(len(experiment.runs()), max(len(visible_gpus()), 1) * runs_per_gpu())
     plan = make_plan(experiment, measured, counts, at_once=at_once, cores=options.cores)
     print(describe(experiment, measured, plan, n_processes=n_processes))
     return 0

@@ -52,17 +52,17 @@ def test_counts_of_prepared_data_come_first(monkeypatch, tmp_path, tiny):
     assert plan.clip_counts(tiny) == {"training": 12, "validation": 6, "test": 6}
     prepared = tmp_path / "cache/smoke/data.json"
     prepared.parent.mkdir(parents=True)
-    prepared.write_text(json.dumps({"report": {split: {"clips": number} for split, number in COUNTS.items()}}))
+    prepared.write_text(json.dumps({"report": {split: {"used": number} for split, number in COUNTS.items()}}))
     assert plan.clip_counts(tiny) == COUNTS
 
 
 def test_counts_that_nobody_knows(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    paper = load_experiment("paper")
-    assert plan.clip_counts(paper)["training"] == 51_172  # as published
-    listed = paper.model_copy(update={"data": paper.data.model_copy(update={"source": "folder"})})
-    with pytest.raises(ParameterError, match="paper: its number of clips is known once notebook 01 has run"):
-        plan.clip_counts(listed)
+    counts = plan.clip_counts(load_experiment("paper"))
+    assert counts["training"] + counts["validation"] == 51_172  # as published
+    assert counts["test"] == 488
+    with pytest.raises(ParameterError, match="folder: its number of clips is known once notebook 01 has run"):
+        plan.clip_counts(load_experiment("folder"))
 
 
 def test_calibration_and_its_description(tiny, monkeypatch):
