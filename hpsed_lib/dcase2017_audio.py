@@ -40,7 +40,9 @@ def list_clips(name: str, folder: Path) -> list[Clip]:
     try:
         return [parse_clip(clip) for clip in clip_names(name, folder=folder, download=True)]
     except DataError as error:
-        raise DataError(f"{error}; or put {' or '.join(WEAK_FILES[name])}, as published, into {folder}") from error
+        raise DataError(
+            f"{error}; {' or '.join(WEAK_FILES[name])}, as published, can also be put into {folder}"
+        ) from error
 
 
 def coverage(folder: Path, sets: Mapping[str, Sequence[Clip]]) -> str:

@@ -139,5 +139,5 @@ def test_label_file_that_cannot_be_fetched_is_asked_for(
     assert main(command(folder, server)) == 2
     message = capsys.readouterr().err
     assert "404" in message
-    assert f"or put {' or '.join(WEAK_FILES['training'])}, as published, into {folder}" in message
+    assert f"{' or '.join(WEAK_FILES['training'])}, as published, can also be put into {folder}" in message
     assert not list(folder.iterdir())
