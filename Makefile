@@ -3,7 +3,7 @@ PYTHON ?= python3
 EXPERIMENT ?= quick
 DATA ?=
 DOWNLOAD ?=
-LABELS ?=
+SETS ?=
 ARCHIVES ?=
 RETRY ?=
 JOBS ?=
@@ -26,7 +26,7 @@ help: ## this text
 	@echo "  EXPERIMENT   name of a file in params/ (default: quick)"
 	@echo "  DATA         folder of recordings, where the experiment needs one; remembered"
 	@echo "  DOWNLOAD     1: fetch the recordings if they are not there"
-	@echo "  LABELS       dcase2017-audio: label files that name the clips, to be put into DATA"
+	@echo "  SETS         dcase2017-audio: of training, development and evaluation (default: the first two)"
 	@echo "  ARCHIVES     dcase2017-audio: published zip files that you have, or folders of them"
 	@echo "  RETRY        dcase2017-audio: 1 asks again for clips known to be out of reach"
 	@echo "  JOBS         dcase2017-audio: clips at a time (default: 4)"
@@ -47,9 +47,9 @@ plan: $(INSTALLED) ## measure a few steps of EXPERIMENT here and say what all of
 	@$(BIN)/python -m hpsed_lib.plan "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
 
 # The newest yt-dlp, not the pinned one: it follows the sites, and an old one fetches nothing.
-dcase2017-audio: $(INSTALLED) ## fill DATA with the audio that LABELS name, from ARCHIVES and from YouTube
+dcase2017-audio: $(INSTALLED) ## fill DATA with the audio of DCASE 2017 Task 4, from ARCHIVES and from YouTube
 	$(BIN)/python -m pip install --quiet --upgrade "yt-dlp[default,deno]"
-	$(BIN)/python -m hpsed_lib.dcase2017_audio $(LABELS) $(if $(DATA),--data "$(DATA)") \
+	$(BIN)/python -m hpsed_lib.dcase2017_audio $(if $(DATA),--data "$(DATA)") $(if $(SETS),--sets $(SETS)) \
 	  $(if $(ARCHIVES),--archives $(ARCHIVES)) $(if $(filter-out 0,$(RETRY)),--retry) $(if $(JOBS),--jobs $(JOBS))
 
 test: $(INSTALLED) ## run the tests

@@ -1,0 +1,362 @@
+"""Fetching the audio of DCASE 2017 Task 4 from a server on loopback.
+
+The recordings that the server has are made here, so that every section of them is known; those with a codec are made by
+FFmpeg's encoders.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+from loopback import GOOD, SR, WAVEFORM, Server, clip, encoded
+from yt_dlp import YoutubeDL
+from yt_dlp.utils import DownloadError, ExtractorError
+
+from hpsed_lib import dcase2017_clips, dcase2017_fetching
+from hpsed_lib.dcase2017_clips import FAILURES, REASONS, Clip, audio_path, missing, read_failures
+from hpsed_lib.dcase2017_fetching import Site, classify, fetch, read_section, required_bytes
+from hpsed_lib.errors import DataError, ParameterError
+
+
+@functools.cache
+def compressed(container: str, codec: str, sr: int, **options: str) -> bytes:
+    """The first 25 s of `WAVEFORM` as a file that FFmpeg encodes."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container, options=options) as output:
+        stream = output.add_stream(codec, rate=sr, layout="stereo", bit_rate=128_000)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(WAVEFORM[: 25 * SR].T, dtype=np.float32), "fltp", "stereo"
+        )
+        frame.sample_rate = SR
+        resampler = av.AudioResampler(stream.format.name, "stereo", sr, frame_size=960 if "opus" in codec else 1024)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            output.mux(stream.encode(part))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+# ----------------------------------------------------------------------------------------------------- sections
+
+
+def lag(y: np.ndarray, expected: np.ndarray) -> int:
+    """Samples by which `y` comes after `expected`, and a check that it is the same sound."""
+    n = min(len(y), len(expected))
+    y, expected = y[:n], expected[:n]
+    correlation = scipy.signal.correlate(y, expected)
+    assert correlation.max() > 0.9 * np.linalg.norm(y) * np.linalg.norm(expected)
+    return int(scipy.signal.correlation_lags(n, n)[correlation.argmax()])
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 10), (0.25, 1.5), (20, 30), (33.333, 43.333), (52, 62)])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_section_is_cut_to_the_sample(kind: str, start: float, end: float) -> None:
+    file = encoded(kind=kind)
+    y, sr = read_section(io.BytesIO(file), start, end)
+    whole, _ = soundfile.read(io.BytesIO(file))
+    assert sr == SR
+    np.testing.assert_allclose(y, whole.mean(axis=1)[round(start * SR) : round(end * SR)], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "sr", "options", "delay"),
+    [
+        # The encoder's delay of 1,024 samples is not told by these files.
+        ("mp4", "aac", 44100, {}, 0.024),
+        ("mp4", "aac", 44100, {"movflags": "dash+frag_keyframe", "frag_duration": "5000000"}, 0.024),
+        ("webm", "libopus", 48000, {}, 0.001),
+    ],
+)
+@pytest.mark.parametrize("start", [0, 7.777, 14])
+def test_section_of_a_compressed_recording_begins_in_time(
+    container: str,
+    codec: str,
+    sr: int,
+    options: dict[str, str],
+    delay: float,
+    start: float,
+) -> None:
+    y, native_sr = read_section(io.BytesIO(compressed(container, codec, sr, **options)), start, start + 10)
+    assert native_sr == sr
+    assert len(y) == 10 * sr
+    expected = scipy.signal.resample_poly(WAVEFORM[: 25 * SR].mean(axis=1), sr // 100, SR // 100)
+    assert abs(lag(y, expected[round(start * sr) :][: 10 * sr])) <= delay * sr
+
+
+# ----------------------------------------------------------------------------------------------------- fetching
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Server()
+    yield server
+    server.close()
+
+
+def site(server: Server, **changes: object) -> Site:
+    values: dict[str, object] = {"address": server.address, "interval": 0.0, "backoff": 0.01, "retries": 1}
+    return Site(**values | changes)
+
+
+def have(server: Server, *clips: Clip, file: bytes = GOOD) -> None:
+    server.files.update({c.video: file for c in clips})
+
+
+def reason(server: Server, folder: Path, c: Clip, **changes: object) -> tuple[str, str]:
+    """Why a clip cannot be had; nothing of it may be in the folder."""
+    fetch([c], folder, site=site(server, **changes))
+    assert [path.name for path in folder.iterdir()] == [FAILURES]
+    failure = read_failures(folder)[c.name]
+    assert failure.reason in REASONS
+    return failure.reason, failure.detail
+
+
+@pytest.mark.parametrize("behaviour", ["ranges", "no ranges"])
+def test_section_is_fetched_as_16_bit_mono(tmp_path: Path, server: Server, behaviour: str) -> None:
+    c = clip("good", 40, 50)
+    have(server, c)
+    server.behaviour[c.video] = behaviour
+    assert not fetch([c], tmp_path, site=site(server), sr=SR)
+    assert read_failures(tmp_path) == {}
+    info = soundfile.info(audio_path(tmp_path, c))
+    assert (info.subtype, info.channels, info.samplerate, info.frames) == ("PCM_16", 1, SR, 10 * SR)
+    y, _ = soundfile.read(audio_path(tmp_path, c))
+    np.testing.assert_allclose(y, WAVEFORM.mean(axis=1)[40 * SR : 50 * SR], atol=2 / 2**15)
+    assert required_bytes([c], sr=SR) == audio_path(tmp_path, c).stat().st_size
+
+
+def test_only_the_section_travels(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dcase2017_fetching, "PIECE", 2**17)
+    c = clip("good", 40, 50)
+    have(server, c)
+    fetch([c], tmp_path, site=site(server), sr=SR)
+    ranges = [tuple(map(int, wanted[6:].split("-"))) for _, _, wanted in server.requests if wanted]
+    assert all(last - first < 2**17 for first, last in ranges)
+    assert sum(last - first + 1 for first, last in ranges) < 0.6 * len(GOOD)
+
+
+def test_rate_is_the_one_asked_for(tmp_path: Path, server: Server) -> None:
+    c = clip("good")
+    have(server, c)
+    fetch([c], tmp_path, site=site(server), sr=32000)
+    assert soundfile.info(audio_path(tmp_path, c)).samplerate == 32000
+    assert soundfile.info(audio_path(tmp_path, c)).frames == 320_000
+
+
+def test_clip_ends_with_its_recording(tmp_path: Path, server: Server) -> None:
+    c = clip("ends", 55, 65)
+    have(server, c)
+    fetch([c], tmp_path, site=site(server), sr=SR)
+    assert soundfile.info(audio_path(tmp_path, c)).frames == 5 * SR
+
+
+def test_reasons_of_recordings(tmp_path: Path, server: Server) -> None:
+    webm = compressed("webm", "libopus", 48000)  # its header says 25 s
+    cases = {
+        "toolate": (clip("toolate", 59.5, 69.5), GOOD, None, "too short", r"ends at 60\.000 s"),
+        "muchtoolate": (clip("muchlater", 90, 100), GOOD, None, "too short", r"ends at 60\.000 s"),
+        "breaksoff": (clip("breaksoff"), GOOD, "breaks off", "incomplete", ""),
+        "cut": (clip("cut", 10, 20), webm[: len(webm) // 2], None, "incomplete", ""),
+        "text": (clip("text"), b"these are words " * 5000, None, "unreadable", ""),
+        "noise": (clip("noise"), np.random.default_rng(0).bytes(50_000), None, "unreadable", ""),
+        "page": (clip("page"), b"<html><title>x</title><body>nothing here</body></html>", "page", "unreadable", ""),
+        "silent film": (clip("film"), film(), None, "unreadable", "no audio"),
+        "empty": (clip("empty"), encoded(np.zeros((0, 2))), None, "incomplete", "no sound"),
+        "dead": (clip("dead"), None, None, "gone", "404"),
+    }
+    for name, (c, file, behaviour, expected, detail) in cases.items():
+        if file is not None:
+            have(server, c, file=file)
+        if behaviour is not None:
+            server.behaviour[c.video] = behaviour
+        folder = tmp_path / name
+        found = reason(server, folder, c)
+        assert found[0] == expected, (name, found)
+        assert re.search(detail, found[1]), (name, found)
+
+
+def film() -> bytes:
+    """A video without sound."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="webm") as output:
+        stream = output.add_stream("libvpx", rate=1, width=16, height=16)
+        for _ in range(60):
+            output.mux(stream.encode(av.VideoFrame(16, 16, "yuv420p")))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def test_stalled_server_is_given_up(tmp_path: Path, server: Server) -> None:
+    c = clip("stalls")
+    have(server, c)
+    server.behaviour[c.video] = "stalls"
+    server.stall = 3  # then the rest comes, to whoever still waits
+    assert reason(server, tmp_path / "audio", c, timeout=0.3)[0] == "stalled"
+    assert server.count(c) == 4  # page and recording, twice
+
+
+def test_refused_connection(tmp_path: Path, server: Server) -> None:
+    found = site(server)
+    server.close()
+    fetch([clip("nobody")], tmp_path, site=found)
+    assert read_failures(tmp_path)[clip("nobody").name].reason == "unreachable"
+
+
+def test_busy_site_is_asked_again(tmp_path: Path, server: Server) -> None:
+    c = clip("busy")
+    have(server, c)
+    server.statuses[c.video] = [429, 403, 503]
+    fetch([c], tmp_path, site=site(server, retries=3), sr=SR)
+    assert missing(tmp_path, [c]) == []
+    assert server.statuses[c.video] == []
+
+
+def test_retries_end(tmp_path: Path, server: Server) -> None:
+    c = clip("busy")
+    have(server, c)
+    server.statuses[c.video] = [429] * 9
+    assert reason(server, tmp_path / "audio", c, retries=2)[0] == "refused"
+    assert server.count(c) == 3
+
+
+def test_what_is_there_or_gone_is_not_asked_for_again(tmp_path: Path, server: Server) -> None:
+    good, dead, busy = clips = [clip("good"), clip("dead"), clip("busy")]
+    have(server, good, busy)
+    server.statuses[busy.video] = [429, 429]
+    fetch(clips, tmp_path, site=site(server), sr=SR)
+    assert missing(tmp_path, clips) == [dead, busy]
+    counts = {c: server.count(c) for c in clips}
+    fetch(clips, tmp_path, site=site(server), sr=SR)
+    assert {c: server.count(c) > counts[c] for c in counts} == {good: False, dead: False, busy: True}
+    assert list(read_failures(tmp_path)) == [dead.name]
+
+    have(server, dead)
+    fetch(clips, tmp_path, site=site(server), sr=SR, retry=True)
+    assert missing(tmp_path, clips) == []
+    assert read_failures(tmp_path) == {}
+
+
+def test_site_that_refuses_everything_is_left_alone(tmp_path: Path, server: Server) -> None:
+    clips = [clip(f"video{index}") for index in range(30)]
+    for c in clips:
+        server.statuses[c.video] = [403] * 9
+    assert fetch(clips, tmp_path, site=site(server, refusals=5, jobs=1))
+    assert len(server.requests) == 5
+    assert 1 <= len(read_failures(tmp_path)) < 5
+
+
+def test_dead_clips_do_not_stop_the_rest(tmp_path: Path, server: Server) -> None:
+    clips = [clip(f"video{index}") for index in range(12)]
+    have(server, clips[-1])
+    assert not fetch(clips, tmp_path, site=site(server, refusals=5), sr=SR)
+    assert missing(tmp_path, clips) == clips[:-1]
+
+
+def test_requests_keep_their_distance(tmp_path: Path, server: Server) -> None:
+    clips = [clip(f"video{index}") for index in range(2)]
+    have(server, *clips)
+    fetch(clips, tmp_path, site=site(server, interval=0.1, jobs=2), sr=SR)
+    times = [moment for moment, _, _ in server.requests]
+    # Half of it is left to the machine: the first request may have been slow to arrive.
+    assert max(times) - min(times) >= 0.5 * 0.1 * (len(times) - 1)
+
+
+def test_recording_that_opens_later_is_waited_for(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = clip("later")
+    have(server, c)
+    opens: list[float] = []
+
+    def extract_info(self: YoutubeDL, *arguments: Any, **options: Any) -> dict[str, Any]:
+        info = original(self, *arguments, **options)
+        opens.append(time.time() + 0.3)
+        return {**info, "available_at": opens[-1]}
+
+    original = YoutubeDL.extract_info
+    monkeypatch.setattr(YoutubeDL, "extract_info", extract_info)
+    fetch([c], tmp_path, site=site(server), sr=SR)
+    assert min(when for when, _, wanted in server.requests if wanted) >= opens[0]
+
+
+def test_jobs_work_at_the_same_time(tmp_path: Path, server: Server) -> None:
+    clips = [clip(video) for video in ("stalls", "good")]
+    have(server, *clips)
+    server.behaviour[clips[0].video] = "stalls"
+    thread = threading.Thread(target=fetch, args=(clips, tmp_path), kwargs={"site": site(server, jobs=2), "sr": SR})
+    thread.start()
+    server.wait_for(clips[1])  # while the first still waits
+    while missing(tmp_path, clips[1:]):
+        time.sleep(0.01)
+    assert missing(tmp_path, clips) == clips[:1]
+    server.closing.set()
+    thread.join()
+
+
+def test_full_disk_is_said_beforehand_and_stops_the_run(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = clip("good")
+    have(server, c)
+    with monkeypatch.context() as patch:
+        patch.setattr(dcase2017_clips.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
+        with pytest.raises(DataError, match=r"GB are needed, 0\.0 GB are free"):
+            fetch([c], tmp_path, site=site(server))
+    assert server.requests == []
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(b"RIFF")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dcase2017_fetching, "write_audio", full)
+    with pytest.raises(DataError, match="No space left"):
+        fetch([c], tmp_path, site=site(server))
+    assert list(tmp_path.glob("*.wav")) + list(tmp_path.glob(".*.wav")) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Private video. Sign in if you've been granted access to this video", "gone"),
+        ("Video unavailable. This video has been removed by the uploader", "gone"),
+        ("This video is no longer available because the YouTube account associated with it was terminated.", "gone"),
+        ("Video unavailable. This video contains content from X, who has blocked it on copyright grounds", "gone"),
+        ("Sign in to confirm you're not a bot. Use --cookies-from-browser or --cookies", "refused"),
+        ("This content isn't available, try again later. The current session has been rate-limited", "refused"),
+        ("Sign in to confirm your age. This video may be inappropriate for some users.", "restricted"),
+        ("Join this channel to get access to members-only content like this video", "restricted"),
+        ("The uploader has not made this video available in your country", "restricted"),
+        ("Requested format is not available. Use --list-formats for a list of available formats", "unexpected"),
+        ("Failed to extract any player response", "unexpected"),
+    ],
+)
+def test_what_the_site_says_has_its_reason(message: str, expected: str) -> None:
+    inner = ExtractorError(message, expected=True)
+    assert classify(DownloadError(f"ERROR: [youtube] {message}", (ExtractorError, inner, None))) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"address": "http://here"}, {"jobs": 0}, {"interval": -1.0}, {"timeout": 0.0}, {"retries": -1}, {"refusals": 0}],
+)
+def test_site_refuses_nonsense(changes: dict[str, object]) -> None:
+    with pytest.raises(ParameterError, match=next(iter(changes))):
+        Site(**changes)
+
+
+def test_rate_must_be_positive(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="sr: expected a positive rate"):
+        fetch([], tmp_path, site=Site(), sr=0)
