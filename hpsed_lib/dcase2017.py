@@ -89,7 +89,7 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
         sets = {"training": "training", "tuning": "development", "test": "evaluation"}
     wanted = [WEAK_FILES[name] for name in sets.values()]
     wanted += [STRONG_FILES[name] for split, name in sets.items() if split != "training"]
-    present = _files_below(folder)
+    present = files_below(folder)
     found = iter(_label_files(wanted, folder=folder, present=present, download=download))
     weak = {split: _read(next(found), columns=WEAK) for split in sets}
     strong = {split: _read(next(found), columns=STRONG) for split in sets if split != "training"}
@@ -99,7 +99,7 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
     clips = list_clips(rows)
     clips["sources"] = clips.filename.str.rsplit("_", n=2).str[0]
     remarks = [shared_sources(clips)]
-    audio = _audio_files(clips.filename.tolist(), present)
+    audio = audio_files(clips.filename.tolist(), present)
     clips["path"] = [audio[name][0] if name in audio else "" for name in clips.filename]
     several = clips[[len(audio.get(name, ())) > 1 for name in clips.filename]]
     paths = [f"{name} as {', '.join(audio[name])}" for name in several.filename]
@@ -135,11 +135,11 @@ def clip_names(name: str, *, folder: Path, download: bool) -> list[str]:
     """
     if name not in WEAK_FILES:
         raise ParameterError(f"set of clips: expected one of {', '.join(WEAK_FILES)}, got {name!r}")
-    [path] = _label_files([WEAK_FILES[name]], folder=folder, present=_files_below(folder), download=download)
+    [path] = _label_files([WEAK_FILES[name]], folder=folder, present=files_below(folder), download=download)
     return _read(path, columns=WEAK).filename.unique().tolist()
 
 
-def _files_below(folder: Path) -> list[str]:
+def files_below(folder: Path) -> list[str]:
     """Every file below a folder, relative to it, sorted; linked folders are entered, each folder once."""
     found, entered = [], set()
     for here, subfolders, names in os.walk(folder, followlinks=True):
@@ -214,7 +214,7 @@ def _read(path: Path, *, columns: list[str]) -> pd.DataFrame:
     return rows_of(pairs, name=path.name, columns=columns)
 
 
-def _audio_files(clips: list[str], present: list[str]) -> dict[str, list[str]]:
+def audio_files(clips: list[str], present: list[str]) -> dict[str, list[str]]:
     """Audio files by clip; a name that is one clip's with the leading Y is no other clip's without it."""
     stems = {name.removesuffix(".wav"): name for name in clips}
     stems |= {f"Y{stem}": name for stem, name in stems.items()}

@@ -1,9 +1,10 @@
 """The clips of DCASE 2017 Task 4 in a folder: which are there, and why the others are not.
 
 Conventions: a clip is named as in the label files, ``<video>_<start>_<end>.wav``, start and end in seconds of the
-video; its audio is the file ``Y<clip>`` in one flat folder, as it was published. A file with that name is whole: it was
-checked before it got the name. What could not be had is a row of `FAILURES` in that folder (clip, reason, detail, time
-in UTC), the newest of each clip; `REASONS` lists the reasons.
+video; its audio is the file ``Y<clip>`` in the folder, as it was published, or what the user has put there under
+another name that `hpsed_lib.dcase2017` knows. A file of ours is whole: it was checked before it got the name. What
+could not be had is a row of `FAILURES` in that folder (clip, reason, detail, time in UTC), the newest of each clip;
+`REASONS` lists the reasons.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from hpsed_lib.dcase2017 import audio_files, files_below
 from hpsed_lib.errors import DataError
 from hpsed_lib.paths import replacing
 
@@ -84,9 +86,10 @@ def audio_path(folder: Path, clip: Clip) -> Path:
 
 
 def missing(folder: Path, clips: Iterable[Clip]) -> list[Clip]:
-    """Clips without a file in `folder`."""
-    there = {path.name for path in folder.glob("Y*.wav")}
-    return [clip for clip in clips if audio_path(folder, clip).name not in there]
+    """Clips without an audio file anywhere below `folder`, under any of the names that `dcase2017` takes for theirs."""
+    wanted = list(clips)
+    there = audio_files([clip.name for clip in wanted], files_below(folder))
+    return [clip for clip in wanted if clip.name not in there]
 
 
 def require_space(folder: Path, n_bytes: int) -> None:

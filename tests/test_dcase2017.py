@@ -233,9 +233,9 @@ class TestAudio:
     def test_a_file_belongs_to_one_clip(self) -> None:
         """Ids one letter apart by a leading Y: no published ones are, all have eleven letters."""
         clips = ["b_0_1.wav", "Yb_0_1.wav"]
-        assert dcase2017._audio_files(clips, ["Yb_0_1.wav"]) == {"b_0_1.wav": ["Yb_0_1.wav"]}
-        assert dcase2017._audio_files(clips, ["YYb_0_1.wav"]) == {"Yb_0_1.wav": ["YYb_0_1.wav"]}
-        assert dcase2017._audio_files(clips, ["b_0_1.wav"]) == {"b_0_1.wav": ["b_0_1.wav"]}
+        assert dcase2017.audio_files(clips, ["Yb_0_1.wav"]) == {"b_0_1.wav": ["Yb_0_1.wav"]}
+        assert dcase2017.audio_files(clips, ["YYb_0_1.wav"]) == {"Yb_0_1.wav": ["YYb_0_1.wav"]}
+        assert dcase2017.audio_files(clips, ["b_0_1.wav"]) == {"b_0_1.wav": ["b_0_1.wav"]}
 
     def test_linked_folders_are_entered_once(
         self, published: Path, params: Callable[[str], Dcase2017Data], tmp_path: Path

@@ -14,6 +14,20 @@ from hpsed_lib.errors import DataError
 CLIP = Clip("_a_b_c_d_e__0.500_1.500.wav", "_a_b_c_d_e_", 0.5, 1.5)
 
 
+def test_audio_of_the_users_own_counts_as_there(tmp_path: Path) -> None:
+    names = [f"{video}_1.000_11.000.wav" for video in ("abcdefghijk", "-bcdefghijk", "Ybcdefghijk", "zbcdefghijk")]
+    clips = [parse_clip(name) for name in names]
+    (tmp_path / "sub" / "folder").mkdir(parents=True)
+    for path in (
+        "Yabcdefghijk_1.000_11.000.wav",
+        "sub/-bcdefghijk_1.000_11.000.flac",
+        "sub/folder/YYbcdefghijk_1.000_11.000.ogg",
+    ):
+        (tmp_path / path).touch()
+    (tmp_path / ".Yzbcdefghijk_1.000_11.000.123.wav").touch()
+    assert missing(tmp_path, clips) == [clips[3]]
+
+
 def test_names_keep_leading_hyphens_and_underscores() -> None:
     name = "-5QrBL6MzLg_60.000_70.000.wav"
     assert parse_clip(name) == Clip(name, "-5QrBL6MzLg", 60.0, 70.0)
