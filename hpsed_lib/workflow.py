@@ -200,6 +200,8 @@ def reproduce(
     if not dry_run:
         with replacing(cache_folder(experiment) / "launch.json") as temporary:
             temporary.write_text(json.dumps({"n_seeds": n_seeds, "cluster": cluster}) + "\n", encoding="utf-8")
+    if on_cluster and cluster:
+        print(f"how far it is, from another terminal: make status EXPERIMENT={experiment}", file=sys.stderr)
     try:
         # Its own session: Ctrl-C reaches this process only, which then ends everything at once.
         return subprocess.Popen(command, cwd=ROOT, start_new_session=True).wait()
