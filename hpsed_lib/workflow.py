@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,7 +195,9 @@ def reproduce(
     command += ["--dry-run", "--quiet", "host", "rules"] if dry_run else []
     command += ["--config", f"experiment={experiment}", f"n_seeds={n_seeds}"]
     command += [f"{key}={value}" for key, value in source.items()]
-    on_cluster = not dry_run and bool(cluster or last_launch(experiment)["cluster"])
+    # A local launch ends what is left on a cluster, where it can; a run's own lock keeps it from being done twice anyway.
+    left_there = last_launch(experiment)["cluster"] and shutil.which("squeue") is not None
+    on_cluster = not dry_run and bool(cluster or left_there)
     if on_cluster and (n_jobs := slurm.cancel_jobs(experiment)):
         print(f"cancelled {n_jobs} jobs that an earlier launch had left; their runs go on from here", file=sys.stderr)
     if not dry_run:
