@@ -195,7 +195,7 @@ def reproduce(
     command += ["--dry-run", "--quiet", "host", "rules"] if dry_run else []
     command += ["--config", f"experiment={experiment}", f"n_seeds={n_seeds}"]
     command += [f"{key}={value}" for key, value in source.items()]
-    # A local launch ends what is left on a cluster, where it can; a run's own lock keeps it from being done twice anyway.
+    # A local launch ends what is left on a cluster, where it can; each run's lock keeps it from doubling anyway.
     left_there = last_launch(experiment)["cluster"] and shutil.which("squeue") is not None
     on_cluster = not dry_run and bool(cluster or left_there)
     if on_cluster and (n_jobs := slurm.cancel_jobs(experiment)):
