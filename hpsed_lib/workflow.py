@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,12 +197,16 @@ def reproduce(
     command += ["--dry-run", "--quiet", "host", "rules"] if dry_run else []
     command += ["--config", f"experiment={experiment}", f"n_seeds={n_seeds}"]
     command += [f"{key}={value}" for key, value in source.items()]
-    on_cluster = not dry_run and bool(cluster or last_launch(experiment)["cluster"])
+    # A local launch ends what is left on a cluster, where it can; each run's lock keeps it from doubling anyway.
+    left_there = last_launch(experiment)["cluster"] and shutil.which("squeue") is not None
+    on_cluster = not dry_run and bool(cluster or left_there)
     if on_cluster and (n_jobs := slurm.cancel_jobs(experiment)):
         print(f"cancelled {n_jobs} jobs that an earlier launch had left; their runs go on from here", file=sys.stderr)
     if not dry_run:
         with replacing(cache_folder(experiment) / "launch.json") as temporary:
             temporary.write_text(json.dumps({"n_seeds": n_seeds, "cluster": cluster}) + "\n", encoding="utf-8")
+    if on_cluster and cluster:
+        print(f"how far it is, from another terminal: make status EXPERIMENT={experiment}", file=sys.stderr)
     try:
         # Its own session: Ctrl-C reaches this process only, which then ends everything at once.
         return subprocess.Popen(command, cwd=ROOT, start_new_session=True).wait()

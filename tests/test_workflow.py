@@ -244,6 +244,18 @@ class TestSlurm:
         assert slurm.queued_jobs("toy") == []
         assert "cancelled 1 jobs that an earlier launch had left" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_a_local_launch_ends_what_is_left_on_a_cluster(self, queue, monkeypatch, is_there):
+        monkeypatch.setattr(workflow, "cache_folder", lambda name: queue.parent / "cache" / name)
+        monkeypatch.setattr(workflow.sys, "executable", "/bin/true")
+        assert workflow.reproduce("toy", {}, cluster="slurm") == 0
+        job = f"10 {slurm.job_prefix('toy')}_1\n"
+        queue.write_text(job)
+        if not is_there:
+            monkeypatch.setenv("PATH", "")
+        assert workflow.reproduce("toy", {}) == 0
+        assert queue.read_text() == ("" if is_there else job)
+
 
 class TestBasis:
     def test_it_is_written_again_only_when_it_changes(self, tmp_path, monkeypatch):
