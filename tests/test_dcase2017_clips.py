@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from hpsed_lib.dcase2017 import clip_names
-from hpsed_lib.dcase2017_clips import FAILURES, Clip, audio_path, failure_of, parse_clip, read_failures, write_failures
+from hpsed_lib.dcase2017_clips import (
+    FAILURES,
+    Clip,
+    audio_path,
+    failure_of,
+    missing,
+    parse_clip,
+    read_failures,
+    write_failures,
+)
 from hpsed_lib.errors import DataError
 
 CLIP = Clip("_a_b_c_d_e__0.500_1.500.wav", "_a_b_c_d_e_", 0.5, 1.5)
@@ -18,12 +27,8 @@ def test_audio_of_the_users_own_counts_as_there(tmp_path: Path) -> None:
     names = [f"{video}_1.000_11.000.wav" for video in ("abcdefghijk", "-bcdefghijk", "Ybcdefghijk", "zbcdefghijk")]
     clips = [parse_clip(name) for name in names]
     (tmp_path / "sub" / "folder").mkdir(parents=True)
-    for path in (
-        "Yabcdefghijk_1.000_11.000.wav",
-        "sub/-bcdefghijk_1.000_11.000.flac",
-        "sub/folder/YYbcdefghijk_1.000_11.000.ogg",
-    ):
-        (tmp_path / path).touch()
+    for path in ("Yabcdefghijk", "sub/-bcdefghijk", "sub/folder/YYbcdefghijk"):
+        (tmp_path / f"{path}_1.000_11.000.flac").touch()
     (tmp_path / ".Yzbcdefghijk_1.000_11.000.123.wav").touch()
     assert missing(tmp_path, clips) == [clips[3]]
 

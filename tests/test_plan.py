@@ -25,15 +25,17 @@ def test_time_by_hand(tiny):
     assert made.memory == pytest.approx(5e9)
 
 
-def test_disk_is_what_the_files_take(tiny, tiny_dataset, tmp_path):
+def test_disk_is_what_the_files_take(tiny, tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     counts = {split: len(getattr(tiny_dataset, split).filenames) for split in COUNTS}
     assert plan.clip_counts(tiny) == counts
     network = GatedCRNN(tiny.network, n_mels=80, n_classes=17, mean=tiny_dataset.mean, std=tiny_dataset.std)
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
     made = plan.make_plan(tiny, plan.Calibration("cpu", 0.1, 0.1, 0.1, 1e9, n_parameters), counts, at_once=2, cores=2)
-    sounds = sum(path.stat().st_size for path in tiny_dataset.audio_folder.rglob("*.wav"))
+    folder = tiny_dataset.training.features.path.parents[1]
+    sounds = sum(path.stat().st_size for path in folder.rglob("*.wav"))
     assert made.disk["soundscapes"] == pytest.approx(sounds, rel=0.01)
-    arrays = [getattr(tiny_dataset, split).features for split in COUNTS]
+    arrays = [getattr(tiny_dataset, split).features[:] for split in COUNTS]
     assert made.disk["features"] == sum(array.nbytes for array in arrays)
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.zeros(2, 500, 80))[0].sum().backward()
