@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loopback import Server
 
 from hpsed_lib import dataset, paths
 from hpsed_lib.dataset import Dataset
@@ -46,3 +48,12 @@ def dcase2017_folder() -> Path:
     if not folder:
         pytest.skip("HPSED_DCASE2017 names no folder with the labels of DCASE 2017 Task 4")
     return Path(folder)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A site of recordings on this machine."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Server()
+    yield server
+    server.close()

@@ -6,7 +6,7 @@ import hashlib
 import multiprocessing
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,6 @@ from hpsed_lib import dcase2017, paths
 from hpsed_lib.dcase2017 import WEAK_FILES
 from hpsed_lib.dcase2017_audio import main
 from hpsed_lib.dcase2017_clips import FAILURES, Clip, missing, read_failures
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = Server()
-    yield server
-    server.close()
 
 
 @pytest.fixture

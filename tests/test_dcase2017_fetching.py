@@ -12,7 +12,6 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +95,6 @@ def test_section_of_a_compressed_recording_begins_in_time(
 
 
 # ----------------------------------------------------------------------------------------------------- fetching
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = Server()
-    yield server
-    server.close()
 
 
 def site(server: Server, **changes: object) -> Site:
