@@ -466,3 +466,34 @@ def plot_power(curves: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.set(xlabel="seeds", ylabel="power", ylim=(0, 1.02))
     ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return ax
+
+
+def plot_ratios(pairs: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Draw how many times faster each task is than its peer: every pair a dot, the median a bar, the goal a cross.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        From `hpsed_lib.bench.time_pairs`.
+    ax : Axes
+
+    Returns
+    -------
+    Axes
+    """
+    tasks = list(dict.fromkeys(zip(pairs.task, pairs.peer, strict=True)))
+    for row, (task, peer) in enumerate(tasks):
+        of_task = pairs[(pairs.task == task) & (pairs.peer == peer)]
+        ax.plot(of_task.ratio, [row] * len(of_task), "o", color="C0", alpha=0.4, markersize=4)
+        ax.plot(of_task.ratio.median(), row, "|", color="C0", markersize=16, markeredgewidth=2.5)
+        ax.plot(of_task.goal.iloc[0], row, "x", color="C1", markersize=8, markeredgewidth=2)
+    ax.axvline(1, color="0.6", linewidth=1)
+    ax.set(xscale="log", xlabel="their time / our time", yticks=range(len(tasks)), ylim=(len(tasks) - 0.5, -0.5))
+    ax.set_yticklabels([f"{task}\nbeside {peer}" for task, peer in tasks], fontsize="small")
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color="C0", alpha=0.4, label="a pair"),
+        Line2D([], [], marker="|", linestyle="", color="C0", markersize=12, markeredgewidth=2.5, label="median"),
+        Line2D([], [], marker="x", linestyle="", color="C1", markeredgewidth=2, label="goal"),
+    ]
+    ax.legend(handles=handles, fontsize="small")
+    return ax

@@ -1,0 +1,70 @@
+"""Benchmark of the features: from audio files to log-mel spectrograms, beside a loop over librosa's own functions.
+
+Conventions: recordings of noise, 10 s at 44.1 kHz in 16 bit, whole on both sides; nothing is resampled. Ours is
+`hpsed_lib.features.extract` as notebook 01 calls it, on all cores, checksums, manifest and writing to the disk
+included. Librosa's spectrogram is set to the same windows.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import librosa
+import numpy as np
+
+from hpsed_lib.audio import write_audio
+from hpsed_lib.bench import Comparison
+from hpsed_lib.features import Spectrograms, extract, feature_file
+from hpsed_lib.params import Features
+
+SR, DURATION = 44100, 10.0  # Hz, s
+PARAMS = Features(window_duration=0.04, hop_duration=0.02, n_mels=80, fmin=0.0, fmax=None)
+HOP, WINDOW, N_FFT = 882, 1764, 2048  # samples
+TOLERANCE = 1e-4  # dB
+
+
+def log_mel_files(*, tiny: bool) -> Comparison:
+    """Features of files of noise."""
+    n_clips = 4 if tiny else 100
+    folder = tempfile.TemporaryDirectory()
+    files: dict[str, Path | None] = {f"{index}.wav": Path(folder.name) / f"{index}.wav" for index in range(n_clips)}
+    for index, path in enumerate(files.values()):
+        y = np.random.default_rng(index).uniform(-0.5, 0.5, round(SR * DURATION)).astype(np.float32)
+        assert path is not None
+        write_audio(path, y, sr=SR)
+
+    def ours() -> np.ndarray:
+        with tempfile.TemporaryDirectory(dir=folder.name) as cache:
+            chosen = {"sr": SR, "duration": DURATION, "params": PARAMS}
+            extract(files, cache=Path(cache) / "bench", **chosen)  # type: ignore[arg-type]
+            path = feature_file(Path(cache) / "bench", list(files), **chosen)  # type: ignore[arg-type]
+            return Spectrograms(path, np.arange(n_clips))[:]
+
+    task = f"log-mel of {n_clips} files, all cores"
+    return Comparison(task, "librosa, a loop", ours, lambda: librosa_loop(files), _difference, goal=10)
+
+
+def librosa_loop(files: dict[str, Path | None]) -> np.ndarray:
+    """Librosa's log-mel of each file, with its windows half a hop earlier than a frame's slot, where ours are."""
+    before = (WINDOW - HOP) // 2 + (N_FFT - WINDOW) // 2
+    features = []
+    for path in files.values():
+        y, sr = librosa.load(path, sr=None)
+        power = librosa.feature.melspectrogram(
+            y=np.pad(y, (before, N_FFT)),
+            sr=sr,
+            n_fft=N_FFT,
+            hop_length=HOP,
+            win_length=WINDOW,
+            center=False,
+            n_mels=PARAMS.n_mels,
+        )
+        features.append(librosa.power_to_db(power, amin=1e-10, top_db=None).T[: round(DURATION / PARAMS.hop_duration)])
+    return np.stack(features)
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """By how much the values differ, if by more than `TOLERANCE`."""
+    largest = float(np.abs(ours - theirs).max())
+    return f"up to {largest:.2g} dB" if largest > TOLERANCE else ""
