@@ -78,7 +78,7 @@ class Dataset:
     checksum : str
         SHA-256 over every recording and label.
     training_checksum : str
-        The same over the training and validation clips, which are what a trained network depends on.
+        The same over the training clips and over the validation clips, which are what a trained network depends on.
     report : dict
         Clips listed, used, missing and so on in each split; see `hpsed_lib.manifest.report`.
     stand_in : bool
@@ -127,23 +127,25 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
     for name, table in (tables | {"remarks": listing.remarks}).items():
         _write_table(table, folder / f"{name}.csv")
 
-    manifests = {}
-    for split, clips in listing.clips.groupby("split", sort=False):
+    manifests: dict[str, pd.DataFrame] = {}
+    groups = {str(split): clips for split, clips in listing.clips.groupby("split", sort=False)}
+    for split, clips in sorted(groups.items(), key=lambda group: group[0] != "test"):  # what may stop us comes first
         files = {
             row.filename: listing.audio_folder / row.path if row.path else None
             for row in clips[["filename", "path"]].itertuples(index=False)
         }
         manifest = extract(
             files,
-            cache=folder / "features" / str(split),
+            cache=folder / "features" / split,
             sr=experiment.data.sample_rate,
             duration=experiment.data.clip_duration,
             params=experiment.features,
         )
         manifests[split] = manifest.assign(split=split)
-    manifest = pd.concat(manifests.values(), ignore_index=True)
+        _write_table(manifests[split], folder / "manifest.csv")
+        _refuse_unusable(experiment, manifests[split])
+    manifest = pd.concat([manifests[split] for split in groups], ignore_index=True)
     _write_table(manifest, folder / "manifest.csv")
-    _refuse_unusable(experiment, manifest)
 
     training = manifest[manifest.split == "training"]
     used = np.flatnonzero(training.state == "present")
@@ -153,7 +155,9 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
         "audio_folder": str(listing.audio_folder),
         "stand_in": (listing.audio_folder / STAND_IN).is_file(),
         "checksum": _checksum(listing, manifest),
-        "training_checksum": _checksum(listing, manifest[manifest.split.isin(["training", "validation"])]),
+        "training_checksum": "-".join(
+            _checksum(listing, manifest[manifest.split == split])[:32] for split in ("training", "validation")
+        ),
         "report": report(manifest),
         "normalisation": {"mean": mean.tolist(), "std": std.tolist()},
     }
@@ -197,7 +201,7 @@ def _refuse_unusable(experiment: Experiment, manifest: pd.DataFrame) -> None:
         raise DataError(
             f"{len(unusable):,} of {len(needed):,} {'test clips' if listed else 'clips'} have no usable audio "
             f"({', '.join(f'{count:,} {state}' for state, count in what.items())}): {', '.join(shown)}{more}; "
-            f"{what_to_do}. {cache_folder(experiment.name) / 'manifest.csv'} has every clip"
+            f"{what_to_do}. {cache_folder(experiment.name) / 'manifest.csv'} lists them all"
         )
     for split, clips in manifest.groupby("split", sort=False):
         if not (clips.state == "present").any():
@@ -249,7 +253,7 @@ def load(experiment: Experiment) -> Dataset:
     content = json.loads((folder / "data.json").read_text())
     classes = tuple(content["classes"])
     manifest = typed_manifest(pd.read_csv(folder / "manifest.csv", keep_default_na=False, dtype=str))
-    strong, weak = read_labels(experiment, "strong_labels"), read_labels(experiment, "weak_labels")
+    strong, weak = read_table(experiment, "strong_labels"), read_table(experiment, "weak_labels")
     splits = {}
     for split, clips in manifest.groupby("split", sort=False):
         path = _feature_file(experiment, str(split), list(clips.filename))
@@ -282,7 +286,7 @@ def load(experiment: Experiment) -> Dataset:
 def recording_of(experiment: Experiment, filename: str) -> Path:
     """The recording of a clip."""
     folder = cache_folder(experiment.name)
-    clips = read_labels(experiment, "clips").set_index("filename")
+    clips = read_table(experiment, "clips").set_index("filename")
     return Path(json.loads((folder / "data.json").read_text())["audio_folder"]) / clips.path[filename]
 
 
@@ -292,9 +296,11 @@ def read_manifest(experiment: Experiment) -> pd.DataFrame:
     return typed_manifest(pd.read_csv(path, keep_default_na=False, dtype=str))
 
 
-def read_labels(experiment: Experiment, table: str) -> pd.DataFrame:
+def read_table(experiment: Experiment, table: str) -> pd.DataFrame:
     """A table of a prepared experiment: ``clips``, ``weak_labels``, ``strong_labels`` or ``remarks``."""
-    return pd.read_csv(cache_folder(experiment.name) / f"{table}.csv", keep_default_na=False)
+    text = ("filename", "split", "sources", "path", "event_label", "file", "kind", "treatment", "message")
+    path = cache_folder(experiment.name) / f"{table}.csv"
+    return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(text, str))  # a label may look like a number
 
 
 def _weak_target(weak_labels: pd.DataFrame, filenames: list[str], classes: tuple[str, ...]) -> np.ndarray:
@@ -319,9 +325,9 @@ def shared_sources(experiment: Experiment) -> pd.DataFrame:
     DataFrame, splits by splits
         On the diagonal: the source sounds of the split.
     """
-    clips = read_labels(experiment, "clips")
+    clips = read_table(experiment, "clips")
     sources = {
-        split: {name for row in of_split.sources for name in str(row).split()}
+        split: {name for row in of_split.sources for name in row.split("\t") if name}
         for split, of_split in clips.groupby("split", sort=False)
     }
     return pd.DataFrame({one: {two: len(sources[one] & sources[two]) for two in sources} for one in sources})

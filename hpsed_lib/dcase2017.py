@@ -33,7 +33,7 @@ from hpsed_lib.labels import (
     shared_sources,
 )
 from hpsed_lib.params import Dcase2017Data
-from hpsed_lib.paths import cache_folder
+from hpsed_lib.paths import cache_folder, files_below
 from hpsed_lib.synthesis import CLASSES
 
 LABELS_COMMIT = "96dc262e3869580c0ff4c4de622995a8e3573ad9"
@@ -137,21 +137,6 @@ def clip_names(name: str, *, folder: Path, download: bool) -> list[str]:
         raise ParameterError(f"set of clips: expected one of {', '.join(WEAK_FILES)}, got {name!r}")
     [path] = _label_files([WEAK_FILES[name]], folder=folder, present=files_below(folder), download=download)
     return _read(path, columns=WEAK).filename.unique().tolist()
-
-
-def files_below(folder: Path) -> list[str]:
-    """Every file below a folder, relative to it, sorted; linked folders are entered, each folder once."""
-    found, entered = [], set()
-    for here, subfolders, names in os.walk(folder, followlinks=True):
-        subfolders.sort()
-        real = os.path.realpath(here)
-        if real in entered:
-            subfolders.clear()
-            continue
-        entered.add(real)
-        inside = Path(here).relative_to(folder).as_posix()
-        found += names if inside == "." else [f"{inside}/{name}" for name in names]
-    return sorted(found)
 
 
 def _label_files(wanted: list[tuple[str, ...]], *, folder: Path, present: list[str], download: bool) -> list[Path]:

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from hpsed_lib.dcase2017 import WEAK_FILES, clip_names
 from hpsed_lib.dcase2017_archives import unpack
-from hpsed_lib.dcase2017_clips import FAILURES, REASONS, Clip, missing, parse_clip, read_failures
+from hpsed_lib.dcase2017_clips import REASONS, Clip, missing, parse_clip, read_failures
 from hpsed_lib.dcase2017_fetching import SR, Site, fetch, required_bytes
 from hpsed_lib.errors import DataError, HpsedError
+from hpsed_lib.paths import FAILURES
 
 SETS = ("training", "development")  # those of params/paper.yaml
 LOCK = ".audio.lock"
@@ -77,7 +78,7 @@ def coverage(folder: Path, sets: Mapping[str, Sequence[Clip]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, 1 if the site turned everything away, or 2 if it could not begin or go on."""
     options = _parser().parse_args(arguments)
-    folder: Path = options.data
+    folder: Path = options.data.expanduser()
     try:
         site = Site(**{name: getattr(options, name) for name in Site.__dataclass_fields__})
         sets = {name: list_clips(name, folder) for name in options.sets}
@@ -109,7 +110,7 @@ def _fill(folder: Path, clips: Sequence[Clip], site: Site, options: argparse.Nam
     for left in itertools.chain(folder.glob(".Y*.wav"), folder.glob(".failures.*.csv")):  # by runs that were killed
         left.unlink()
     if options.archives:
-        unpack(options.archives, folder, clips, jobs=options.jobs)
+        unpack(options.archives, folder, missing(folder, clips), jobs=options.jobs)
     if options.no_fetch:
         return False
     absent = missing(folder, clips)

@@ -17,11 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from hpsed_lib.dcase2017 import audio_files, files_below
+from hpsed_lib.dcase2017 import audio_files
 from hpsed_lib.errors import DataError
-from hpsed_lib.paths import replacing
+from hpsed_lib.paths import FAILURES, files_below, replacing
 
-FAILURES = "failures.csv"
 DETAIL_LENGTH = 300  # characters
 
 REASONS = {

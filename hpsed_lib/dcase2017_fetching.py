@@ -37,7 +37,6 @@ from yt_dlp.utils import GeoRestrictedError, UnsupportedError, YoutubeDLError
 
 from hpsed_lib.audio import write_audio
 from hpsed_lib.dcase2017_clips import (
-    FAILURES,
     Clip,
     Failure,
     audio_path,
@@ -48,7 +47,7 @@ from hpsed_lib.dcase2017_clips import (
     write_failures,
 )
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.paths import replacing
+from hpsed_lib.paths import FAILURES, replacing
 from hpsed_lib.progress import track
 
 YOUTUBE = "https://www.youtube.com/watch?v={video}"

@@ -131,16 +131,17 @@ MANIFEST = {
 CHUNK = 32  # clips between two entries into the manifest
 
 
-def _extract_one(path: Path, sr: int, duration: float, params: Features) -> tuple[np.ndarray | None, dict]:
-    """Features of one recording, and its line of the manifest without its name."""
+def _extract_one(path: Path, sr: int, duration: float, params: Features, target: Path, offset: int) -> dict:
+    """Write the features of one recording into `target`, and return its line of the manifest without its name."""
     stat = path.stat()
     line = dict.fromkeys(MANIFEST, "") | {"n_bytes": stat.st_size, "modified": stat.st_mtime_ns}
     try:
         audio = read_audio(path, sr=sr, duration=duration)
     except DataError as error:
-        return None, line | {"state": "unreadable", "reason": str(error)}
-    facts = {name: value for name, value in audio._asdict().items() if name != "y"}
-    return log_mel(audio.y, sr=sr, params=params), line | facts | {"state": "present"}
+        return line | {"state": "unreadable", "reason": str(error)}
+    with open(target, "rb+", buffering=0) as file:
+        os.pwrite(file.fileno(), log_mel(audio.y, sr=sr, params=params).tobytes(), offset)
+    return line | {name: value for name, value in audio._asdict().items() if name != "y"} | {"state": "present"}
 
 
 def feature_file(cache: Path, filenames: Sequence[str], *, sr: int, duration: float, params: Features) -> Path:
@@ -191,6 +192,7 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
     shape = (len(files), round(duration / params.hop_duration), params.n_mels)
     path.parent.mkdir(parents=True, exist_ok=True)
     finished = _finished(journal, files) if path.is_file() else {}
+    finished = {name: line for name, line in finished.items() if line["state"] == "present"}  # others may be mended
     there = {name: file for name, file in files.items() if file is not None and file.is_file()}
     waiting = [name for name in there if name not in finished]
     _reserve(path, len(waiting) * math.prod(shape[1:]) * 4, description=f"{len(waiting):,} clips of {cache.name}")
@@ -200,18 +202,16 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
     with replacing(journal) as temporary:
         pd.DataFrame(finished.values(), columns=list(MANIFEST)).to_csv(temporary, index=False)
 
-    row_of = {name: row for row, name in enumerate(files)}
-    results = Parallel(n_jobs=-1, return_as="generator", batch_size=16, idle_worker_timeout=60)(
-        delayed(_extract_one)(there[name], sr, duration, params) for name in waiting
-    )
     n_bytes, n_header = math.prod(shape[1:]) * 4, np.load(path, mmap_mode="r").offset
+    offsets = {name: n_header + row * n_bytes for row, name in enumerate(files)}
+    results = Parallel(n_jobs=-1, return_as="generator", batch_size=16, idle_worker_timeout=60)(
+        delayed(_extract_one)(there[name], sr, duration, params, path, offsets[name]) for name in waiting
+    )
     lines: list[dict] = []
     with open(path, "rb+", buffering=0) as target, open(journal, "a", encoding="utf-8", newline="") as entries:
         writer = csv.DictWriter(entries, list(MANIFEST), lineterminator="\n")
         results = track(results, total=len(waiting), description=f"features of {cache.name}")
-        for number, (name, (features, line)) in enumerate(zip(waiting, results, strict=True), start=1):
-            if features is not None:
-                os.pwrite(target.fileno(), features.tobytes(), n_header + row_of[name] * n_bytes)
+        for number, (name, line) in enumerate(zip(waiting, results, strict=True), start=1):
             lines.append(line | {"filename": name})
             if len(lines) == CHUNK or number == len(waiting):
                 os.fsync(target.fileno())

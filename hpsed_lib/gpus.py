@@ -1,8 +1,8 @@
 """One GPU for each run: which GPUs there are, and taking one that no other run has.
 
-A GPU is taken by locking a file of its name in the folder for temporary files, so that runs of every experiment and
-every copy of this project on one computer keep out of each other's way; the lock ends with the process, however that
-ends. `RUNS_PER_GPU` in the environment lets several runs share each GPU.
+A GPU is taken by locking a file of its name in the folder for temporary files, so that a user's runs of every
+experiment and every copy of this project on one computer keep out of each other's way; the lock ends with the process,
+however that ends. `RUNS_PER_GPU` in the environment lets several runs share each GPU.
 """
 
 from __future__ import annotations
@@ -53,10 +53,9 @@ def runs_per_gpu() -> int:
 def one_gpu(waiting: Callable[[], None]) -> Iterator[str | None]:
     """Take a GPU for this process and those it starts from now on; while every GPU is taken, call `waiting` once, wait.
 
-    Yields the GPU's name, or None where none is taken: there is none, or this is a job of a Slurm cluster, which gives
-    each job its own.
+    Yields the GPU's name, or None where there is none.
     """
-    gpus = [] if os.environ.get("SLURM_JOB_ID") else visible_gpus()
+    gpus = visible_gpus()
     if not gpus:
         yield None
         return
@@ -64,7 +63,8 @@ def one_gpu(waiting: Callable[[], None]) -> Iterator[str | None]:
     told = False
     while True:
         for gpu, slot in slots:
-            name = f"hpsed-{os.getuid()}-gpu-{re.sub('[^A-Za-z0-9-]', '-', gpu)}-{slot}.lock"
+            job = os.environ.get("SLURM_JOB_ID", "")  # an allocation's GPUs are numbered by themselves
+            name = f"hpsed-{os.getuid()}-gpu{job}-{re.sub('[^A-Za-z0-9-]', '-', gpu)}-{slot}.lock"
             with open(Path(tempfile.gettempdir()) / name, "a") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -49,7 +49,7 @@ TREATMENTS = {
     "no_label": Treatment("refused", "onset or offset without a label"),
     "reversed": Treatment("refused", "onset after offset"),
     "negative": Treatment("refused", "onset before the clip's start"),
-    "after_end": Treatment("refused", "onset at or after the clip's end"),
+    "after_end": Treatment("refused", "onset at or after the clip's end (data.clip_duration)"),
     "unknown_label": Treatment("refused", "label that is not among the classes"),
     "two_splits": Treatment("refused", "clip that an earlier split lists too"),
     "not_listed": Treatment("refused", "clip with strong labels that the weak labels of its split do not list"),

@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
+FAILURES = "failures.csv"  # beside recordings: which of them could not be fetched, and why
 
 
 def cache_folder(experiment: str) -> Path:
@@ -24,6 +25,21 @@ def cache_folder(experiment: str) -> Path:
 def results_folder(experiment: str) -> Path:
     """Folder of one experiment's outcomes: notebooks, metrics, tables, figures."""
     return ROOT / "results" / experiment
+
+
+def files_below(folder: Path) -> list[str]:
+    """Every file below a folder, relative to it, sorted; linked folders are entered, each folder once."""
+    found, entered = [], set()
+    for here, subfolders, names in os.walk(folder, followlinks=True):
+        subfolders.sort()
+        real = os.path.realpath(here)
+        if real in entered:
+            subfolders.clear()
+            continue
+        entered.add(real)
+        inside = Path(here).relative_to(folder).as_posix()
+        found += names if inside == "." else [f"{inside}/{name}" for name in names]
+    return sorted(found)
 
 
 @contextmanager

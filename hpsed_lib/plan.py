@@ -32,7 +32,7 @@ from hpsed_lib.status import duration
 from hpsed_lib.sweep import with_seeds
 from hpsed_lib.workflow import available_cores
 
-MEASURED_CLIPS = 8  # in a batch, at most: what a larger one takes is in proportion
+MEASURED_CLIPS = 8  # in a batch on the CPU, at most: what a larger one takes is in proportion
 MEASURED_SECONDS = 10.0  # of training steps, and at least three of them
 MEMORY_TO_MEASURE = 4e9  # bytes that must be free for each process that measures
 RUN_OVERHEAD = 15.0  # s of a run outside training, for starting and scoring; `quick` on one idle core
@@ -78,18 +78,20 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     import torch
 
     from hpsed_lib.network import GatedCRNN
-    from hpsed_lib.training import clip_loss, predict_clips, select_device
+    from hpsed_lib.training import clip_loss, predict_clips, prepare_for_training, select_device
 
     torch.set_num_threads(1)
     device = select_device(experiment.training.device)
     generator = np.random.default_rng(0)
     n_mels, n_classes = experiment.features.n_mels, N_CLASSES.get(experiment.data.source, 17)
-    n_clips = min(experiment.training.batch_size, MEASURED_CLIPS)
+    n_clips = experiment.training.batch_size if device.type != "cpu" else MEASURED_CLIPS
+    n_clips = min(experiment.training.batch_size, n_clips)
     noise = generator.normal(size=(n_clips, experiment.n_frames, n_mels)).astype(np.float32)
     features = torch.from_numpy(noise).to(device)
     target = (torch.from_numpy(generator.random((n_clips, n_classes))) < 0.1).float().to(device)
     mean, std = np.zeros(n_mels, dtype=np.float32), np.ones(n_mels, dtype=np.float32)
     network = GatedCRNN(experiment.network, n_mels=n_mels, n_classes=n_classes, mean=mean, std=std).to(device)
+    network = prepare_for_training(network, experiment.training)
     optimizer = torch.optim.Adam(network.parameters(), lr=experiment.training.learning_rate)
 
     def step(pooling: str, structure: str) -> float:
@@ -168,7 +170,7 @@ def clip_counts(experiment: Experiment) -> dict[str, int]:
     prepared = cache_folder(experiment.name) / "data.json"
     if prepared.is_file():
         report = json.loads(prepared.read_text(encoding="utf-8"))["report"]
-        return {split: report[split]["used"] for split in SPLITS}
+        return {split: count["used"] for split, count in report.items()}
     if (counts := getattr(experiment.data, "n_clips", None)) is not None:
         return {split: getattr(counts, split) for split in SPLITS}
     if isinstance(experiment.data, Dcase2017Data):
@@ -281,6 +283,17 @@ def _size(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
+def _at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
+    """Runs that are trained at once, and processes that measure at once: on a GPU one, which has it for itself."""
+    from hpsed_lib.training import select_device
+
+    n_runs = len(experiment.runs())
+    if select_device(experiment.training.device).type != "cpu":
+        return min(n_runs, max(len(visible_gpus()), 1) * runs_per_gpu()), 1
+    at_once = min(cores, n_runs)
+    return at_once, min(at_once, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 if the experiment cannot be planned."""
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.plan", description="What an experiment will take.")
@@ -291,14 +304,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         experiment = with_seeds(load_experiment(options.experiment), options.seeds)
         counts = clip_counts(experiment)
-        at_once = min(options.cores, len(experiment.runs()))
-        n_processes = min(at_once, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
+        if options.cores < 1:
+            raise ParameterError(f"CORES must be 1 or more, got {options.cores}")
+        at_once, n_processes = _at_once(experiment, options.cores)
         measured = calibrate_together(experiment, n_processes)
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if measured.device != "cpu":
-        at_once = min(len(experiment.runs()), max(len(visible_gpus()), 1) * runs_per_gpu())
     plan = make_plan(experiment, measured, counts, at_once=at_once, cores=options.cores)
     print(describe(experiment, measured, plan, n_processes=n_processes))
     return 0

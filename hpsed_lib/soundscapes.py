@@ -188,7 +188,7 @@ def _make_clip(
         {"filename": filename, "onset": onset, "offset": offset, "event_label": label}
         for onset, offset, label in events
     ]
-    return {"filename": filename, "split": split, "sources": " ".join(sources)}, labels
+    return {"filename": filename, "split": split, "sources": "\t".join(sources)}, labels
 
 
 def make_soundscapes(params: SyntheticData | RecordedData, *, recordings: list[Recording], folder: Path) -> Listing:

@@ -147,6 +147,7 @@ def _made_from(experiment: Experiment, name: str) -> list[Path]:
     data = cache_folder(experiment.name) / "data.json"
     metrics = results_folder(experiment.name) / "metrics"
     return {
+        "01_data_preparation": [data],
         "07_identity_in_training": [data],
         "04_result_tables": [data, *(metrics / f"{run}.json" for run in experiment.runs())],
     }.get(name, [])

@@ -27,7 +27,7 @@ from torch import Tensor
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.network import GatedCRNN
-from hpsed_lib.params import Experiment, run_name
+from hpsed_lib.params import Experiment, Training, run_name
 from hpsed_lib.paths import replacing
 from hpsed_lib.pooling import pool
 from hpsed_lib.progress import track
@@ -90,6 +90,16 @@ def build_network(experiment: Experiment, dataset: Dataset, *, seed: int) -> Gat
     )
 
 
+def prepare_for_training(network: GatedCRNN, params: Training) -> GatedCRNN:
+    """The network in the memory layout, and compiled, as the experiment asks for it."""
+    if params.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if params.compile:
+        network.blocks.compile()
+        network.last.compile()
+    return network
+
+
 class _Clips(torch.utils.data.Dataset):
     """A split as `torch.utils.data.DataLoader` wants it, a whole batch at a time."""
 
@@ -97,9 +107,8 @@ class _Clips(torch.utils.data.Dataset):
         self.split = split
 
     def __getitems__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(np.array(self.split.features[np.array(rows)])), torch.from_numpy(
-            self.split.weak_target[rows]
-        )
+        features = self.split.features[np.array(rows)]
+        return torch.from_numpy(features), torch.from_numpy(self.split.weak_target[rows])
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -156,8 +165,9 @@ def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio
     seed, epoch : int
     balance_ratio : float, optional
         Without it every clip comes once. With it each clip is drawn by class first: a class as often as it has clips,
-        but at most `balance_ratio` times as often as the rarest; within a class each clip comes before any comes
-        again. Clips without a class count as a class of their own. An epoch has as many clips as the training set.
+        but at most `balance_ratio` times as often as the rarest class; within a class each clip comes before any comes
+        again. Clips without a class are drawn together, at most as often as the commonest class may be. An epoch has
+        as many clips as the training set.
 
     Returns
     -------
@@ -174,12 +184,12 @@ def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio
     n_clips = len(weak_target)
     if balance_ratio is None:
         return rng.permutation(n_clips)
-    silent = ~(weak_target > 0).any(axis=1, keepdims=True)
-    groups = [
-        rows for rows in (np.flatnonzero(column) for column in np.hstack([weak_target > 0, silent]).T) if len(rows)
-    ]
+    active = weak_target > 0
+    classes = [np.flatnonzero(column) for column in active.T if column.any()]
+    without_class = np.flatnonzero(~active.any(axis=1))
+    groups = [*classes, without_class] if len(without_class) else classes
     sizes = np.array([len(rows) for rows in groups])
-    weights = np.minimum(sizes, balance_ratio * sizes.min())
+    weights = np.minimum(sizes, balance_ratio * min((len(rows) for rows in classes), default=n_clips))
     drawn = rng.choice(len(groups), size=n_clips, p=weights / weights.sum())
     order = np.empty(n_clips, dtype=int)
     for group, rows in enumerate(groups):
@@ -246,11 +256,7 @@ def train(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     network = build_network(experiment, dataset, seed=seed).to(device)
-    if params.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if params.compile:
-        network.blocks.compile()
-        network.last.compile()
+    network = prepare_for_training(network, params)
     optimizer = torch.optim.Adam(network.parameters(), lr=params.learning_rate)
     fingerprint = _fingerprint(experiment, dataset, run_name(pooling, structure, seed), device)
     path = folder / "checkpoint.pt"
@@ -387,7 +393,8 @@ def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: tor
         ("network.py", "recurrence.py", "pooling.py", "training.py", "features.py", "audio.py", "dataset.py")
     )
     machine = [str(torch.__version__), describe_device(device)]
-    content = [params, training, experiment.pooling.segment_lengths, run, dataset.training_checksum, code, machine]
+    data = [experiment.data.sample_rate, experiment.data.clip_duration, dataset.classes, dataset.training_checksum]
+    content = [params, training, experiment.pooling.segment_lengths, run, data, code, machine]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

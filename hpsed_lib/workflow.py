@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import functools
 import hashlib
 import json
@@ -26,7 +27,7 @@ from hpsed_lib.errors import DataError, HpsedError, ParameterError
 from hpsed_lib.execution import end_with_launcher, kill_children, only_one
 from hpsed_lib.gpus import runs_per_gpu, visible_gpus
 from hpsed_lib.params import Experiment, load_experiment, require_available
-from hpsed_lib.paths import ROOT, cache_folder, replacing, results_folder
+from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, replacing, results_folder
 from hpsed_lib.sweep import with_seeds
 
 SHARED = {  # executions that are the same for every experiment, and where they end up
@@ -126,8 +127,8 @@ def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[s
     -------
     dict
         ``data_folder``, ``download`` and a ``fingerprint`` of the folder's files (paths, sizes, times), whose change
-        makes Snakemake prepare the data again. A folder that is no longer there keeps its fingerprint: what has been
-        made from it stays valid.
+        makes Snakemake prepare the data again; hidden files, and the list of what could not be fetched, do not count.
+        A folder that is no longer there keeps its fingerprint: what has been made from it stays valid.
     """
     memory = cache_folder(experiment) / "source.json"
     source: dict[str, str | bool] = {"data_folder": "", "download": False, "fingerprint": ""}
@@ -140,10 +141,13 @@ def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[s
     source["download"] = download or source["download"]
     folder = ROOT / str(source["data_folder"])
     if source["data_folder"] and folder.is_dir():
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
-        listing = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
-        source["fingerprint"] = hashlib.sha256(listing.encode()).hexdigest()[:16]
+        listing = []
+        for name in files_below(folder):
+            if not Path(name).name.startswith(".") and Path(name).name != FAILURES:
+                with contextlib.suppress(FileNotFoundError):  # it went away just now
+                    stat = (folder / name).stat()
+                    listing.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
+        source["fingerprint"] = hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
     with replacing(memory) as temporary:
         temporary.write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
     return source
@@ -195,7 +199,7 @@ def reproduce(
         command += ["--cores", str(cores or available_cores())]
         command += ["--resources", f"gpu={max(len(visible_gpus()), 1) * runs_per_gpu()}"]
     command += ["--dry-run", "--quiet", "host", "rules"] if dry_run else []
-    command += ["--config", f"experiment={experiment}", f"n_seeds={n_seeds}"]
+    command += ["--config", f"experiment={experiment}", f"n_seeds={n_seeds}", f"cluster={cluster}"]
     command += [f"{key}={value}" for key, value in source.items()]
     # A local launch ends what is left on a cluster, where it can; each run's lock keeps it from doubling anyway.
     left_there = last_launch(experiment)["cluster"] and shutil.which("squeue") is not None
@@ -267,6 +271,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         clusters = [path.parent.name for path in PROFILES.glob("*/config.yaml") if path.parent.name != "default"]
         if options.cluster and options.cluster not in clusters:
             raise ParameterError(f"no cluster {options.cluster!r} in workflow/profiles/; there: {', '.join(clusters)}")
+        if options.cores is not None and options.cores < 1:
+            raise ParameterError(f"CORES must be 1 or more, got {options.cores}")
+        if not options.cluster and experiment.training.device == "cuda" and not visible_gpus():
+            raise ParameterError("training.device is 'cuda', and there is no GPU here; set it to auto or cpu")
         lock = cache_folder(experiment.name) / "workflow.lock"
 
         def waiting(holder: str) -> None:

@@ -89,7 +89,7 @@ odd[["split", "filename", "state", "truncated", "silent", "duration", "reason"]]
 # Clips of each class, as the label files list them and as there is audio to use:
 
 # %%
-weak = dataset.read_labels(choices, "weak_labels")
+weak = dataset.read_table(choices, "weak_labels")
 coverage_by_class(manifest, weak, data.classes)
 
 # %% [markdown]
@@ -97,7 +97,7 @@ coverage_by_class(manifest, weak, data.classes)
 # file and line, or kept and counted here.
 
 # %%
-remarks_by_kind(dataset.read_labels(choices, "remarks"))
+remarks_by_kind(dataset.read_table(choices, "remarks"))
 
 # %% [markdown]
 # ## 3 What training sees: weak labels

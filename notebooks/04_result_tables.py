@@ -214,7 +214,7 @@ plt.show()
 # Clips of each class that the label files list, and those with audio that could be used.
 
 # %%
-manifest, weak = dataset.read_manifest(choices), dataset.read_labels(choices, "weak_labels")
+manifest, weak = dataset.read_manifest(choices), dataset.read_table(choices, "weak_labels")
 tables.write_coverage(choices, coverage_by_class(manifest, weak, data.classes))
 
 # %% [markdown]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,6 +209,40 @@ class TestFolder:
         fourth = dataset.prepare(experiment, data_folder=str(folder))
         assert len({data.training_checksum for data in (first, third, fourth)}) == 3
         assert len({data.checksum for data in (first, second, third, fourth)}) == 4
+
+    def test_labels_that_look_like_numbers_stay_text(self, folder: Path) -> None:
+        for path in folder.glob("*.csv"):
+            path.write_text(path.read_text().replace("Dog", "001").replace("Rain", "2"))
+        data = dataset.prepare(load_experiment("folder"), data_folder=str(folder))
+        assert data.classes == ("001", "2")
+        assert data.training.weak_target.tolist() == [[1, 1], [0, 1]]
+        assert set(data.test.strong_labels.event_label) == {"001", "2"}
+
+    def test_file_names_with_spaces_share_nothing(self, folder: Path) -> None:
+        for name in "ade":
+            (folder / "audio" / f"{name}.wav").rename(folder / "audio" / f"my clip {name}.wav")
+        for path in folder.glob("*.csv"):
+            text = path.read_text()
+            for name in "ade":
+                text = text.replace(f"{name}.wav", f"my clip {name}.wav") if f"\n{name}.wav" in text else text
+            path.write_text(text)
+        dataset.prepare(load_experiment("folder"), data_folder=str(folder))
+        shared = dataset.shared_sources(load_experiment("folder")).to_numpy()
+        assert (shared == np.diag(np.diag(shared))).all()
+
+    def test_a_recording_that_could_not_be_read_is_tried_again(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = folder / "audio" / "a.wav"
+        content, stat = path.read_bytes(), path.stat()
+        path.write_bytes(b"x" * len(content))
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        first = dataset.prepare(load_experiment("folder"), data_folder=str(folder))
+        assert first.training.filenames == ["b.wav"]
+        path.write_bytes(content)  # of the same size and time
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        second = dataset.prepare(load_experiment("folder"), data_folder=str(folder))
+        assert second.training.filenames == ["a.wav", "b.wav"]
 
     def test_features_of_other_parameters_are_not_taken_for_these(self, folder: Path) -> None:
         experiment = load_experiment("folder")

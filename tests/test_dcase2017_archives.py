@@ -14,8 +14,9 @@ from loopback import clip
 
 from hpsed_lib import dcase2017_archives
 from hpsed_lib.dcase2017_archives import ARCHIVES, PASSWORDS, unpack
-from hpsed_lib.dcase2017_clips import FAILURES, audio_path, missing, read_failures
+from hpsed_lib.dcase2017_clips import audio_path, missing, read_failures
 from hpsed_lib.errors import DataError
+from hpsed_lib.paths import FAILURES
 
 PASSWORD = PASSWORDS[2]
 

@@ -15,7 +15,8 @@ from loopback import GOOD, SR, Server, clip
 from hpsed_lib import dcase2017, paths
 from hpsed_lib.dcase2017 import WEAK_FILES
 from hpsed_lib.dcase2017_audio import main
-from hpsed_lib.dcase2017_clips import FAILURES, Clip, missing, read_failures
+from hpsed_lib.dcase2017_clips import Clip, missing, read_failures
+from hpsed_lib.paths import FAILURES
 
 
 @pytest.fixture

@@ -8,17 +8,9 @@ from pathlib import Path
 import pytest
 
 from hpsed_lib.dcase2017 import clip_names
-from hpsed_lib.dcase2017_clips import (
-    FAILURES,
-    Clip,
-    audio_path,
-    failure_of,
-    missing,
-    parse_clip,
-    read_failures,
-    write_failures,
-)
+from hpsed_lib.dcase2017_clips import Clip, audio_path, failure_of, missing, parse_clip, read_failures, write_failures
 from hpsed_lib.errors import DataError
+from hpsed_lib.paths import FAILURES
 
 CLIP = Clip("_a_b_c_d_e__0.500_1.500.wav", "_a_b_c_d_e_", 0.5, 1.5)
 

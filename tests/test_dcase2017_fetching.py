@@ -25,9 +25,10 @@ from yt_dlp import YoutubeDL
 from yt_dlp.utils import DownloadError, ExtractorError
 
 from hpsed_lib import dcase2017_clips, dcase2017_fetching
-from hpsed_lib.dcase2017_clips import FAILURES, REASONS, Clip, audio_path, missing, read_failures
+from hpsed_lib.dcase2017_clips import REASONS, Clip, audio_path, missing, read_failures
 from hpsed_lib.dcase2017_fetching import Site, classify, fetch, read_section, required_bytes
 from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.paths import FAILURES
 
 
 @functools.cache

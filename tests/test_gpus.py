@@ -75,15 +75,23 @@ def test_several_runs_share_a_gpu_if_asked_and_spread_first(monkeypatch: pytest.
     assert taken == ["0", "1", "0", "1"]
 
 
-def test_without_a_gpu_or_in_a_job_of_a_cluster_nothing_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_nothing_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with one_gpu(pytest.fail) as gpu:
         assert gpu is None
+
+
+def test_allocations_that_both_call_their_gpu_0_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    with one_gpu(pytest.fail) as gpu:
-        assert gpu is None
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    runs = []
+    try:
+        for job in ("7", "8", "8"):
+            runs.append(hold(SLURM_JOB_ID=job))
+            assert said(runs[-1]) == ("0" if len(runs) < 3 else "waiting")
+    finally:
+        for run in runs:
+            run.kill()
+            run.wait()
 
 
 def test_what_was_visible_before_is_visible_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -68,10 +69,10 @@ def test_an_epoch_sees_every_clip_once_in_its_own_order() -> None:
 
 
 def test_balancing_draws_the_commonest_class_at_most_so_many_times_as_often() -> None:
-    sizes = [3000, 300, 30, 0]  # and 20 clips without a class
+    sizes = [3000, 300, 30, 0]  # and 20 clips without a class, which are no measure of rarity
     weak_target = np.repeat(np.eye(5, 4), [*sizes, 20], axis=0)
     weak_target[0] = [1, 1, 0, 0]  # a clip of two classes may be drawn for either
-    expected = np.array([5, 5, 1.5, 1]) / 12.5  # 3000 and 300 against 20 count as 100, 30 as 30, 20 as 20
+    expected = np.array([150, 150, 30, 20]) / 350  # 3000 and 300 count as 5 times 30
     order = epoch_order(weak_target, seed=0, epoch=3, balance_ratio=5)
     assert len(order) == len(weak_target)
     group = np.repeat([0, 1, 2, 3], [3000, 300, 30, 20])[order]
@@ -226,6 +227,32 @@ def test_a_checkpoint_of_other_parameters_is_not_resumed(
     result = train(changed, tiny_dataset, folder=tmp_path, **VARIANT)
     assert "training starts anew" in capsys.readouterr().out
     assert result.resumed_after == []
+
+
+@pytest.mark.parametrize("change", ["classes", "training_checksum", "sample_rate", "clip_duration"])
+def test_a_checkpoint_of_other_data_is_not_resumed(
+    tiny: Experiment, tiny_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture, change: str
+) -> None:
+    train(longer(tiny, max_epochs=1), tiny_dataset, folder=tmp_path, **VARIANT)
+    experiment, data = longer(tiny, max_epochs=1), tiny_dataset
+    if change == "classes":
+        data = dataclasses.replace(data, classes=data.classes[::-1])
+    elif change == "training_checksum":
+        data = dataclasses.replace(data, training_checksum="other")
+    else:
+        changed = experiment.data.model_copy(update={change: 2 * getattr(experiment.data, change)})
+        experiment = experiment.model_copy(update={"data": changed})
+    train(experiment, data, folder=tmp_path, **VARIANT)
+    assert "training starts anew" in capsys.readouterr().out
+
+
+def test_a_checkpoint_does_not_depend_on_the_test_clips(
+    tiny: Experiment, tiny_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    train(longer(tiny, max_epochs=1), tiny_dataset, folder=tmp_path, **VARIANT)
+    capsys.readouterr()
+    train(longer(tiny, max_epochs=1), dataclasses.replace(tiny_dataset, checksum="other"), folder=tmp_path, **VARIANT)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_damaged_checkpoint_is_not_resumed(
