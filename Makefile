@@ -58,7 +58,7 @@ test: $(INSTALLED) ## run the tests
 slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and kill it (root, Debian; some minutes)
 	tests/slurm/cluster $(BIN)/python -m pytest tests/slurm/killed_sweep.py
 
-bench: $(INSTALLED) ## time the segment scores beside sed_eval; writes results/bench/
+bench: $(INSTALLED) ## time our ways beside librosa, plain PyTorch and sed_eval; writes results/bench/
 	$(BIN)/python -m hpsed_lib.bench
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab

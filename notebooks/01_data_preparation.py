@@ -124,7 +124,7 @@ overlap.round(3).to_frame("share of sounding time with two classes or more")
 # ## 5 No source sound in two splits
 #
 # Every event or clip has a source: the seed of a synthetic sound, the Freesound recording or the video that it was cut
-# from. None may lie in two splits.
+# from. None of ours lies in two splits; where published sets share a video, it stays, and is counted above.
 
 # %%
 dataset.shared_sources(choices)
