@@ -295,7 +295,7 @@ def require_available(experiment: Experiment, *, data_folder: str = "", download
         raise DataError(f"{data_folder}: no such folder; it must hold the recordings")
     if source == "dcase2017" and not data_folder:
         raise DataError(
-            f"experiment {name!r} needs the audio of DCASE 2017 Task 4: give DATA=<the folder that holds it> (in notebook "
+            f"experiment {name!r} needs the audio of DCASE 2017 Task 4: give DATA=<the folder of it> (in notebook "
             "01: data_folder), and DOWNLOAD=1 if the label files are not in it; `make dcase2017-audio DATA=<folder>` "
             "fetches what can still be had"
         )

@@ -259,7 +259,7 @@ class TestFolder:
 
 class TestAvailability:
     def test_the_papers_audio_must_be_somewhere(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"DATA=<the folder that holds it>.*dcase2017-audio"):
+        with pytest.raises(DataError, match=r"DATA=<the folder of it>.*dcase2017-audio"):
             require_available(load_experiment("paper"))
         require_available(load_experiment("paper"), data_folder=str(tmp_path))
 
