@@ -27,14 +27,14 @@ import numpy as np
 import pandas as pd
 import scipy.signal
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from hpsed_lib.audio import read_audio
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.execution import only_one
 from hpsed_lib.params import Features
 from hpsed_lib.paths import replacing
-from hpsed_lib.progress import track
+from hpsed_lib.progress import in_parallel
 from hpsed_lib.provenance import code_digest
 
 FLOOR = 1e-10  # power; -100 dB
@@ -204,13 +204,11 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
 
     n_bytes, n_header = math.prod(shape[1:]) * 4, np.load(path, mmap_mode="r").offset
     offsets = {name: n_header + row * n_bytes for row, name in enumerate(files)}
-    results = Parallel(n_jobs=-1, return_as="generator", batch_size=16, idle_worker_timeout=60)(
-        delayed(_extract_one)(there[name], sr, duration, params, path, offsets[name]) for name in waiting
-    )
+    jobs = [delayed(_extract_one)(there[name], sr, duration, params, path, offsets[name]) for name in waiting]
     lines: list[dict] = []
     with open(path, "rb+", buffering=0) as target, open(journal, "a", encoding="utf-8", newline="") as entries:
         writer = csv.DictWriter(entries, list(MANIFEST), lineterminator="\n")
-        results = track(results, total=len(waiting), description=f"features of {cache.name}")
+        results = in_parallel(jobs, total=len(jobs), description=f"features of {cache.name}", batch_size=16)
         for number, (name, line) in enumerate(zip(waiting, results, strict=True), start=1):
             lines.append(line | {"filename": name})
             if len(lines) == CHUNK or number == len(waiting):

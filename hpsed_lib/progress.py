@@ -7,8 +7,9 @@ terminal, so that nothing of it stays in the executed notebook.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -19,6 +20,17 @@ LOG_VARIABLE = "HPSED_PROGRESS_LOG"
 def is_headless() -> bool:
     """Whether a notebook runs without anybody looking at it."""
     return LOG_VARIABLE in os.environ
+
+
+def in_parallel(jobs: Iterable[Any], *, total: int, description: str, batch_size: int) -> Iterator[Any]:
+    """Do jobs (`joblib.delayed` calls) on all cores and give their results in order, showing how far it is."""
+    from joblib import Parallel  # here, because every execution imports this module
+
+    with warnings.catch_warnings():
+        # Workers that had nothing to do for a while end, and others take their place: nothing is lost.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given", category=UserWarning)
+        workers = Parallel(n_jobs=-1, return_as="generator", batch_size=batch_size, idle_worker_timeout=60)
+        yield from track(workers(jobs), total=total, description=description)
 
 
 def track(items: Iterable[T], *, description: str, total: int | None = None) -> Iterator[T]:

@@ -18,14 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from hpsed_lib import synthesis
 from hpsed_lib.audio import write_audio
 from hpsed_lib.errors import DataError
 from hpsed_lib.labels import REMARK, Listing
 from hpsed_lib.params import SPLITS, RecordedData, Soundscapes, SyntheticData
-from hpsed_lib.progress import track
+from hpsed_lib.progress import in_parallel
 from hpsed_lib.recordings import Recording, cut_event
 
 COMPANIONS = {
@@ -212,10 +212,8 @@ def make_soundscapes(params: SyntheticData | RecordedData, *, recordings: list[R
     for split in SPLITS:
         (folder / split).mkdir(parents=True, exist_ok=True)
     jobs = [(split, index) for split in SPLITS for index in range(getattr(params.n_clips, split))]
-    made = Parallel(n_jobs=-1, return_as="generator", batch_size=8, idle_worker_timeout=60)(
-        delayed(_make_clip)(params, recordings, classes, split, index, folder) for split, index in jobs
-    )
-    rows = list(track(made, total=len(jobs), description="soundscapes"))
+    calls = [delayed(_make_clip)(params, recordings, classes, split, index, folder) for split, index in jobs]
+    rows = list(in_parallel(calls, total=len(calls), description="soundscapes", batch_size=8))
     clips = pd.DataFrame([clip for clip, _ in rows])
     strong = pd.DataFrame(
         [label for _, labels in rows for label in labels], columns=["filename", "onset", "offset", "event_label"]

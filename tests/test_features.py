@@ -161,7 +161,7 @@ def slowly(*arguments, **options):
     time.sleep(0.02)
     return log_mel(*arguments, **options)
 features.log_mel = slowly
-features.Parallel = lambda n_jobs, **options: lambda jobs: (f(*a, **k) for f, a, k in jobs)  # this process does it all
+features.in_parallel = lambda jobs, **options: (f(*a, **k) for f, a, k in jobs)  # this process does it all
 params = Features(**eval(sys.argv[3]))
 features.extract(files, cache=Path(sys.argv[2]) / "set", sr=16000, duration=1.0, params=params)
 """
