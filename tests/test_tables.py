@@ -20,6 +20,11 @@ ROOT = Path(__file__).parents[1]
 COMMITTED = ["quick", "esc10"]
 
 
+def whole(n_clips: int) -> dict[str, int]:
+    """What a manifest reports of clips that are all there."""
+    return {"listed": n_clips, "used": n_clips, "missing": 0, "unreadable": 0}
+
+
 def run(pooling: str, structure: str, error_rate: float, f_measure: float, seed: int = 0, n_clips: int = 40) -> dict:
     """Metrics of a run; every clip has 20 reference and 20 estimated activities, so that ER is 1 - F1 in the counts."""
     names = ["substitution_rate", "deletion_rate", "insertion_rate", "precision", "recall"]
@@ -47,6 +52,7 @@ def run(pooling: str, structure: str, error_rate: float, f_measure: float, seed:
         "tagging": {"f_measure": 0.6},
         "n_test_clips": 7,
         "best_constant_guess": 0.1234,
+        "data": {"report": {"training": whole(12), "test": whole(n_clips)}, "stand_in": False},
         "history": [{"epoch": 1, "training_loss": error_rate, "validation_loss": 0.5}],
     }
 
@@ -138,6 +144,25 @@ class TestTable2:
         assert r"\label{tab:smoke}" in (folder / "table2.tex").read_text()
         assert pd.read_csv(folder / "table2.csv").f_measure.to_list() == [40, 40, 50]
         assert pd.read_csv(folder / "scores.csv").threshold.to_list() == [0.4] * 3
+        assert "Audio used: training 12 of 12 clips; test 40 of 40." in markdown
+        assert "INCOMPLETE" not in markdown
+
+    def test_every_table_says_which_clips_are_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
+        report = {"training": whole(12), "test": {"listed": 43, "used": 40, "missing": 2, "unreadable": 1}}
+        metrics = [{**one, "data": {"report": report, "stand_in": False}} for one in METRICS]
+        tables.write_table2(load_experiment("smoke"), metrics)
+        folder = tmp_path / "results" / "smoke" / "tables"
+        assert (folder / "table2.md").read_text().startswith("**INCOMPLETE TEST SET, 40 of 43 clips**\n\n|")
+        for name in ("table2.md", "table2.tex"):
+            text = (folder / name).read_text()
+            assert "test 40 of 43 (2 missing, 1 unreadable)" in text
+            assert "INCOMPLETE TEST SET, 40 of 43 clips" in text
+        written = list(folder.glob("*.csv"))
+        assert len(written) == 6
+        for path in written:
+            table = pd.read_csv(path)
+            assert set(zip(table.test_clips_used, table.test_clips_listed, strict=True)) == {(40, 43)}
 
     def test_curves_and_classes(self) -> None:
         assert tables.histories(METRICS, pooling="linear")["appendix"].training_loss.to_list() == [0.5]
@@ -163,6 +188,7 @@ class TestCommittedResults:
             assert {name: metrics["parameters"][name] for name in decisive} == {name: now[name] for name in decisive}
             assert re.fullmatch(r"[0-9a-f]{40}", metrics["commit"])
             assert len(metrics["data"]["checksum"]) == 64
+            assert all(count["used"] == count["listed"] > 0 for count in metrics["data"]["report"].values())
             assert {"python", "torch", "sed_eval"} <= set(metrics["versions"])
             assert metrics["device"] in ("cpu", "cuda", "mps")
             assert metrics["time"]["training_seconds"] > 0
