@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,23 @@ def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HPSED_RUNS_PER_GPU", raising=False)
 
 
-def hold(**environment: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", HOLD], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
-    )
+@pytest.fixture
+def hold() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start a process that takes a GPU and keeps it until the test ends."""
+    holders: list[subprocess.Popen] = []
+
+    def start(**environment: str) -> subprocess.Popen:
+        holders.append(
+            subprocess.Popen(
+                [sys.executable, "-c", HOLD], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+            )
+        )
+        return holders[-1]
+
+    yield start
+    for holder in holders:
+        holder.kill()
+        holder.wait()
 
 
 def said(process: subprocess.Popen) -> str:
@@ -42,37 +56,24 @@ def said(process: subprocess.Popen) -> str:
     return process.stdout.readline().strip()
 
 
-def test_each_run_has_a_gpu_of_its_own_and_the_next_one_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_run_has_a_gpu_of_its_own_and_the_next_one_waits(
+    monkeypatch: pytest.MonkeyPatch, hold: Callable[..., subprocess.Popen]
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, MIG-8a1/0")
-    runs: list[subprocess.Popen] = []
-    try:
-        runs += [hold()]
-        assert said(runs[0]) == "2"
-        runs += [hold()]
-        assert said(runs[1]) == "MIG-8a1/0"
-        runs += [hold()]
-        assert said(runs[2]) == "waiting"
-        runs[0].kill()  # a lock ends with its process
-        assert said(runs[2]) == "2"
-    finally:
-        for run in runs:
-            run.kill()
-            run.wait()
+    first = hold()
+    assert said(first) == "2"
+    assert said(hold()) == "MIG-8a1/0"
+    third = hold()
+    assert said(third) == "waiting"
+    first.kill()  # a lock ends with its process
+    assert said(third) == "2"
 
 
-def test_several_runs_share_a_gpu_if_asked_and_spread_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_runs_share_a_gpu_if_asked_and_spread_first(
+    monkeypatch: pytest.MonkeyPatch, hold: Callable[..., subprocess.Popen]
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    runs: list[subprocess.Popen] = []
-    taken = []
-    try:
-        for _ in range(4):
-            runs += [hold(HPSED_RUNS_PER_GPU="2")]
-            taken += [said(runs[-1])]
-    finally:
-        for run in runs:
-            run.kill()
-            run.wait()
-    assert taken == ["0", "1", "0", "1"]
+    assert [said(hold(HPSED_RUNS_PER_GPU="2")) for _ in range(4)] == ["0", "1", "0", "1"]
 
 
 def test_without_a_gpu_nothing_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,17 +82,11 @@ def test_without_a_gpu_nothing_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
         assert gpu is None
 
 
-def test_allocations_that_both_call_their_gpu_0_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allocations_that_both_call_their_gpu_0_do_not_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch, hold: Callable[..., subprocess.Popen]
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    runs = []
-    try:
-        for job in ("7", "8", "8"):
-            runs.append(hold(SLURM_JOB_ID=job))
-            assert said(runs[-1]) == ("0" if len(runs) < 3 else "waiting")
-    finally:
-        for run in runs:
-            run.kill()
-            run.wait()
+    assert [said(hold(SLURM_JOB_ID=job)) for job in ("7", "8", "8")] == ["0", "0", "waiting"]
 
 
 def test_what_was_visible_before_is_visible_again(monkeypatch: pytest.MonkeyPatch) -> None:
