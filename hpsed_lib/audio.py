@@ -63,7 +63,10 @@ def read_audio(path: Path, *, sr: int, duration: float | None = None) -> Audio:
         content = path.read_bytes()
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             native_sr, n_promised = file.samplerate, file.frames
-            y = file.read(dtype="float32", always_2d=True)
+            # Libsndfile converts 16-bit samples to the same numbers, but takes five times as long.
+            whole = file.subtype == "PCM_16"
+            y = file.read(dtype="int16" if whole else "float32", always_2d=True)
+            y = y * np.float32(2**-15) if whole else y
     except (soundfile.LibsndfileError, OSError) as error:
         raise DataError(f"{path}: cannot be read as audio ({error})") from error
     if len(y) == 0:

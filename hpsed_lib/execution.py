@@ -313,6 +313,7 @@ def _execute(
     values = read_parameters(notebook, given)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the kernel inherits all of these
     os.environ[LOG_VARIABLE] = str(log)
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # large pages: fewer faults for large arrays
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ["IPYTHONDIR"] = str(ROOT / "cache" / "ipython")  # not the start-up files of whoever runs this
     stop, started = threading.Event(), time.monotonic()
