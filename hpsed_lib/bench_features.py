@@ -10,12 +10,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import joblib
 import librosa
 import numpy as np
 
-from hpsed_lib.audio import write_audio
-from hpsed_lib.bench import Comparison
-from hpsed_lib.features import Spectrograms, extract, feature_file
+from hpsed_lib.audio import read_audio, write_audio
+from hpsed_lib.bench import Comparison, Work, parts_by_function
+from hpsed_lib.features import Spectrograms, extract, feature_file, log_mel
 from hpsed_lib.params import Features
 
 SR, DURATION = 44100, 10.0  # Hz, s
@@ -41,8 +42,29 @@ def log_mel_files(*, tiny: bool) -> Comparison:
             path = feature_file(Path(cache) / "bench", list(files), **chosen)  # type: ignore[arg-type]
             return Spectrograms(path, np.arange(n_clips))[:]
 
-    task = f"log-mel of {n_clips} files, all cores"
-    return Comparison(task, "librosa, a loop", ours, lambda: librosa_loop(files), _difference, goal=10)
+    def one_by_one() -> None:
+        for path in files.values():
+            assert path is not None
+            log_mel(read_audio(path, sr=SR, duration=DURATION).y, sr=SR, params=PARAMS)
+
+    n_frames = round(DURATION / PARAMS.hop_duration)
+    transform = 2.5 * N_FFT * np.log2(N_FFT)  # operations of a real FFT
+    work = Work(
+        # Windows, transforms, power, and each of the power's bins into the two filters that it belongs to.
+        operations=n_clips * n_frames * (WINDOW + transform + 3 * N_FFT / 2 + 4 * N_FFT / 2),
+        n_bytes=n_clips * (2 * SR * DURATION + 4 * n_frames * PARAMS.n_mels),
+        threads=joblib.cpu_count(),
+    )
+    return Comparison(
+        f"log-mel of {n_clips} files, all cores",
+        "librosa, a loop",
+        ours,
+        lambda: librosa_loop(files),
+        _difference,
+        goal=10,
+        work=work,
+        parts=lambda: parts_by_function(one_by_one),
+    )
 
 
 def librosa_loop(files: dict[str, Path | None]) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpsed_lib.bench import Comparison
+from hpsed_lib.bench import Comparison, Work, parts_by_function
 from hpsed_lib.decoding import decode, smooth, to_events
 from hpsed_lib.params import Decoding
 from hpsed_lib.scoring import (
@@ -67,11 +67,20 @@ def segment_scores(*, tiny: bool) -> Comparison:
         _sed_eval(reference, estimated, filenames=filenames),
         _difference,
         goal=200,
+        work=Work(
+            operations=0,
+            n_bytes=2 * n_clips * round(CLIP_DURATION / TIME_RESOLUTION) * N_CLASSES,  # both sides' activity
+            threads=1,
+        ),
+        parts=lambda: parts_by_function(ours),
     )
 
 
-def threshold_sweep(*, tiny: bool) -> Comparison:
-    """Counts at 100 thresholds from frame probabilities, against sed_eval's at a single one."""
+def threshold_search(*, tiny: bool) -> Comparison:
+    """Counts at 100 thresholds, for all classes together and for each, against decoding and sed_eval at each of them.
+
+    One of the 100 stands for all of sed_eval's side.
+    """
     n_clips = TINY if tiny else N_CLIPS
     rng = np.random.default_rng(1)
     filenames = [f"{index}.wav" for index in range(n_clips)]
@@ -100,15 +109,21 @@ def threshold_sweep(*, tiny: bool) -> Comparison:
         overall = {name: int(curve[name].iloc[place]) for name in ("Nref", "Nsys", "Ntp", "Nfp", "Nfn", "S", "D", "I")}
         return {"overall": overall, **_by_label({name: count[place] for name, count in by_class.items()})}
 
-    active = decode(frame_prob, threshold=THRESHOLDS[place], params=DECODING, frame_duration=FRAME_DURATION)
-    estimated = to_events(active, filenames=filenames, classes=CLASSES, frame_duration=FRAME_DURATION)
+    def theirs() -> dict[str, dict]:
+        active = decode(frame_prob, threshold=THRESHOLDS[place], params=DECODING, frame_duration=FRAME_DURATION)
+        estimated = to_events(active, filenames=filenames, classes=CLASSES, frame_duration=FRAME_DURATION)
+        return _sed_eval(reference, estimated, filenames=filenames)()
+
     return Comparison(
-        f"{len(THRESHOLDS)} thresholds, from the frame probabilities of {n_clips:,} clips",
-        "sed_eval, one threshold, from events",
+        f"counts at {len(THRESHOLDS)} thresholds, from frame probabilities of {n_clips:,} clips",
+        f"decoding and sed_eval at each (1 of {len(THRESHOLDS)} timed)",
         ours,
-        _sed_eval(reference, estimated, filenames=filenames),
+        theirs,
         _difference,
-        goal=1,
+        goal=10_000,
+        work=Work(operations=0, n_bytes=frame_prob.nbytes, threads=1),
+        parts=lambda: parts_by_function(ours),
+        scale=len(THRESHOLDS),
     )
 
 
@@ -120,7 +135,7 @@ def _by_label(counts: dict[str, np.ndarray]) -> dict[str, dict[str, int]]:
 def _sed_eval(
     reference: pd.DataFrame, estimated: pd.DataFrame, *, filenames: Sequence[str]
 ) -> Callable[[], dict[str, dict]]:
-    """sed_eval's counts of two event lists, which are grouped here and not when it is timed."""
+    """sed_eval's counts of two event lists, which are grouped here, in the form that suits it."""
     groups = [
         {name: group.to_dict("records") for name, group in events.groupby("filename")}
         for events in (reference, estimated)
