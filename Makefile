@@ -14,7 +14,7 @@ CORES ?=
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce status plan dcase2017-audio test slurm bench mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce status plan report dcase2017-audio test slurm bench mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -45,6 +45,9 @@ status: $(INSTALLED) ## say how far EXPERIMENT is, at any time, from any termina
 
 plan: $(INSTALLED) ## measure a few steps of EXPERIMENT here and say what all of it will take
 	@$(BIN)/python -m hpsed_lib.plan "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
+
+report: $(INSTALLED) ## write Snakemake's report of EXPERIMENT's results, one HTML file: graph, run times, tables, figures
+	@$(BIN)/python -m hpsed_lib.workflow "$(EXPERIMENT)" --report $(if $(SEEDS),--seeds $(SEEDS))
 
 # The newest yt-dlp, not the pinned one: it follows the sites, and an old one fetches nothing.
 dcase2017-audio: $(INSTALLED) ## fill DATA with the audio of DCASE 2017 Task 4, from ARCHIVES and from YouTube

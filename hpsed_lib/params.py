@@ -222,6 +222,18 @@ class Scoring(Section):
     time_resolution: Positive
 
 
+class Resources(Section):
+    """What one run takes: what its job asks of a cluster, and the threads of its process, here too.
+
+    No result rests on memory and run time. `threads` changes the order in which float32 numbers are added up, and with
+    it the last bits of a result: a run with another number of threads is another run. GPUs: see `Training.device`.
+    """
+
+    memory: Count  # MB (2**20 bytes, as Slurm counts)
+    run_time: Count  # minutes
+    threads: Count
+
+
 class Experiment(Section):
     """One file of ``params/``. Its ``name`` is the file's stem, everywhere."""
 
@@ -234,6 +246,7 @@ class Experiment(Section):
     training: Training
     decoding: Decoding
     scoring: Scoring
+    resources: Resources
 
     @property
     def n_frames(self) -> int:

@@ -1,7 +1,7 @@
 """What an experiment will take here: ``python -m hpsed_lib.plan EXPERIMENT``, the command behind ``make plan``.
 
 A short calibration measures the experiment's own network on random input of the right shape, and features of generated
-noise, in as many processes at once as runs would be trained at once, each with one thread. The rest is arithmetic.
+noise, in as many processes at once as runs would be trained at once. The rest is arithmetic.
 Times are in seconds, sizes in bytes. Training may stop early, so that its times are upper bounds; other work on the
 machine makes them longer.
 """
@@ -36,6 +36,7 @@ MEASURED_CLIPS = 8  # in a batch on the CPU, at most: what a larger one takes is
 MEASURED_SECONDS = 10.0  # of training steps, and at least three of them
 MEMORY_TO_MEASURE = 4e9  # bytes that must be free for each process that measures
 RUN_OVERHEAD = 15.0  # s of a run outside training, for starting and scoring; `quick` on one idle core
+MEBIBYTE = 2**20  # bytes
 RUN_RESULTS = 150_000  # bytes of a run's metrics and executed notebook
 N_CLASSES = {"esc10": 10, "esc50": 50}  # others: the 17 of DCASE 2017 Task 4
 DCASE2017_CLIPS = {"training": 51_172, "development": 488, "evaluation": 1_103}  # as published
@@ -80,7 +81,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     from hpsed_lib.network import GatedCRNN
     from hpsed_lib.training import clip_loss, predict_clips, prepare_for_training, select_device
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(experiment.resources.threads)
     device = select_device(experiment.training.device)
     generator = np.random.default_rng(0)
     n_mels, n_classes = experiment.features.n_mels, N_CLASSES.get(experiment.data.source, 17)
@@ -255,7 +256,7 @@ def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, n_pro
     from hpsed_lib.provenance import describe_device
 
     machine = describe_device(torch.device(measured.device))["device_name"]
-    batch = experiment.training.batch_size
+    batch, asked, params = experiment.training.batch_size, experiment.resources, f"params/{experiment.name}.yaml"
     largest = max(plan.disk, key=lambda kind: plan.disk[kind])
     lines = [
         f"{experiment.name}: {plan.n_runs} runs of {experiment.training.max_epochs} epochs, {plan.at_once} at a time",
@@ -263,12 +264,15 @@ def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, n_pro
         f"data {duration(plan.data)}, then {duration(plan.run)} a run",
         f"  memory  {_size(plan.memory)}: {_size(measured.memory)} a run",
         f"  disk    {_size(sum(plan.disk.values()))}: {_size(plan.disk[largest])} of it {largest}",
-        f"  on a cluster: {plan.n_runs} jobs of {duration(plan.run)}, {duration(plan.n_runs * plan.run)} of computing",
-        f"measured on {machine} ({measured.device}), {n_processes} at once with one thread each:",
+        f"  on a cluster: {plan.n_runs} jobs of {duration(plan.run)}, {duration(plan.n_runs * plan.run)} of computing; "
+        f"{params} asks for {duration(60 * asked.run_time)} and {_size(MEBIBYTE * asked.memory)} each",
+        f"measured on {machine} ({measured.device}), {n_processes} at once with {asked.threads} thread(s) each:",
         f"  training step of {batch} clips {1000 * batch * measured.training:.0f} ms; for one clip, prediction "
         f"{1000 * measured.prediction:.1f} ms and features {1000 * measured.features:.1f} ms",
         f"not measured: {RUN_OVERHEAD:.0f} s a run for starting and scoring, and making or fetching the clips",
     ]
+    if measured.memory > MEBIBYTE * asked.memory or plan.run > 60 * asked.run_time:
+        lines.append(f"a run may take more than {params} asks for: see its resources")
     if plan.memory > (there := psutil.virtual_memory().total):
         lines.append(f"more memory than there is here, {_size(there)}: CORES={int(there // measured.memory)} would fit")
     return "\n".join(lines)
@@ -290,7 +294,7 @@ def _at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
     n_runs = len(experiment.runs())
     if select_device(experiment.training.device).type != "cpu":
         return min(n_runs, max(len(visible_gpus()), 1) * runs_per_gpu()), 1
-    at_once = min(cores, n_runs)
+    at_once = min(max(1, cores // experiment.resources.threads), n_runs)
     return at_once, min(at_once, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
 
 

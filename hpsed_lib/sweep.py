@@ -24,15 +24,23 @@ def with_seeds(experiment: Experiment, n_seeds: int) -> Experiment:
     return experiment.model_copy(update={"training": training})
 
 
+NOT_OF_A_RUN = {
+    "pooling": ("functions", "structures"),
+    "training": ("seeds",),
+    "resources": ("memory", "run_time"),
+}
+
+
 def run_settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the result of one run depends on: all but the name, the title and the lists of variants.
+    """The settings that one run's result rests on: all but name, title, the lists of variants, memory and run time.
 
     Parameters
     ----------
     parameters : dict
         An experiment's, as ``model_dump(mode="json")`` gives them and the metrics files hold them.
     """
-    kept = {section: content for section, content in parameters.items() if section not in ("name", "title")}
-    for section, lists in {"pooling": ("functions", "structures"), "training": ("seeds",)}.items():
-        kept[section] = {key: value for key, value in kept[section].items() if key not in lists}
-    return kept
+    return {
+        section: {key: value for key, value in content.items() if key not in NOT_OF_A_RUN.get(section, ())}
+        for section, content in parameters.items()
+        if section not in ("name", "title")
+    }

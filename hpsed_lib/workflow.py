@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hpsed_lib import slurm
-from hpsed_lib.errors import DataError, HpsedError, ParameterError
+from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
 from hpsed_lib.execution import end_with_launcher, kill_children, only_one
 from hpsed_lib.gpus import runs_per_gpu, visible_gpus
 from hpsed_lib.params import Experiment, load_experiment, require_available
@@ -220,6 +220,36 @@ def reproduce(
             slurm.cancel_jobs(experiment)
 
 
+def write_report(experiment: Experiment, *, n_seeds: int) -> Path:
+    """Have Snakemake write its report of what is there, one HTML file that needs no network, and return its path.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    n_seeds : int
+        See `hpsed_lib.sweep.with_seeds`.
+
+    Raises
+    ------
+    DataError
+        There are no results yet.
+    ExecutionError
+        Snakemake cannot write it; the message is Snakemake's own.
+    """
+    name = experiment.name
+    if not (results_folder(name) / "tables" / "table2.md").is_file():
+        raise DataError(f"no results of {name}: run `make reproduce EXPERIMENT={name}` first")
+    path = cache_folder(name) / "report.html"
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--nolock", "--cores", "1"]
+    command += ["--workflow-profile", "workflow/profiles/default", "--report", str(path)]
+    command += ["--config", f"experiment={name}", f"n_seeds={n_seeds}"]
+    command += [f"{key}={value}" for key, value in data_source(name, None, download=False).items()]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if ended.returncode != 0:
+        raise ExecutionError(f"Snakemake cannot write a report of {name}:\n{ended.stderr.strip()}")
+    return path
+
+
 def report_success(experiment: Experiment) -> None:
     """Print the table of results and where the executed notebooks are."""
     print("\n" + (results_folder(experiment.name) / "tables" / "table2.md").read_text(encoding="utf-8"))
@@ -259,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cluster", default="", help="run on the Slurm cluster of this folder in workflow/profiles/")
     parser.add_argument("--cores", type=int, help="runs at a time (default: all cores; on a cluster, see its profile)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
+    parser.add_argument("--report", action="store_true", help="run nothing: write one HTML file of what is there")
     options = parser.parse_args(arguments)
     end_with_launcher()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -268,6 +299,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if Path(options.experiment).name != options.experiment or options.experiment.endswith((".yaml", ".yml")):
             raise ParameterError(f"{options.experiment}: give the name of a file in params/, without folder and ending")
         experiment = with_seeds(load_experiment(options.experiment), options.seeds)
+        if options.report:
+            n_seeds = options.seeds or last_launch(experiment.name)["n_seeds"]
+            print(os.path.relpath(write_report(with_seeds(experiment, n_seeds), n_seeds=n_seeds), ROOT))
+            return 0
         clusters = [path.parent.name for path in PROFILES.glob("*/config.yaml") if path.parent.name != "default"]
         if options.cluster and options.cluster not in clusters:
             raise ParameterError(f"no cluster {options.cluster!r} in workflow/profiles/; there: {', '.join(clusters)}")

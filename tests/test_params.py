@@ -68,6 +68,8 @@ def test_names_are_those_of_the_pooling_module() -> None:
         ("title: ", "name: x\ntitle: ", r"unknown key 'name'"),
         ("fmax: null ", "fmax: 9000.0 ", r"fmin < fmax <= 8000 Hz"),
         ("learning_rate: 0.003", "learning_rate: .inf", r"learning_rate.*finite"),
+        ("  threads: 1", "  thread: 1", r"unknown key 'resources.thread'; the nearest known key is 'threads'"),
+        ("memory: 2000", "memory: 2 GB", r"resources.memory.*integer.*2 GB"),
         ("cooccurrence: 0.3", "cooccurence: 0.3", r"the nearest known key is 'cooccurrence'"),
     ],
 )

@@ -1,5 +1,6 @@
 """What `make plan` reckons, against files that were made and numbers reckoned by hand."""
 
+import dataclasses
 import json
 
 import pytest
@@ -77,7 +78,11 @@ def test_calibration_and_its_description(tiny, monkeypatch):
     shown = plan.describe(tiny, measured, made, n_processes=2)
     assert shown.startswith("smoke: 8 runs of 2 epochs, 2 at a time\n")
     assert "measured on" in shown
+    assert "params/smoke.yaml asks for 30 min and 2.1 GB each" in shown
     assert "CORES=" not in shown
+    assert "a run may take more" not in shown
+    hungry = dataclasses.replace(measured, memory=2.2e9)
+    assert "a run may take more than params/smoke.yaml asks for" in plan.describe(tiny, hungry, made, n_processes=2)
     monkeypatch.setattr(plan.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 3e9}))
     large = plan.make_plan(tiny, MEASURED, COUNTS, at_once=8, cores=8)
     assert plan.describe(tiny, MEASURED, large, n_processes=8).endswith(

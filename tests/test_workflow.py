@@ -109,6 +109,41 @@ class TestLauncher:
         }
         assert not (bundle / "cache/smoke/launch.json").exists()  # a dry run is no launch
 
+    def test_nothing_is_done_again_for_other_memory_or_run_time(self, bundle):
+        for folder in ("workflow", "notebooks", "results/paper"):
+            shutil.copytree(ROOT / folder, bundle / folder)
+        params = bundle / "params/smoke.yaml"
+
+        def bases(**resources: int) -> dict[str, int]:
+            text = params.read_text()
+            for key, value in resources.items():
+                text, n_changes = re.subn(rf"( {key}:) *\d+", rf"\1 {value}", text)
+                assert n_changes == 1
+            params.write_text(text)
+            ended = launch(bundle, "smoke", "--dry-run")
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            return {path.stem: path.stat().st_mtime_ns for path in (bundle / "cache/smoke/basis").iterdir()}
+
+        before = bases()
+        assert len(before) == 4
+        assert bases(memory=1, run_time=1) == before
+        after = bases(threads=2)
+        assert {name for name in before if after[name] != before[name]} == {"03_train_variant"}
+
+    def test_report_of_results_that_came_with_the_repository(self, bundle):
+        ended = launch(bundle, "quick", "--report")
+        assert ended.returncode == 2
+        assert ended.stderr == "error: no results of quick: run `make reproduce EXPERIMENT=quick` first\n"
+        for folder in ("workflow", "notebooks", "results"):
+            shutil.copytree(ROOT / folder, bundle / folder)
+        ended = launch(bundle, "quick", "--report")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert ended.stdout == "cache/quick/report.html\n"
+        report = (bundle / ended.stdout.strip()).read_text()
+        for name in ("learning_curves.png", "table2.csv", "Best constant guess"):
+            assert name in report
+        assert not re.findall(r'(?:src|href)="?https?://[^"]+\.(?:js|css)', report)  # it is read without a network, too
+
     @pytest.mark.parametrize(
         ("visible", "shared", "expected"), [("", "1", "gpu=1"), ("0,1,2", "1", "gpu=3"), ("0,1", "2", "gpu=4")]
     )
@@ -173,10 +208,21 @@ class TestSeeds:
 
     def test_settings_of_a_run_are_those_that_change_it(self):
         parameters = load_experiment("quick").model_dump(mode="json")
-        for section, key in (("pooling", "functions"), ("pooling", "structures"), ("training", "seeds")):
+        for section, key in (
+            ("pooling", "functions"),
+            ("pooling", "structures"),
+            ("training", "seeds"),
+            ("resources", "memory"),
+            ("resources", "run_time"),
+        ):
             other = {**parameters, section: {**parameters[section], key: []}}
             assert run_settings(other) == run_settings(parameters)
-        for section, key in (("pooling", "segment_lengths"), ("training", "max_epochs"), ("data", "seed")):
+        for section, key in (
+            ("pooling", "segment_lengths"),
+            ("training", "max_epochs"),
+            ("data", "seed"),
+            ("resources", "threads"),  # it changes the last bits
+        ):
             other = {**parameters, section: {**parameters[section], key: None}}
             assert run_settings(other) != run_settings(parameters)
 

@@ -1,0 +1,53 @@
+"""Planning a sweep and asking how far it is grow in proportion to its runs: function calls are counted, not seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNT = """
+import contextlib, cProfile, io, json, pstats, sys
+
+from hpsed_lib.params import load_experiment
+from hpsed_lib.status import statuses
+from hpsed_lib.sweep import with_seeds
+from snakemake.cli import main
+
+def n_calls(function):
+    profile, said = cProfile.Profile(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            profile.runcall(function)
+        except SystemExit as ended:
+            assert not ended.code, said.getvalue()
+    return pstats.Stats(profile).total_calls
+
+def dry_run(n_seeds):
+    options = "--snakefile workflow/Snakefile --workflow-profile workflow/profiles/default --nolock --cores 1 --dry-run"
+    return lambda: main([*options.split(), "--config", "experiment=smoke", f"n_seeds={n_seeds}"])
+
+smoke = load_experiment("smoke")
+n_calls(dry_run(1))  # the first one imports
+for n_seeds in (5, 10, 20):  # 40, 80 and 160 runs
+    print(json.dumps([n_calls(dry_run(n_seeds)), n_calls(lambda: statuses(with_seeds(smoke, n_seeds)))]))
+"""
+
+
+def test_work_for_a_sweep_grows_in_proportion_to_its_runs(tmp_path: Path) -> None:
+    for folder in ("hpsed_lib", "params", "workflow", "notebooks", "results/paper"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONHASHSEED": "0"}
+    counted = subprocess.run(
+        [sys.executable, "-c", COUNT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    small, middle, large = (json.loads(line) for line in counted.splitlines())
+    for first, second, third in zip(small, middle, large, strict=True):
+        # in proportion to n log n it would be 2.3, to n squared 4
+        assert third - second == pytest.approx(2 * (second - first), rel=0.1)
