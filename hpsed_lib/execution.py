@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from hpsed_lib.errors import ExecutionError, HpsedError, ParameterError
+from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
 from hpsed_lib.gpus import one_gpu
-from hpsed_lib.paths import ROOT, cache_folder, replacing
+from hpsed_lib.paths import ROOT, cache_folder, naming_full_disk, replacing
 from hpsed_lib.progress import LOG_VARIABLE
 
 if TYPE_CHECKING:
@@ -124,6 +124,11 @@ def end_with_launcher() -> None:
     if pid and place in ("", here):
         threading.Thread(target=_watch, args=(int(pid),), daemon=True).start()
     os.environ[LAUNCHER] = f"{os.getpid()}@{here}"
+
+
+def end_with_parent() -> None:
+    """End this process as soon as its parent is gone: a worker must not outlive a kernel that was killed."""
+    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
 
 def _watch(pid: int) -> None:
@@ -278,6 +283,8 @@ def execute(
         A parameter is not declared or mistyped; no kernel was started.
     ExecutionError
         A cell failed, or the kernel died; the message names the cell and where the notebook is kept.
+    DataError
+        There is no space left on the disk.
     """
 
     def say(line: str) -> None:
@@ -293,7 +300,8 @@ def execute(
             with taken:
                 _execute(notebook, output, given, folder / f"{name}.ipynb", log, threads, say)
         except HpsedError as error:
-            failure.write_text(f"{error}\n", encoding="utf-8")
+            with contextlib.suppress(DataError), replacing(failure) as temporary:  # a full disk takes no message
+                temporary.write_text(f"{error}\n", encoding="utf-8")
             raise
 
 
@@ -320,17 +328,20 @@ def _execute(
     threading.Thread(target=_show_progress, args=(log, say, stop), daemon=True).start()
     say("started")
     try:
-        executed = papermill.execute_notebook(
-            notebook,
-            kept,
-            values,
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=ROOT,
-            coalesce_streams=True,
-            extra_arguments=["--log-level=CRITICAL"],  # of the kernel itself, not of the notebook's code
-        )
-    except Exception as error:  # a failed cell, a dead kernel, a full disk: all end the run in the same way
+        with naming_full_disk(kept):
+            executed = papermill.execute_notebook(
+                notebook,
+                kept,
+                values,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=ROOT,
+                coalesce_streams=True,
+                extra_arguments=["--log-level=CRITICAL"],  # of the kernel itself, not of the notebook's code
+            )
+    except DataError:
+        raise
+    except Exception as error:  # a failed cell, a dead kernel: all end the run in the same way
         raise ExecutionError(_describe_failure(kept, error)) from error
     finally:
         stop.set()
@@ -358,14 +369,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     name = options.name or options.output.stem
     try:
-        execute(
-            options.notebook,
-            options.output,
-            dict(options.parameter),
-            name=name,
-            threads=options.threads,
-            gpu=options.gpu,
-        )
+        with naming_full_disk(options.output):
+            execute(
+                options.notebook,
+                options.output,
+                dict(options.parameter),
+                name=name,
+                threads=options.threads,
+                gpu=options.gpu,
+            )
     except HpsedError as error:
         print("\n".join(f"[{name}] {line}" for line in str(error).splitlines()), file=sys.stderr, flush=True)
         return 1 if isinstance(error, ExecutionError) else 2

@@ -33,7 +33,7 @@ from hpsed_lib.audio import read_audio
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.execution import only_one
 from hpsed_lib.params import Features
-from hpsed_lib.paths import replacing
+from hpsed_lib.paths import naming_full_disk, replacing
 from hpsed_lib.progress import in_parallel
 from hpsed_lib.provenance import code_digest
 
@@ -139,8 +139,12 @@ def _extract_one(path: Path, sr: int, duration: float, params: Features, target:
         audio = read_audio(path, sr=sr, duration=duration)
     except DataError as error:
         return line | {"state": "unreadable", "reason": str(error)}
-    with open(target, "rb+", buffering=0) as file:
-        os.pwrite(file.fileno(), log_mel(audio.y, sr=sr, params=params).tobytes(), offset)
+    content = log_mel(audio.y, sr=sr, params=params).tobytes()
+    with naming_full_disk(target), open(target, "rb+") as file:
+        file.seek(offset)
+        file.write(
+            content
+        )  # all of it: an unbuffered write to a disk that is almost full writes a part and says nothing
     return line | {name: value for name, value in audio._asdict().items() if name != "y"} | {"state": "present"}
 
 
@@ -206,13 +210,18 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
     offsets = {name: n_header + row * n_bytes for row, name in enumerate(files)}
     jobs = [delayed(_extract_one)(there[name], sr, duration, params, path, offsets[name]) for name in waiting]
     lines: list[dict] = []
-    with open(path, "rb+", buffering=0) as target, open(journal, "a", encoding="utf-8", newline="") as entries:
+    with (
+        naming_full_disk(journal),
+        open(path, "rb+", buffering=0) as target,
+        open(journal, "a", encoding="utf-8", newline="") as entries,
+    ):
         writer = csv.DictWriter(entries, list(MANIFEST), lineterminator="\n")
         results = in_parallel(jobs, total=len(jobs), description=f"features of {cache.name}", batch_size=16)
         for number, (name, line) in enumerate(zip(waiting, results, strict=True), start=1):
             lines.append(line | {"filename": name})
             if len(lines) == CHUNK or number == len(waiting):
-                os.fsync(target.fileno())
+                with naming_full_disk(path):
+                    os.fsync(target.fileno())
                 writer.writerows(lines)
                 entries.flush()
                 lines = []

@@ -6,15 +6,21 @@ what the notebooks found out and is.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from hpsed_lib.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 FAILURES = "failures.csv"  # beside recordings: which of them could not be fetched, and why
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_folder(experiment: str) -> Path:
@@ -46,14 +52,51 @@ def files_below(folder: Path) -> list[str]:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it takes `path`'s place at once, on failure it is removed.
 
-    A reader, or a run resumed after a kill or a full disk, sees the whole old file or the whole new one.
+    A reader, or a run resumed after a kill or a full disk, sees the whole old file or the whole new one. What a process
+    of this host that was killed has left beside `path` is removed.
+
+    Raises
+    ------
+    DataError
+        There is no space left on the disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}{path.suffix}")
+    with naming_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except RuntimeError:  # torch.save's words for a full disk: does it take more?
+            with open(temporary, "ab") as file:
+                file.write(bytes(1 << 20))
+                file.flush()
+                os.fsync(file.fileno())
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary files of `replacing` whose process, on this host, is no more."""
+    pattern = re.escape(f".{path.stem}.{socket.gethostname()}.") + r"(\d+)" + re.escape(path.suffix)
+    for found in filter(None, (re.fullmatch(pattern, name) for name in os.listdir(path.parent))):
+        try:
+            os.kill(int(found[1]), 0)
+        except ProcessLookupError:
+            (path.parent / found[0]).unlink(missing_ok=True)
+        except PermissionError:  # somebody else's
+            pass
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Turn the error of a full disk, or of a used-up quota, into a `DataError` that names the file."""
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise DataError(f"{path}: {error.strerror}; make room and give the same command again") from error
+        raise

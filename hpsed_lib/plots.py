@@ -7,6 +7,7 @@ so that a figure reads in grey.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,7 @@ from matplotlib.patches import Patch, Rectangle
 from hpsed_lib import dynamics
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.params import Experiment
+from hpsed_lib.paths import replacing
 from hpsed_lib.runs import load_predictions
 
 LINE_STYLES = {"single": "-", "hierarchical": "--", "appendix": ":", "mixed": "-."}
@@ -32,6 +34,12 @@ def use_style() -> None:
     """Set the one style of every figure: a palette that colour-blind readers can tell apart, 100 dots per inch."""
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.8)
     plt.rcParams.update({"figure.dpi": 100, "savefig.dpi": 100, "figure.constrained_layout.use": True})
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure to a file, whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
 
 
 def plot_loss_gradients(

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from hpsed_lib.paths import naming_full_disk
 
 T = TypeVar("T")
 LOG_VARIABLE = "HPSED_PROGRESS_LOG"
@@ -26,10 +29,18 @@ def in_parallel(jobs: Iterable[Any], *, total: int, description: str, batch_size
     """Do jobs (`joblib.delayed` calls) on all cores and give their results in order, showing how far it is."""
     from joblib import Parallel  # here, because every execution imports this module
 
+    from hpsed_lib.execution import end_with_parent
+
     with warnings.catch_warnings():
         # Workers that had nothing to do for a while end, and others take their place: nothing is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given", category=UserWarning)
-        workers = Parallel(n_jobs=-1, return_as="generator", batch_size=batch_size, idle_worker_timeout=60)
+        workers = Parallel(
+            n_jobs=-1,
+            return_as="generator",
+            batch_size=batch_size,
+            idle_worker_timeout=60,
+            initializer=end_with_parent,
+        )
         yield from track(workers(jobs), total=total, description=description)
 
 
@@ -49,5 +60,5 @@ def track(items: Iterable[T], *, description: str, total: int | None = None) -> 
     if log is None:
         yield from tqdm(items, desc=description, total=total, leave=False)
         return
-    with open(log, "a", encoding="utf-8") as file:
+    with naming_full_disk(Path(log)), open(log, "a", encoding="utf-8") as file:
         yield from tqdm(items, desc=description, total=total, file=file, mininterval=5, ncols=80, ascii=True)

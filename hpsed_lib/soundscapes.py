@@ -12,19 +12,21 @@ a Freesound recording), whatever the split, so that a sound in two splits would 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import soundfile
 from joblib import delayed
 
 from hpsed_lib import synthesis
-from hpsed_lib.audio import write_audio
 from hpsed_lib.errors import DataError
 from hpsed_lib.labels import REMARK, Listing
 from hpsed_lib.params import SPLITS, RecordedData, Soundscapes, SyntheticData
+from hpsed_lib.paths import replacing
 from hpsed_lib.progress import in_parallel
 from hpsed_lib.recordings import Recording, cut_event
 
@@ -183,7 +185,12 @@ def _make_clip(
         draw_event = recorded_source(params, recordings, split=split)
     y, events, sources = mix(params, draw_event, classes=classes, rng=rng)
     filename = f"{split}/{index:05d}.wav"
-    write_audio(folder / filename, y, sr=params.sample_rate)
+    audio = io.BytesIO()
+    soundfile.write(audio, y, params.sample_rate, format="WAV", subtype="PCM_16")
+    path = folder / filename
+    if not path.is_file() or path.read_bytes() != audio.getvalue():  # else its features need not be made again
+        with replacing(path) as temporary:
+            temporary.write_bytes(audio.getvalue())
     labels = [
         {"filename": filename, "onset": onset, "offset": offset, "event_label": label}
         for onset, offset, label in events

@@ -27,7 +27,7 @@ from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterErr
 from hpsed_lib.execution import end_with_launcher, kill_children, only_one
 from hpsed_lib.gpus import runs_per_gpu, visible_gpus
 from hpsed_lib.params import Experiment, load_experiment, require_available
-from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, replacing, results_folder
+from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, naming_full_disk, replacing, results_folder
 from hpsed_lib.sweep import with_seeds
 
 SHARED = {  # executions that are the same for every experiment, and where they end up
@@ -35,6 +35,7 @@ SHARED = {  # executions that are the same for every experiment, and where they 
     "05_paper_audit": "results/paper/notebooks",
 }
 PROFILES = ROOT / "workflow" / "profiles"
+LITTLE_SPACE = 1 << 20  # bytes
 PATIENCE = 10.0  # s to wait for a launcher that may be about to end
 
 
@@ -271,6 +272,8 @@ def report_failure(experiment: Experiment, since: float) -> None:
             unfinished.append(name)
     if unfinished:
         print(f"  not run, or ended from outside: {', '.join(unfinished)}", file=sys.stderr)
+    if shutil.disk_usage(ROOT).free < LITTLE_SPACE:
+        print(f"  the disk of {ROOT} is full: make room first", file=sys.stderr)
     print("The same command goes on from here; what is finished is not done again.", file=sys.stderr)
 
 
@@ -315,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def waiting(holder: str) -> None:
             print(f"process {holder} is running this experiment; waiting {PATIENCE:.0f} s for its end", file=sys.stderr)
 
-        with only_one(lock, waiting, patience=PATIENCE):
+        with naming_full_disk(lock), only_one(lock, waiting, patience=PATIENCE):
             source = data_source(experiment.name, options.data, download=options.download)
             if options.data or not (cache_folder(experiment.name) / "data.json").is_file():
                 require_available(experiment, data_folder=str(source["data_folder"]), download=bool(source["download"]))

@@ -45,7 +45,6 @@ choices = with_seeds(load_experiment(experiment), n_seeds)
 data = dataset.load(choices)
 metrics = tables.load_metrics(choices)
 figures = results_folder(experiment) / "figures"
-figures.mkdir(parents=True, exist_ok=True)
 
 # %%
 print(coverage_line(data.report))
@@ -80,7 +79,7 @@ Markdown((results_folder(experiment) / "tables" / "table2.md").read_text())
 compared = tables.comparisons(metrics)
 figure, ax = plt.subplots(figsize=(7, 1.2 + 0.3 * len(compared) / 2))
 plots.plot_differences(compared, ax=ax)
-figure.savefig(figures / "differences.png")
+plots.save(figure, figures / "differences.png")
 plt.show()
 
 # %%
@@ -107,7 +106,7 @@ if len(curves):
     plots.plot_power(curves, ax=ax)
 else:
     ax.set(title="one seed: the spread between trainings is not known", xticks=[], yticks=[])
-figure.savefig(figures / "power.png")
+plots.save(figure, figures / "power.png")
 plt.show()
 
 # %% [markdown]
@@ -130,7 +129,7 @@ for ax, pooling in zip(axes[0], names, strict=True):
     plots.plot_operating_points(points, pooling=pooling, ax=ax).label_outer()
 handles = plots.operating_point_legend(choices.pooling.structures)
 figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
-figure.savefig(figures / "operating_points.png")
+plots.save(figure, figures / "operating_points.png")
 plt.show()
 
 # %% [markdown]
@@ -182,7 +181,7 @@ for ax, pooling in zip(axes[0], names, strict=True):
     ax.label_outer()
 for ax in axes[0, 1:]:
     ax.get_legend().remove()
-figure.savefig(figures / "learning_curves.png")
+plots.save(figure, figures / "learning_curves.png")
 plt.show()
 
 # %% [markdown]
@@ -192,7 +191,7 @@ plt.show()
 class_scores = tables.class_f_measure(metrics)
 figure, ax = plt.subplots(figsize=(1 + 0.6 * class_scores.shape[1], 1.5 + 0.38 * len(class_scores)))
 plots.plot_class_scores(class_scores, ax=ax)
-figure.savefig(figures / "class_scores.png")
+plots.save(figure, figures / "class_scores.png")
 plt.show()
 
 # %% [markdown]
@@ -205,7 +204,7 @@ plt.show()
 
 # %%
 figure = plots.figure5(choices, data, metrics)
-figure.savefig(figures / "figure5.png")
+plots.save(figure, figures / "figure5.png")
 plt.show()
 
 # %% [markdown]

@@ -105,8 +105,7 @@ table.query("not holds")[[*audit.KEYS, "identity", "printed", "residual_low", "r
 # %%
 figure, ax = plt.subplots(figsize=(10, 6))
 plots.plot_audit(table, ax=ax)
-(results_folder("paper") / "figures").mkdir(exist_ok=True)
-figure.savefig(results_folder("paper") / "figures" / "audit.png")
+plots.save(figure, results_folder("paper") / "figures" / "audit.png")
 plt.show()
 
 # %%

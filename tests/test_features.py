@@ -45,6 +45,29 @@ def librosa_log_mel(y: np.ndarray, sr: int) -> np.ndarray:
     return librosa.power_to_db(power, amin=1e-10, top_db=None).T[: round(len(y) / hop)]
 
 
+def test_a_write_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
+    """A limit on file sizes stands in for the disk: the system takes a part of a row, and says how much, no more."""
+    recording, target = tmp_path / "a.wav", tmp_path / "features.npy"
+    soundfile.write(recording, noise(16000), 16000)
+    target.touch()
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from hpsed_lib.features import _extract_one\n"
+        "from hpsed_lib.params import Features\n"
+        f"params = Features(**{PARAMS.model_dump()!r})\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "print(_extract_one(Path(sys.argv[1]), 16000, 1.0, params, Path(sys.argv[2]), 0)['state'])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(recording), str(target)], capture_output=True, text=True, timeout=60
+    )
+    assert target.stat().st_size == 10_000
+    assert "File too large" in ended.stderr
+    assert ended.stdout == ""
+
+
 @pytest.mark.parametrize("sr", [8000, 16000, 22050, 32000, 44100, 48000])
 def test_values_agree_with_librosa(sr: int) -> None:
     y = noise(10 * sr)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +51,19 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     assert "File too large" in ended.stderr
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    abandoned, used = (tmp_path / f".metrics.{socket.gethostname()}.{pid}.json" for pid in (gone.pid, os.getppid()))
+    elsewhere, other = tmp_path / f".metrics.elsewhere.{gone.pid}.json", tmp_path / ".metrics.json"
+    for file in (abandoned, used, elsewhere, other):
+        file.touch()
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert set(tmp_path.iterdir()) == {path, used, elsewhere, other}
 
 
 def test_provenance_names_commit_versions_and_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
