@@ -2,7 +2,9 @@
 
 Each process takes its share of every batch, and the shares together do what one process does with the whole batch: the
 gradient is that of the batch's mean loss, and batch norm takes the statistics of the whole batch. A share may be empty,
-where a batch has fewer clips than there are processes. CUDA: one GPU for each process (NCCL); CPU: gloo.
+where a batch has fewer clips than there are processes. CUDA: one GPU for each process (NCCL); CPU: gloo. Each process
+has one thread. Dropout draws other numbers in each process, so that only without it the numbers are those of one process
+but for rounding.
 
 In a process that was not started by `run_in_processes` every function here does nothing, at no cost.
 """
@@ -18,7 +20,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,9 +30,11 @@ from torch.autograd.function import once_differentiable
 
 from hpsed_lib.errors import ExecutionError, HpsedError, ParameterError
 from hpsed_lib.execution import LAUNCHER, end_with_launcher
+from hpsed_lib.gpus import require_gpus
 from hpsed_lib.paths import ROOT
 from hpsed_lib.progress import LOG_VARIABLE, is_headless
 
+Network = TypeVar("Network", bound=nn.Module)
 DIMS = (0, 2, 3)  # of (batch, channels, frames, bands), all but the channels
 
 
@@ -70,8 +74,11 @@ def averaging(module: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
 
 
-def with_global_norms(network: nn.Module) -> nn.Module:
-    """The network with every `torch.nn.BatchNorm2d` replaced by a `GlobalBatchNorm2d` of the same parameters."""
+def with_global_norms(network: Network, *, compiled: bool = False) -> Network:
+    """The network with every `torch.nn.BatchNorm2d` replaced by a `GlobalBatchNorm2d` of the same parameters.
+
+    If parts of it are going to be `compiled` by `torch.compile`, these layers stay out of that.
+    """
     if dist.is_initialized():
         for module in list(network.modules()):
             for name, child in module.named_children():
@@ -79,6 +86,8 @@ def with_global_norms(network: nn.Module) -> nn.Module:
                     norm = GlobalBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
                     for tensor in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
                         setattr(norm, tensor, getattr(child, tensor))
+                    if compiled:  # not a decorator: it would import half of torch into every process
+                        norm.forward = torch.compiler.disable(norm.forward)  # type: ignore[method-assign]
                     setattr(module, name, norm)
     return network
 
@@ -89,12 +98,14 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
     `torch.nn.SyncBatchNorm` runs on CUDA only and, under autocast, not with an empty share.
     """
 
-    @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         """Normalised input, of its shape (batch, channels, frames, bands) and dtype."""
         if not self.training:
             return super().forward(x)
-        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
         y, mean, var, count = _GlobalBatchNorm.apply(x, self.weight, self.bias, self.eps)
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -166,16 +177,13 @@ def run_in_processes(
     """
     if device.type == "mps":
         raise ParameterError(f"training.processes is {count}, and MPS takes one process; set it to 1")
-    if device.type == "cuda" and torch.cuda.device_count() < count:
-        raise ParameterError(
-            f"training.processes is {count}, and this run may use {torch.cuda.device_count()} GPUs: each process takes "
-            "one; set it to as many or fewer"
-        )
+    if device.type == "cuda":
+        require_gpus(count, [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())])
     with tempfile.TemporaryDirectory(prefix="hpsed-") as name:
         folder = Path(name)
         with open(folder / "job.pickle", "wb") as job:
-            pickle.dump((device.type, torch.get_num_threads(), function, arguments, named), job)
-        environment = os.environ | {LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+            pickle.dump((device.type, function, arguments, named), job)
+        environment = os.environ | {LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": "1"}
         if not is_headless():
             environment[LOG_VARIABLE] = os.devnull
         with open(folder / "stderr", "w", encoding="utf-8") as errors:
@@ -240,8 +248,8 @@ def _work(folder: Path) -> None:
         os.environ[LOG_VARIABLE] = os.devnull
     try:
         with open(folder / "job.pickle", "rb") as job:
-            device, n_threads, function, arguments, named = pickle.load(job)
-        torch.set_num_threads(n_threads)
+            device, function, arguments, named = pickle.load(job)
+        torch.set_num_threads(1)
         if device == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("nccl" if device == "cuda" else "gloo")

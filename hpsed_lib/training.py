@@ -269,7 +269,8 @@ def train(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     network = build_network(experiment, dataset, seed=seed).to(device)
-    network = prepare_for_training(distributed.with_global_norms(network), params)
+    network = distributed.with_global_norms(network, compiled=params.compile)
+    network = prepare_for_training(network, params)
     loss_of = distributed.averaging(_BatchLoss(network, experiment, pooling=pooling, structure=structure))
     optimizer = torch.optim.Adam(network.parameters(), lr=params.learning_rate)
     fingerprint = _fingerprint(experiment, dataset, run_name(pooling, structure, seed), device)
@@ -372,7 +373,8 @@ class _BatchLoss(nn.Module):
         self.network, self.experiment, self.variant = network, experiment, {"pooling": pooling, "structure": structure}
 
     def forward(self, features: Tensor, target: Tensor, n_clips: float | None) -> Tensor:
-        return clip_loss(predict_clips(self.network, features, self.experiment, **self.variant), target, n_clips=n_clips)
+        clip_prob = predict_clips(self.network, features, self.experiment, **self.variant)
+        return clip_loss(clip_prob, target, n_clips=n_clips)
 
 
 def predict_clips(
@@ -426,7 +428,8 @@ def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: tor
     training = experiment.training.model_dump(exclude={"seeds", "loader_workers"})
     modules = ("network", "recurrence", "pooling", "training", "distributed", "features", "audio", "dataset")
     code = code_digest([f"{module}.py" for module in modules])
-    machine = [str(torch.__version__), describe_device(device)]
+    threads = {"n_threads": 1} if experiment.training.processes > 1 else {}  # whatever this process has
+    machine = [str(torch.__version__), describe_device(device) | threads]
     data = [experiment.data.sample_rate, experiment.data.clip_duration, dataset.classes, dataset.training_checksum]
     content = [params, training, experiment.pooling.segment_lengths, run, data, code, machine]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
