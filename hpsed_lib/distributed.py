@@ -3,8 +3,8 @@
 Each process takes its share of every batch, and the shares together do what one process does with the whole batch: the
 gradient is that of the batch's mean loss, and batch norm takes the statistics of the whole batch. A share may be empty,
 where a batch has fewer clips than there are processes. CUDA: one GPU for each process (NCCL); CPU: gloo. Each process
-has one thread. Dropout draws other numbers in each process, so that only without it the numbers are those of one process
-but for rounding.
+has one thread. Dropout draws other numbers in each process, so that only without it the results are those of one
+process but for rounding.
 
 In a process that was not started by `run_in_processes` every function here does nothing, at no cost.
 """
