@@ -139,7 +139,7 @@ def pooling_share(*, tiny: bool) -> Comparison:
     )
 
 
-def inference(batch_size: int, *, tiny: bool) -> Comparison:  # noqa: ARG001  (small enough as it is)
+def inference(batch_size: int, *, tiny: bool) -> Comparison:
     """From waveforms of 10 s to events with esc10's network, beside the time that the sound itself takes."""
     torch.set_num_threads(1)
     experiment = load_experiment("esc10")

@@ -1,4 +1,4 @@
-"""One GPU for each run: which GPUs there are, and taking one that no other run has.
+"""GPUs of its own for each run: which GPUs there are, and taking one, or several, that no other run has.
 
 A GPU is taken by locking a file of its name in the folder for temporary files, so that a user's runs of every
 experiment and every copy of this project on one computer keep out of each other's way; the lock ends with the process,
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from hpsed_lib.errors import ParameterError
 
@@ -49,37 +50,82 @@ def runs_per_gpu() -> int:
     return int(text)
 
 
-@contextlib.contextmanager
-def one_gpu(waiting: Callable[[], None]) -> Iterator[str | None]:
-    """Take a GPU for this process and those it starts from now on; while every GPU is taken, call `waiting` once, wait.
+def require_gpus(count: int, gpus: list[str]) -> None:
+    """Refuse a run of more processes than there are GPUs, of the names given."""
+    if count > len(gpus):
+        raise ParameterError(
+            f"training.processes is {count}, and the GPUs here are {len(gpus)} ({', '.join(gpus)}): each process takes "
+            "one; set it to as many or fewer"
+        )
 
-    Yields the GPU's name, or None where there is none.
+
+@contextlib.contextmanager
+def own_gpus(count: int, waiting: Callable[[], None]) -> Iterator[list[str]]:
+    """Take GPUs for this process and those it starts from now on: all of them at once, or none.
+
+    Parameters
+    ----------
+    count : int
+        GPUs, 1 or more.
+    waiting : callable
+        Called once if there are not as many that no other run has; then it waits for them.
+
+    Yields
+    ------
+    list of str
+        The GPUs' names, or nothing where there is no GPU.
+
+    Raises
+    ------
+    ParameterError
+        There are GPUs, and fewer than `count`.
     """
     gpus = visible_gpus()
     if not gpus:
-        yield None
+        yield []
         return
-    slots = [(gpu, slot) for slot in range(runs_per_gpu()) for gpu in gpus]
+    require_gpus(count, gpus)
     told = False
-    while True:
-        for gpu, slot in slots:
-            job = os.environ.get("SLURM_JOB_ID", "")  # an allocation's GPUs are numbered by themselves
-            name = f"hpsed-{os.getuid()}-gpu{job}-{re.sub('[^A-Za-z0-9-]', '-', gpu)}-{slot}.lock"
-            with open(Path(tempfile.gettempdir()) / name, "a") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                before = os.environ.get(VISIBLE)
-                os.environ[VISIBLE] = gpu
-                try:
-                    yield gpu
-                finally:
-                    del os.environ[VISIBLE]
-                    if before is not None:
-                        os.environ[VISIBLE] = before
-                return
+    while not (taken := _take(gpus, count)):
         if not told:
             waiting()
             told = True
         time.sleep(POLL_INTERVAL)
+    with contextlib.ExitStack() as locks:
+        for lock in taken.values():
+            locks.enter_context(lock)
+        before = os.environ.get(VISIBLE)
+        os.environ[VISIBLE] = ",".join(taken)
+        try:
+            yield list(taken)
+        finally:
+            del os.environ[VISIBLE]
+            if before is not None:
+                os.environ[VISIBLE] = before
+
+
+def _take(gpus: list[str], count: int) -> dict[str, TextIO]:
+    """Lock a place on each of `count` GPUs that have one free, the least shared first; or on none."""
+    taken: dict[str, TextIO] = {}
+    with _lock_file("gpus") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)  # one run looks at a time: of two, neither takes what the other one lacks
+        for slot in range(runs_per_gpu()):
+            for gpu in gpus:
+                if gpu in taken or len(taken) == count:
+                    continue
+                job = os.environ.get("SLURM_JOB_ID", "")  # an allocation's GPUs are numbered by themselves
+                lock = _lock_file(f"gpu{job}-{re.sub('[^A-Za-z0-9-]', '-', gpu)}-{slot}")
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    taken[gpu] = lock
+                except BlockingIOError:
+                    lock.close()
+        if len(taken) == count:
+            return taken
+        for lock in taken.values():
+            lock.close()
+    return {}
+
+
+def _lock_file(name: str) -> TextIO:
+    return open(Path(tempfile.gettempdir()) / f"hpsed-{os.getuid()}-{name}.lock", "a")

@@ -191,6 +191,7 @@ class Training(Section):
     patience: Count  # epochs without a better validation loss before stopping
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     device: Literal["auto", "cpu", "cuda", "mps"]
+    processes: Count  # that train one run together, on CUDA with a GPU each; see hpsed_lib.distributed
     balance_ratio: Annotated[float, Field(ge=1)] | None  # see hpsed_lib.training.epoch_order; null: every clip once
     loader_workers: Annotated[int, Field(ge=0)]  # processes that read ahead; 0: the training process reads
     channels_last: bool  # memory layout of the convolutions

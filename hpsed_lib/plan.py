@@ -293,8 +293,9 @@ def _at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
 
     n_runs = len(experiment.runs())
     if select_device(experiment.training.device).type != "cpu":
-        return min(n_runs, max(len(visible_gpus()), 1) * runs_per_gpu()), 1
-    at_once = min(max(1, cores // experiment.resources.threads), n_runs)
+        places = max(len(visible_gpus()), 1) * runs_per_gpu()
+        return min(n_runs, max(places // experiment.training.processes, 1)), 1
+    at_once = min(max(1, cores // (experiment.resources.threads * experiment.training.processes)), n_runs)
     return at_once, min(at_once, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from hpsed_lib import slurm
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
 from hpsed_lib.execution import end_with_launcher, kill_children, only_one
-from hpsed_lib.gpus import runs_per_gpu, visible_gpus
+from hpsed_lib.gpus import require_gpus, runs_per_gpu, visible_gpus
 from hpsed_lib.params import Experiment, load_experiment, require_available
 from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, naming_full_disk, replacing, results_folder
 from hpsed_lib.sweep import with_seeds
@@ -311,8 +311,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ParameterError(f"no cluster {options.cluster!r} in workflow/profiles/; there: {', '.join(clusters)}")
         if options.cores is not None and options.cores < 1:
             raise ParameterError(f"CORES must be 1 or more, got {options.cores}")
-        if not options.cluster and experiment.training.device == "cuda" and not visible_gpus():
-            raise ParameterError("training.device is 'cuda', and there is no GPU here; set it to auto or cpu")
+        if not options.cluster and experiment.training.device == "cuda":
+            if not (gpus := visible_gpus()):
+                raise ParameterError("training.device is 'cuda', and there is no GPU here; set it to auto or cpu")
+            require_gpus(experiment.training.processes, gpus)
         lock = cache_folder(experiment.name) / "workflow.lock"
 
         def waiting(holder: str) -> None:
