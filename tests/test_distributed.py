@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
@@ -166,7 +167,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_to_the_same_numbers(
     finally:
         caller.kill()
         caller.wait()
-    wait_until(lambda: not any(process.is_running() for process in started), seconds=20)
+    wait_until(lambda: not any(runs(process) for process in started), seconds=20)
     resumed = train(experiment, tiny_dataset, folder=folder, **VARIANT)
     assert re.findall(r"^epoch +(\d)", capsys.readouterr().out, flags=re.MULTILINE) == ["3", "4"]
     assert resumed.resumed_after == [2]
@@ -180,6 +181,12 @@ def assert_same(one: Trained, other: Trained) -> None:
     assert one.history[columns].equals(other.history[columns])  # to the last bit
     for name, value in one.network.state_dict().items():
         assert torch.equal(value, other.network.state_dict()[name]), name
+
+
+def runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def wait_until(condition, *, seconds: float) -> None:  # type: ignore[no-untyped-def]
