@@ -202,6 +202,23 @@ def summarise(pairs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def ratios(table: pd.DataFrame) -> str:
+    """The ratios of `summarise` in short, as a Markdown table."""
+    shown = pd.DataFrame(
+        {
+            "task": table.task,
+            "beside": table.peer,
+            "times faster": table.ratio.map("{:.3g}".format),
+            "slowest to fastest pair": table.smallest.map("{:.3g}".format)
+            + " to "
+            + table.largest.map("{:.3g}".format),
+            "goal": table.goal.map("{:,.3g}".format),
+            "share of the floor": (100 * table["floor (ms)"] / table["ours (ms)"]).map("{:.2g} %".format),
+        }
+    )
+    return shown.to_markdown(index=False, disable_numparse=True) + "\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench", description=__doc__.split("\n")[0])
     parser.add_argument("--tiny", action="store_true", help="small sizes: shows that it works, not how fast")
@@ -236,6 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "bench.csv": pairs.to_csv(index=False, float_format="%.6g"),
         "profile.csv": pd.concat(profiles).to_csv(index=False, float_format="%.3g"),
         "bench.md": text,
+        "ratios.md": ratios(summarise(pairs)),
     }
     for name, content in files.items():
         with replacing(folder / name) as temporary:

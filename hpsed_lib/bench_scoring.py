@@ -21,6 +21,7 @@ from hpsed_lib.scoring import (
     class_threshold_counts,
     evaluate_by_sed_eval,
     event_activity,
+    events_by_file,
     segment_activity,
     segment_counts,
     threshold_curve,
@@ -136,10 +137,7 @@ def _sed_eval(
     reference: pd.DataFrame, estimated: pd.DataFrame, *, filenames: Sequence[str]
 ) -> Callable[[], dict[str, dict]]:
     """sed_eval's counts of two event lists, which are grouped here, in the form that suits it."""
-    groups = [
-        {name: group.to_dict("records") for name, group in events.groupby("filename")}
-        for events in (reference, estimated)
-    ]
+    groups = [events_by_file(events) for events in (reference, estimated)]
     clips = [(groups[0].get(name, []), groups[1].get(name, [])) for name in filenames]
 
     def theirs() -> dict[str, dict]:

@@ -22,7 +22,7 @@ from hpsed_lib.features import log_mel
 from hpsed_lib.network import GatedCRNN
 from hpsed_lib.params import Experiment, load_experiment
 from hpsed_lib.pooling import pool
-from hpsed_lib.training import clip_loss, predict_clips
+from hpsed_lib.training import clip_loss, predict
 
 N_CLASSES = 17
 TOLERANCE = 1e-4  # of a loss, in proportion
@@ -49,7 +49,7 @@ class PlainGRU(nn.GRU):
         return super().forward(x)[0]
 
 
-def _network(experiment: Experiment) -> GatedCRNN:
+def random_network(experiment: Experiment) -> GatedCRNN:
     """The experiment's network with random weights, for 17 classes."""
     torch.manual_seed(0)
     n_mels = experiment.features.n_mels
@@ -58,7 +58,7 @@ def _network(experiment: Experiment) -> GatedCRNN:
     ).float()
 
 
-def _stepper(network: GatedCRNN, experiment: Experiment, batch_size: int) -> Callable[[], float]:
+def stepper(network: GatedCRNN, experiment: Experiment, batch_size: int) -> Callable[[], float]:
     """A function that makes one step of training, always on the same batch, and returns its loss."""
     torch.manual_seed(1)
     features = torch.randn(batch_size, experiment.n_frames, experiment.features.n_mels)
@@ -67,7 +67,7 @@ def _stepper(network: GatedCRNN, experiment: Experiment, batch_size: int) -> Cal
 
     def step() -> float:
         torch.manual_seed(2)  # the same dropout on both sides
-        clip_prob = predict_clips(network, features, experiment, pooling="linear", structure="hierarchical")
+        _, clip_prob = predict(network, features, experiment, pooling="linear", structure="hierarchical")
         loss = clip_loss(clip_prob, target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -82,20 +82,20 @@ def training_step(name: str, *, tiny: bool) -> Comparison:
     torch.set_num_threads(1)
     experiment = load_experiment(name)
     batch_size = 1 if tiny else min(experiment.training.batch_size, 8)
-    network = _network(experiment)
+    network = random_network(experiment)
     plain = copy.deepcopy(network)
     plain.gru = PlainGRU(network.gru.input_size, network.gru.hidden_size, batch_first=True, bidirectional=True)  # type: ignore[assignment]
     plain.load_state_dict(network.state_dict())
-    step = _stepper(network, experiment, batch_size)
+    step = stepper(network, experiment, batch_size)
     return Comparison(
         f"training step, {name}, {batch_size} clips, one thread",
         "the same network with torch.nn.GRU",
         step,
-        _stepper(plain, experiment, batch_size),
+        stepper(plain, experiment, batch_size),
         _difference,
         goal=2,
         work=Work(
-            operations=_operations(_stepper(copy.deepcopy(network), experiment, batch_size)), n_bytes=0, threads=1
+            operations=_operations(stepper(copy.deepcopy(network), experiment, batch_size)), n_bytes=0, threads=1
         ),
         parts=lambda: _parts(step),
     )
@@ -131,7 +131,7 @@ def pooling_share(*, tiny: bool) -> Comparison:
         f"hierarchical pooling of {batch_size} clips, forward and backward",
         "the training step of esc10 that it is part of",
         step,
-        _stepper(_network(experiment), experiment, batch_size),
+        stepper(random_network(experiment), experiment, batch_size),
         lambda ours, theirs: "",  # a part and its whole
         goal=50,
         work=Work(operations=0, n_bytes=3 * x.nbytes, threads=1),
@@ -143,7 +143,7 @@ def inference(batch_size: int, *, tiny: bool) -> Comparison:
     """From waveforms of 10 s to events with esc10's network, beside the time that the sound itself takes."""
     torch.set_num_threads(1)
     experiment = load_experiment("esc10")
-    network = _network(experiment).eval()
+    network = random_network(experiment).eval()
     sr, duration = experiment.data.sample_rate, experiment.data.clip_duration
     waveforms = np.random.default_rng(0).uniform(-0.5, 0.5, (batch_size, round(sr * duration))).astype(np.float32)
     filenames = [f"{index}.wav" for index in range(batch_size)]

@@ -79,7 +79,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     import torch
 
     from hpsed_lib.network import GatedCRNN
-    from hpsed_lib.training import clip_loss, predict_clips, prepare_for_training, select_device
+    from hpsed_lib.training import clip_loss, predict, prepare_for_training, select_device
 
     torch.set_num_threads(experiment.resources.threads)
     device = select_device(experiment.training.device)
@@ -97,7 +97,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
 
     def step(pooling: str, structure: str) -> float:
         started = time.perf_counter()
-        clip_prob = predict_clips(network, features, experiment, pooling=pooling, structure=structure)
+        _, clip_prob = predict(network, features, experiment, pooling=pooling, structure=structure)
         optimizer.zero_grad(set_to_none=True)
         loss = clip_loss(clip_prob, target)
         loss.backward()

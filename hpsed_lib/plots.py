@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,11 +20,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from hpsed_lib import dynamics
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.params import Experiment
 from hpsed_lib.paths import replacing
 from hpsed_lib.runs import load_predictions
+
+if TYPE_CHECKING:
+    from hpsed_lib.dynamics import Flow
 
 LINE_STYLES = {"single": "-", "hierarchical": "--", "appendix": ":", "mixed": "-."}
 """How each structure is drawn, in every figure."""
@@ -83,6 +85,8 @@ def plot_loss_gradients(
     ----------
     Eqs. A-1 to A-3 and Table A-1; its two columns differ in the prediction that stands beside -y.
     """
+    from hpsed_lib import dynamics  # it brings SymPy, which takes as long to import as a notebook's start
+
     frames = np.arange(1, np.size(frame_prob) + 1)
     for structure in structures:
         gradient = dynamics.loss_gradient(
@@ -133,6 +137,8 @@ def plot_push_regions(
     ----------
     Table A-1, two stages. In a negative clip every direction is the other one.
     """
+    from hpsed_lib import dynamics
+
     grid = np.linspace(0, 1, n_points + 2)[1:-1]
     x, segment = np.meshgrid(grid, grid)
     pushes = [dynamics.push(pooling, stop_gradient=stop, quantity=quantity) for stop in (False, True)]
@@ -153,7 +159,7 @@ def push_legend() -> list[Patch]:
     return [Patch(facecolor=color, hatch=hatch, edgecolor="0.2", label=name) for name, color, hatch in PUSHES.values()]
 
 
-def plot_flow(flow: dynamics.Flow, *, segment_length: int, ax: Axes) -> Axes:
+def plot_flow(flow: Flow, *, segment_length: int, ax: Axes) -> Axes:
     """Draw how the frames of a clip move along a gradient flow, coloured by their segment.
 
     Parameters
@@ -504,4 +510,33 @@ def plot_ratios(pairs: pd.DataFrame, *, ax: Axes) -> Axes:
         Line2D([], [], marker="x", linestyle="", color="C1", markeredgewidth=2, label="goal"),
     ]
     ax.legend(handles=handles, fontsize="small")
+    return ax
+
+
+def plot_parts(parts: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Draw what each task's time is made of: a bar for each task, its largest parts named.
+
+    Parameters
+    ----------
+    parts : DataFrame with columns task, part, share
+        From `hpsed_lib.bench.largest_parts`; shares in percent.
+    ax : Axes
+
+    Returns
+    -------
+    Axes
+    """
+    tasks = list(dict.fromkeys(parts.task))
+    for row, task in enumerate(tasks):
+        left = 0.0
+        for number, part in enumerate(parts[parts.task == task].itertuples()):
+            rest = part.part == "everything else"
+            ax.barh(row, part.share, left=left, color="0.85" if rest else f"C{number % 6}", alpha=0.75, edgecolor="w")
+            if part.share >= 9:
+                name = part.part.removeprefix("aten::")
+                name = name if len(name) < 2.2 * part.share / 2 else f"{name[: int(part.share)]}."
+                ax.text(left + part.share / 2, row, name, ha="center", va="center", fontsize=6.5)
+            left += part.share
+    ax.set(xlim=(0, 100), xlabel="share of the time (%)", yticks=range(len(tasks)), ylim=(len(tasks) - 0.5, -0.5))
+    ax.set_yticklabels(tasks, fontsize="small")
     return ax

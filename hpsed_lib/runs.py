@@ -16,18 +16,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from hpsed_lib import provenance
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.decoding import CRITERIA, choose_hysteresis, choose_threshold, decode, to_events
 from hpsed_lib.errors import DataError
-from hpsed_lib.network import GatedCRNN
 from hpsed_lib.params import Decoding, Experiment, run_name
 from hpsed_lib.paths import cache_folder, replacing, results_folder
 from hpsed_lib.scoring import best_constant_guess, event_activity, sed_eval_scores
 from hpsed_lib.threshold_free import clip_scores, event_based_scores, threshold_free_scores
-from hpsed_lib.training import Trained, batches, predict_clips, predict_frames
+from hpsed_lib.training import Trained, predict_split
 
 TAGGING_THRESHOLD = 0.5
 """Above it a class counts as present in a clip (audio tagging)."""
@@ -72,9 +70,13 @@ def finish_run(
         clips it has no row.
     """
     run = run_name(pooling, structure, seed)
-    batch_size = experiment.training.batch_size
     splits = {"test": dataset.test} | ({"tuning": dataset.tuning} if dataset.tuning else {})
-    frame_prob = {name: predict_frames(trained.network, split, batch_size=batch_size) for name, split in splits.items()}
+    predicted = {
+        name: predict_split(trained.network, split, experiment, pooling=pooling, structure=structure)
+        for name, split in splits.items()
+    }
+    frame_prob = {name: frames for name, (frames, _) in predicted.items()}
+    _, clip_prob = predicted["test"]
     curve = pd.DataFrame(columns=["threshold", "f_measure"])
     chosen = experiment.decoding.threshold
     if dataset.tuning:
@@ -87,7 +89,6 @@ def finish_run(
         )
     threshold = best_threshold if chosen == "validation" else float(chosen)
     of_record = partial(score, experiment, dataset, threshold=threshold, decoding=experiment.decoding)
-    clip_prob = _clip_prob(trained.network, dataset.test, experiment, pooling=pooling, structure=structure)
 
     device = next(trained.network.parameters()).device
     history = trained.history
@@ -248,17 +249,6 @@ def estimated_events(
     return to_events(
         active, filenames=split.filenames, classes=dataset.classes, frame_duration=experiment.frame_duration
     )
-
-
-@torch.no_grad()
-def _clip_prob(network: GatedCRNN, split: Split, experiment: Experiment, *, pooling: str, structure: str) -> np.ndarray:
-    """Clip probabilities of a split, (clips, classes), in evaluation mode."""
-    network.eval()
-    predictions = [
-        predict_clips(network, features.to(network.mean.device), experiment, pooling=pooling, structure=structure)
-        for features, _ in batches(split, batch_size=experiment.training.batch_size)
-    ]
-    return torch.cat(predictions).float().cpu().numpy()
 
 
 def to_json(metrics: dict) -> str:

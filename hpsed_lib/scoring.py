@@ -333,10 +333,7 @@ def sed_eval_scores(
         time_resolution=time_resolution,
     )
     active = activity(reference), activity(estimated)
-    groups = [
-        {name: group.to_dict("records") for name, group in events.groupby("filename")}
-        for events in (reference, estimated)
-    ]
+    groups = [events_by_file(events) for events in (reference, estimated)]
     clips = ((groups[0].get(name, []), groups[1].get(name, [])) for name in filenames)
     metrics = evaluate_by_sed_eval(clips, classes=classes, clip_duration=clip_duration, time_resolution=time_resolution)
     counts, by_class = segment_counts(*active), class_counts(*active)
@@ -348,6 +345,14 @@ def sed_eval_scores(
         "class_wise": {label: _class_ratios(metrics, label) for label in classes},
         "clip_counts": {name: count.tolist() for name, count in clip_counts(*active).items()},
     }
+
+
+def events_by_file(events: pd.DataFrame) -> dict[str, list[dict]]:
+    """The events of each file that has some, as sed_eval takes them."""
+    groups: dict[str, list[dict]] = {}
+    for event in events.to_dict("records"):  # many times faster than a data frame for each file
+        groups.setdefault(event["filename"], []).append(event)
+    return groups
 
 
 def evaluate_by_sed_eval(

@@ -404,15 +404,16 @@ def provenance(metrics: list[dict]) -> pd.DataFrame:
 README_START, README_END = "<!-- {name}: start, written by make readme -->", "<!-- {name}: end -->"
 
 
-def update_readme(names: tuple[str, ...] = ("quick", "esc10")) -> str:
-    """README.md with the experiments' tables between their markers; writes it and returns it."""
+def update_readme() -> str:
+    """README.md with the experiments' and the benchmark's tables between their markers; writes and returns it."""
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    for name in names:
+    for name in ("quick", "esc10", "bench"):
         start, end = README_START.format(name=name), README_END.format(name=name)
         if start not in text or end not in text:
             raise DataError(f"{path}: lacks the lines {start!r} and {end!r}")
-        table = (results_folder(name) / "tables" / "table2.md").read_text(encoding="utf-8")
+        table_file = "ratios.md" if name == "bench" else "tables/table2.md"
+        table = (results_folder(name) / table_file).read_text(encoding="utf-8")
         head, tail = text.split(start)[0], text.split(end)[1]
         text = f"{head}{start}\n\n{table}\n{end}{tail}"
     with replacing(path) as temporary:

@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import Decoding
 from hpsed_lib.psds import SCENARIOS, operating_points, psd_roc, psds
-from hpsed_lib.scoring import event_activity, segment_activity
+from hpsed_lib.scoring import event_activity, events_by_file, segment_activity
 
 ONSET_COLLAR = 0.2
 """Seconds by which an onset, and an offset, may be off in DCASE's event-based F1."""
@@ -219,10 +219,7 @@ def event_based_scores(
     metrics = sed_eval.sound_event.EventBasedMetrics(
         event_label_list=list(classes), t_collar=ONSET_COLLAR, percentage_of_length=OFFSET_SHARE
     )
-    groups = [
-        {name: group.to_dict("records") for name, group in events.groupby("filename")}
-        for events in (reference, estimated)
-    ]
+    groups = [events_by_file(events) for events in (reference, estimated)]
     with np.errstate(invalid="ignore", divide="ignore"):
         for filename in filenames:
             metrics.evaluate(groups[0].get(filename, []), groups[1].get(filename, []))

@@ -373,17 +373,17 @@ class _BatchLoss(nn.Module):
         self.network, self.experiment, self.variant = network, experiment, {"pooling": pooling, "structure": structure}
 
     def forward(self, features: Tensor, target: Tensor, n_clips: float | None) -> Tensor:
-        clip_prob = predict_clips(self.network, features, self.experiment, **self.variant)
+        _, clip_prob = predict(self.network, features, self.experiment, **self.variant)
         return clip_loss(clip_prob, target, n_clips=n_clips)
 
 
-def predict_clips(
+def predict(
     network: GatedCRNN, features: Tensor, experiment: Experiment, *, pooling: str, structure: str
-) -> Tensor:
-    """Clip probabilities of one batch, (batch, classes), in float32 or wider."""
+) -> tuple[Tensor, Tensor]:
+    """Frame and clip probabilities of one batch, (batch, frames, classes) and (batch, classes), float32 or wider."""
     with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=features.device.type == "cuda"):
         frame_prob, attention = network(features)
-    return pool(
+    clip_prob = pool(
         frame_prob,
         attention,
         network.sharpness,
@@ -391,6 +391,7 @@ def predict_clips(
         structure=structure,
         segment_lengths=experiment.pooling.segment_lengths,
     )
+    return frame_prob, clip_prob
 
 
 @torch.no_grad()
@@ -405,21 +406,23 @@ def evaluate_loss(network: GatedCRNN, split: Split, experiment: Experiment, *, p
         loader_workers=experiment.training.loader_workers,
         device=network.mean.device,
     ):
-        clip_prob = predict_clips(network, features, experiment, pooling=pooling, structure=structure)
+        _, clip_prob = predict(network, features, experiment, pooling=pooling, structure=structure)
         total += float(clip_loss(clip_prob, target)) * len(target)
     return distributed.total(total) / len(split.filenames)
 
 
 @torch.no_grad()
-def predict_frames(network: GatedCRNN, split: Split, *, batch_size: int) -> np.ndarray:
-    """Frame probabilities of a split, (clips, frames, classes), float32, in evaluation mode."""
+def predict_split(
+    network: GatedCRNN, split: Split, experiment: Experiment, *, pooling: str, structure: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frame and clip probabilities of a split, (clips, frames, classes) and (clips, classes), in evaluation mode."""
     network.eval()
-    device = network.mean.device
-    predictions = []
-    for features, _ in batches(split, batch_size=batch_size, device=device):
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            predictions.append(network(features)[0].float().cpu().numpy())
-    return np.concatenate(predictions)
+    predicted = [
+        predict(network, features, experiment, pooling=pooling, structure=structure)
+        for features, _ in batches(split, batch_size=experiment.training.batch_size, device=network.mean.device)
+    ]
+    frame_prob, clip_prob = (torch.cat(parts).cpu().numpy() for parts in zip(*predicted, strict=True))
+    return frame_prob, clip_prob
 
 
 def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: torch.device) -> str:

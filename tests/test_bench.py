@@ -7,7 +7,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hpsed_lib.bench import Comparison, comparisons, main, require_agreement, summarise, time_pairs
+from hpsed_lib import bench_memory
+from hpsed_lib.bench import (
+    Comparison,
+    Work,
+    comparisons,
+    floor,
+    largest_parts,
+    main,
+    peaks,
+    require_agreement,
+    summarise,
+    time_pairs,
+)
 from hpsed_lib.errors import HpsedError, ParameterError
 
 
@@ -20,9 +32,13 @@ def test_it_runs_tiny_and_writes_its_tables(tmp_path: Path, capsys: pytest.Captu
     assert text.strip() in capsys.readouterr().out
     assert all(task in text for task in pairs.task)
     assert (tmp_path / "bench.png").stat().st_size > 10_000
+    assert len((tmp_path / "ratios.md").read_text().splitlines()) == 2 + len(comparisons())
+    profile = pd.read_csv(tmp_path / "profile.csv")
+    assert set(profile.task) == set(pairs.task)
+    assert profile.groupby("task").share.sum().round().eq(100).all()
 
 
-@pytest.mark.parametrize("name", ["segment_scores", "threshold_sweep"])
+@pytest.mark.parametrize("name", ["segment_scores", "threshold_search"])
 def test_both_sides_count_something_and_a_difference_is_an_error(name: str) -> None:
     comparison = comparisons()[name](tiny=True)
     counts = comparison.ours()
@@ -45,13 +61,22 @@ def test_values_that_differ_are_an_error(name: str) -> None:
 
 def test_the_summary_is_of_ratios_of_pairs() -> None:
     pairs = pd.DataFrame(
-        {"task": "t", "peer": "p", "goal": 2.0, "pair": [0, 1, 2], "ours": [1.0, 2.0, 4.0], "theirs": [3.0, 2.0, 8.0]}
+        {
+            "task": "t",
+            "peer": "p",
+            "goal": 2.0,
+            "floor": 0.5,
+            "pair": [0, 1, 2],
+            "ours": [1.0, 2.0, 4.0],
+            "theirs": [3.0, 2.0, 8.0],
+        }
     ).assign(ratio=[3.0, 1.0, 2.0])
     [row] = summarise(pairs).to_dict("records")
     assert row == {
         "task": "t",
         "peer": "p",
         "pairs": 3,
+        "floor (ms)": 500.0,
         "ours (ms)": 2000.0,
         "theirs (ms)": 3000.0,
         "ratio": 2.0,
@@ -61,7 +86,50 @@ def test_the_summary_is_of_ratios_of_pairs() -> None:
     }
 
 
+def nothing(task: str = "t") -> Comparison:
+    return Comparison(task, "p", lambda: 1, lambda: 1, lambda ours, theirs: "", 1.0, Work(0, 0, 1), dict)
+
+
 def test_fewer_than_five_pairs_are_refused() -> None:
-    comparison = Comparison("t", "p", lambda: 1, lambda: 1, lambda ours, theirs: "", 1.0)
     with pytest.raises(ParameterError, match="5 or more"):
-        time_pairs(comparison, n_pairs=4)
+        time_pairs(nothing(), n_pairs=4)
+
+
+def test_a_side_that_is_a_time_is_not_run_and_one_that_stands_for_many_counts_for_all() -> None:
+    pairs = time_pairs(nothing()._replace(theirs=2.0, scale=100.0), n_pairs=5)
+    assert pairs.theirs.tolist() == [200.0] * 5
+
+
+def test_the_floor_is_the_longer_of_arithmetic_and_traffic() -> None:
+    rates = peaks(1, size=64, repetitions=3)
+    assert min(rates) > 0
+    arithmetic, traffic = floor(Work(1e9, 0, 1)), floor(Work(0, 1e9, 1))
+    assert floor(Work(1e9, 1e9, 1)) == max(arithmetic, traffic)
+    assert floor(Work(2e9, 0, 1)) == pytest.approx(2 * arithmetic)
+
+
+def test_parts_are_shares_and_the_small_ones_are_put_together() -> None:
+    comparison = nothing()._replace(parts=lambda: {"a": 1.0, "b": 6.0, "c": 2.0, "d": 1.0})
+    parts = largest_parts(comparison, n_parts=2)
+    assert parts.part.tolist() == ["b", "c", "everything else"]
+    assert parts.share.tolist() == [60.0, 20.0, 20.0]
+
+
+def test_operations_of_a_training_step_are_those_of_its_layers() -> None:
+    comparison = comparisons()["training_step_quick"](tiny=True)
+    # By hand, for one clip: convolutions (2, 8, 8, 8 gated; 32), forward and two products backward, none for the input.
+    maps = {500 * 80: [(1, 4), (2, 4)], 250 * 40: [(2, 16), (8, 16)], 125 * 20: [(8, 16)] * 2, 125 * 10: [(8, 16)] * 2}
+    maps[125 * 5] = [(8, 32)]
+    products = sum(9 * n * a * b for n, layers in maps.items() for a, b in layers)
+    first = 9 * 500 * 80 * 4
+    convolutions = 2 * (3 * products - first)
+    # GRU and dense layers add a little.
+    assert convolutions < comparison.work.operations < 1.3 * convolutions
+
+
+def test_memory_is_measured_in_processes_of_their_own(tmp_path: Path) -> None:
+    bench_memory.main(["--clips", "20", "40", "--output", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "memory.csv")
+    assert table.clips.tolist() == [20, 40, 20, 40]
+    assert table.task.nunique() == 2
+    assert table["peak (MB)"].between(50, 5000).all()

@@ -16,7 +16,7 @@ from hpsed_lib.network import GatedCRNN
 from hpsed_lib.params import Experiment
 from hpsed_lib.runs import finish_run, load_predictions, reference_activity, to_json
 from hpsed_lib.scoring import event_activity, sed_eval_scores
-from hpsed_lib.training import Trained, build_network
+from hpsed_lib.training import Trained, build_network, predict_split
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,17 @@ def finished(
     trained = Trained(build_network(tiny, tiny_dataset, seed=0).eval(), history, best_epoch=1, resumed_after=[])
     rng = np.random.default_rng(0)
 
-    def walks(network: GatedCRNN, split: Split, *, batch_size: int) -> np.ndarray:
+    def walks(
+        network: GatedCRNN, split: Split, experiment: Experiment, *, pooling: str, structure: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        _, clip_prob = predict_split(network, split, experiment, pooling=pooling, structure=structure)
         truth = np.repeat(reference_activity(tiny, tiny_dataset, split), 13, axis=1)[:, : tiny.n_output_frames]
         steps = rng.normal(0, 0.8, truth.shape)
-        return (1 / (1 + np.exp(1.5 - np.cumsum(steps, axis=1) - 2 * truth))).astype(np.float32)
+        return (1 / (1 + np.exp(1.5 - np.cumsum(steps, axis=1) - 2 * truth))).astype(np.float32), clip_prob
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "ROOT", folder)
-        patch.setattr(runs, "predict_frames", walks)
+        patch.setattr(runs, "predict_split", walks)
         metrics, curve = finish_run(tiny, tiny_dataset, trained, pooling="linear", structure="single", seed=0)
         predictions = load_predictions(tiny, "linear-single-seed0")
     [path] = (folder / "results").rglob("linear-single-seed0.json")

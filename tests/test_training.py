@@ -20,7 +20,7 @@ from hpsed_lib.agreement import structure_agreement
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.params import Experiment
-from hpsed_lib.training import Trained, batches, build_network, epoch_order, evaluate_loss, predict_clips, train
+from hpsed_lib.training import Trained, batches, build_network, epoch_order, evaluate_loss, predict, train
 
 VARIANT = {"pooling": "linear", "structure": "hierarchical", "seed": 0}
 
@@ -55,7 +55,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_clips(tiny: Experiment, tiny_data
     in_batches = evaluate_loss(network, tiny_dataset.training, tiny, pooling="linear", structure="single")
     features, target = next(batches(tiny_dataset.training, batch_size=100))
     with torch.no_grad():
-        clip_prob = predict_clips(network, features, tiny, pooling="linear", structure="single")
+        _, clip_prob = predict(network, features, tiny, pooling="linear", structure="single")
     assert in_batches == pytest.approx(float(training.clip_loss(clip_prob, target)), rel=1e-5)
 
 
@@ -148,11 +148,11 @@ def test_a_run_stopped_between_epochs_goes_on(
         calls += 1
         if calls == 6:  # an epoch is two batches
             raise KeyboardInterrupt
-        return predict_clips(*arguments, **options)  # type: ignore[arg-type]
+        return predict(*arguments, **options)  # type: ignore[arg-type]
 
     experiment = longer(tiny, max_epochs=4)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "predict_clips", stop_in_the_third_epoch)
+        patch.setattr(training, "predict", stop_in_the_third_epoch)
         patch.setattr(training, "evaluate_loss", lambda *a, **k: evaluate_with_original(*a, **k))
         with pytest.raises(KeyboardInterrupt):
             train(experiment, tiny_dataset, folder=tmp_path, **VARIANT)
@@ -170,7 +170,7 @@ def evaluate_with_original(network, split, experiment, *, pooling, structure):  
         network.eval()
         total = 0.0
         for features, target in batches(split, batch_size=experiment.training.batch_size):
-            clip_prob = predict_clips(network, features, experiment, pooling=pooling, structure=structure)
+            _, clip_prob = predict(network, features, experiment, pooling=pooling, structure=structure)
             total += float(training.clip_loss(clip_prob, target)) * len(target)
     return total / len(split.filenames)
 

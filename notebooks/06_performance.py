@@ -1,0 +1,129 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 06 How fast it is, and where the time goes
+#
+# What `make bench` measured on this machine: our ways beside what one would otherwise use, each beside its floor, where
+# the rest of the time goes, memory against the size of the data set, and what was tried.
+#
+# > Ratios are of runs in turn in one process, on one machine. Another machine has other ratios: `make bench` measures
+# > them, and writes the files that this notebook shows.
+
+# %%
+import platform
+
+import matplotlib
+import pandas as pd
+import torch
+
+print(f"python {platform.python_version()}, pandas {pd.__version__}, torch {torch.__version__}")
+print(f"matplotlib {matplotlib.__version__}, device cpu")
+
+# %%
+import matplotlib.pyplot as plt
+from IPython.display import Markdown
+
+from hpsed_lib import plots
+from hpsed_lib.paths import results_folder
+
+plots.use_style()
+pd.options.display.float_format = "{:.3g}".format
+folder = results_folder("bench")
+pairs = pd.read_csv(folder / "bench.csv")
+
+# %% [markdown]
+# ## 1 Ratios
+#
+# *Floor* is the least arithmetic, or the least traffic with memory, that the task can do with, at the speed that this
+# machine reaches in a large matrix product or a copy; *goal* is what we set out for.
+
+# %%
+Markdown((folder / "bench.md").read_text(encoding="utf-8"))
+
+# %%
+figure, ax = plt.subplots(figsize=(8, 1 + 0.45 * pairs.task.nunique()))
+plots.plot_ratios(pairs, ax=ax)
+
+# %% [markdown]
+# ## 2 Where the rest goes
+#
+# Shares of our side's time, in percent. For training and pooling by operation, forward and backward together; for the
+# rest by function, without those that it calls.
+
+# %%
+profile = pd.read_csv(folder / "profile.csv")
+figure, ax = plt.subplots(figsize=(9, 0.6 + 0.42 * profile.task.nunique()))
+plots.plot_parts(profile, ax=ax)
+
+# %% [markdown]
+# **Features.** The transform itself, decoding and SHA-256 of the file (a manifest without checksums would be faster,
+# and worth less) and the two passes for the power are most of it. librosa's loop is the same arithmetic with more
+# passes.
+#
+# **Training.** At the widths of `quick` and `esc10` a convolution has 1 to 16 input channels, too few to fill the
+# vector units: oneDNN's backward pass at full resolution takes longer than everything at lower ones. At the paper's
+# widths the share of the floor shows that arithmetic dominates, and nothing is left to gain but precision.
+#
+# **Pooling.** Each operation on (frames, classes) touches rows of 17 numbers; `hierarchical` makes about twice as
+# many operations on the full frames as `single`, and more in its backward pass. It is a small part of a training
+# step.
+#
+# **Thresholds.** Scipy's median, closing and opening take most of it; counting at all thresholds is the rest.
+
+# %% [markdown]
+# ## 3 Memory against the size of the data set
+
+# %%
+pd.read_csv(folder / "memory.csv").pivot(index="task", columns="clips", values="peak (MB)")
+
+# %% [markdown]
+# ## 4 What was tried
+#
+# On two cores of an AMD EPYC with AVX2, one thread if not said otherwise; times are medians or, where two are compared
+# in turn, the fastest of nine. Other machines will differ.
+#
+# - **16-bit samples read as integers, then scaled.** Predicted: decoding 1.6 to 0.3 ms a clip. Measured: 1.63 to 0.31
+#   ms. Kept.
+# - **Power as re² + im² in place, not as a sum over pairs.** Predicted: 4 to 1 ms a clip. Measured: log-mel 11.1 to
+#   6.8 ms. Kept.
+# - **Torch's FFT (MKL) for scipy's.** Measured: scipy's much slower. Kept.
+# - **Spectra of 25 to 250 frames at a time, to stay in the cache.** Predicted: faster. Measured: 5.5 to 7.0 ms
+#   against 5.5. Dropped.
+# - **Mel filters by blocks of bands, a third of the operations.** Predicted: -0.7 ms. Measured: -0.8 of 5.5 ms.
+#   Dropped: more code than gain.
+# - **Large pages for large arrays (glibc).** Predicted: fewer faults. Measured: a step of `quick`: 4,032 to 5 faults,
+#   88 to 79 ms; `esc10`: 202 to 187 ms; memory the same. Kept, in every notebook.
+# - **Freed memory kept by the process (glibc).** Predicted: the same. Measured: the same. Dropped: needs three
+#   settings.
+# - **A GRU with both directions in one product and a written backward pass.** Measured: see the training rows above.
+#   Kept.
+# - **Channels last.** Predicted: faster convolutions. Measured: each convolution up to 6 times faster, gates 4 times
+#   slower; a step of `esc10` 200 ms against 162, `quick` 92 against 72. Dropped.
+# - **Channels last, gate as a product of halves.** Predicted: the sum of both gains. Measured: `esc10` 140 against
+#   162 ms in one run, 192 against 185 in another; `quick` 80 against 72; paper width 4.3 s against 3.3. Dropped.
+# - **Channels last in the first block only.** Predicted: most of the gain. Measured: `esc10` 149 against 162 ms,
+#   `quick` 78 against 72. Dropped.
+# - **A gate with its own backward pass.** Predicted: one pass less. Measured: within noise. Dropped.
+# - **Convolutions of few channels as `unfold` and a product.** Predicted: faster with 1 to 4 channels. Measured: 5 to
+#   10 times slower. Dropped.
+# - **`torch.compile` of the convolutional part.** Predicted: 1.15 times. Measured: `quick` 95 ms against 88, `esc10`
+#   186 against 172, and 7 to 9 s to compile. Dropped; a parameter for GPUs.
+# - **Pooling: weights times 1 / sum for weights / sum.** Predicted: -10 %. Measured: -10 to -15 %, and gradients
+#   overflow where weights sum up to less than 1e-19. Dropped.
+# - **Pooling: frames of a segment first in memory.** Predicted: shorter loops. Measured: 4.4 to 3.5 ms, 128 clips.
+#   Dropped: under 1 % of a step.
+# - **Two threads for one run instead of two runs.** Predicted: worse. Measured: paper width: 2.3 s a step against 3.4
+#   with one, so 1.5 times instead of 2. Dropped.
+# - **Background processes that read training input.** Predicted: nothing. Measured: 3,500 clips a second are read by
+#   the training process itself, against 10 to 40 that it trains. Dropped; a parameter.
