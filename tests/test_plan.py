@@ -88,3 +88,9 @@ def test_calibration_and_its_description(tiny, monkeypatch):
     assert plan.describe(tiny, MEASURED, large, n_processes=8).endswith(
         "more memory than there is here, 3.0 GB: CORES=3 would fit"
     )
+
+
+def test_more_threads_a_run_are_fewer_runs_at_a_time(tiny):
+    threaded = tiny.model_copy(update={"resources": tiny.resources.model_copy(update={"threads": 2})})
+    assert [plan._at_once(tiny, cores)[0] for cores in (1, 5, 100)] == [1, 5, 8]
+    assert [plan._at_once(threaded, cores)[0] for cores in (1, 5, 100)] == [1, 2, 8]
