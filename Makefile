@@ -61,9 +61,10 @@ test: $(INSTALLED) ## run the tests
 slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and kill it (root, Debian; some minutes)
 	tests/slurm/cluster $(BIN)/python -m pytest tests/slurm/killed_sweep.py
 
-bench: $(INSTALLED) ## time our ways beside librosa, plain PyTorch and sed_eval; writes results/bench/ (some ten minutes, idle machine)
+bench: $(INSTALLED) ## time our ways beside librosa, plain PyTorch and sed_eval; writes results/bench/ (some 20 minutes; leave the machine alone)
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m hpsed_lib.bench
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m hpsed_lib.bench_memory
+	$(BIN)/python -m hpsed_lib.bench_experiment
 	$(BIN)/python -m hpsed_lib.execution notebooks/06_performance.ipynb results/bench/notebooks/06_performance.ipynb
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab

@@ -5,7 +5,7 @@ pair last in the next, so that a machine that grows slower or faster meets both 
 over ours: 2 is twice as fast. Beside each stands its floor: the least arithmetic and the least traffic with memory that
 the task can do with, at the speed that this machine reaches in a matrix product and in a copy, measured in the same
 call. The comparisons are in ``bench_scoring.py``, ``bench_features.py`` and ``bench_training.py``; what grows with the
-data set is in ``bench_memory.py``.
+data set is in ``bench_memory.py``, a whole experiment in ``bench_experiment.py``.
 """
 
 from __future__ import annotations

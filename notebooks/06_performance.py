@@ -88,7 +88,17 @@ plots.plot_parts(profile, ax=ax)
 pd.read_csv(folder / "memory.csv").pivot(index="task", columns="clips", values="peak (MB)")
 
 # %% [markdown]
-# ## 4 What was tried
+# ## 4 A whole experiment
+#
+# From nothing to its tables, in seconds, against the sum of its training times on all cores. What is not training: the
+# start of a notebook's process and its imports, for each run; predictions, thresholds and scores of each run; notebook 02,
+# which is mathematics and does not depend on the experiment; the tables, which wait for the last run.
+
+# %%
+pd.read_csv(folder / "experiment.csv")
+
+# %% [markdown]
+# ## 5 What was tried
 #
 # On two cores of an AMD EPYC with AVX2, one thread if not said otherwise; times are medians or, where two are compared
 # in turn, the fastest of nine. Other machines will differ.
