@@ -91,8 +91,8 @@ pd.read_csv(folder / "memory.csv").pivot(index="task", columns="clips", values="
 # ## 4 A whole experiment
 #
 # From nothing to its tables, in seconds, against the sum of its training times on all cores. What is not training: the
-# start of a notebook's process and its imports, for each run; predictions, thresholds and scores of each run; notebook 02,
-# which is mathematics and does not depend on the experiment; the tables, which wait for the last run.
+# start of a notebook's process and its imports, for each run; predictions, thresholds and scores of each run; notebook
+# 02, which is mathematics and does not depend on the experiment; the tables, which wait for the last run.
 
 # %%
 pd.read_csv(folder / "experiment.csv")

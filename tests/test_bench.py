@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from hpsed_lib import bench_memory
+from hpsed_lib import bench_experiment, bench_memory
 from hpsed_lib.bench import (
     Comparison,
     Work,
@@ -133,3 +136,29 @@ def test_memory_is_measured_in_processes_of_their_own(tmp_path: Path) -> None:
     assert table.clips.tolist() == [20, 40, 20, 40]
     assert table.task.nunique() == 2
     assert table["peak (MB)"].between(50, 5000).all()
+
+
+def test_a_whole_experiment_is_timed_in_a_copy_against_its_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def launch(command: list[str], *, cwd: Path, **_: object) -> SimpleNamespace:
+        assert command[1:] == ["-m", "hpsed_lib.workflow", "quick", "--cores", "2"]
+        assert (cwd / "workflow" / "Snakefile").is_file()
+        assert not (cwd / "results" / "quick").exists()
+        (cwd / "results" / "quick" / "metrics").mkdir(parents=True)
+        for run, seconds in enumerate((0.01, 0.02, 0.03)):
+            (cwd / "results" / "quick" / "metrics" / f"{run}.json").write_text(
+                json.dumps({"time": {"training_seconds": seconds}})
+            )
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(bench_experiment, "available_cores", lambda: 2)
+    monkeypatch.setattr(bench_experiment, "subprocess", SimpleNamespace(run=launch))
+    bench_experiment.main(["--output", str(tmp_path)])
+    [row] = pd.read_csv(tmp_path / "experiment.csv").to_dict("records")
+    assert (row["runs"], row["cores"], row["training / cores"]) == (3, 2, 0.0)
+    assert row["all in all"] > 0
+    failed = subprocess.CompletedProcess([], 1, "", "no space")
+    monkeypatch.setattr(bench_experiment, "subprocess", SimpleNamespace(run=lambda *_, **__: failed))
+    with pytest.raises(HpsedError, match="quick failed: no space"):
+        bench_experiment.main(["--output", str(tmp_path)])
