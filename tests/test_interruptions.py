@@ -291,9 +291,9 @@ def check_cell(project: Project, kind: str, moment: str) -> None:
 
     end(project, launched, kind, moment)
     launched.wait(timeout=120)
-    held.unlink(missing_ok=True)
     check_message(project, launched, kind, moment)
     project.wait_until(lambda: not project.processes(), seconds=10, what="processes are left")
+    held.unlink(missing_ok=True)
     if kind == "full disk":
         assert project.half_written() == []
         again = project.launch()
