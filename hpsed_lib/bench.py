@@ -169,7 +169,8 @@ def parts_by_function(run: Callable[[], Any]) -> dict[str, float]:
     profile.runcall(run)
     seconds: dict[str, float] = {}
     for (_, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        name = name.strip("<>").removeprefix("built-in method ").removeprefix("method ")
+        # "<built-in method torch.conv2d>", "<method 'square' of 'torch._C.TensorBase' objects>": conv2d, square
+        name = name.split("'")[1] if "'" in name else name.strip("<>").split()[-1].split(".")[-1]
         seconds[name] = seconds.get(name, 0.0) + own
     return seconds
 

@@ -6,6 +6,7 @@ so that a figure reads in grey.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -530,13 +531,13 @@ def plot_parts(parts: pd.DataFrame, *, ax: Axes) -> Axes:
     for row, task in enumerate(tasks):
         left = 0.0
         for number, part in enumerate(parts[parts.task == task].itertuples()):
-            rest = part.part == "everything else"
-            ax.barh(row, part.share, left=left, color="0.85" if rest else f"C{number % 6}", alpha=0.75, edgecolor="w")
-            if part.share >= 9:
-                name = part.part.removeprefix("aten::")
-                name = name if len(name) < 2.2 * part.share / 2 else f"{name[: int(part.share)]}."
-                ax.text(left + part.share / 2, row, name, ha="center", va="center", fontsize=6.5)
+            look = {"color": "C0", "alpha": max(0.75 - 0.1 * number, 0.15)}
+            look = {"color": "0.88"} if part.part == "everything else" else look
+            ax.barh(row, part.share, left=left, edgecolor="w", **look)
+            name = part.part.removeprefix("aten::")
+            if len(name) < 1.1 * part.share:  # it fits
+                ax.text(left + part.share / 2, row, name, ha="center", va="center", fontsize="x-small")
             left += part.share
     ax.set(xlim=(0, 100), xlabel="share of the time (%)", yticks=range(len(tasks)), ylim=(len(tasks) - 0.5, -0.5))
-    ax.set_yticklabels(tasks, fontsize="small")
+    ax.set_yticklabels([textwrap.fill(task, 36) for task in tasks], fontsize="x-small")
     return ax

@@ -63,7 +63,7 @@ plots.plot_ratios(pairs, ax=ax)
 
 # %%
 profile = pd.read_csv(folder / "profile.csv")
-figure, ax = plt.subplots(figsize=(9, 0.6 + 0.42 * profile.task.nunique()))
+figure, ax = plt.subplots(figsize=(9, 0.6 + 0.45 * profile.task.nunique()))
 plots.plot_parts(profile, ax=ax)
 
 # %% [markdown]
