@@ -72,8 +72,9 @@ plots.plot_parts(profile, ax=ax)
 # passes.
 #
 # **Training.** At the widths of `quick` and `esc10` a convolution has 1 to 16 input channels, too few to fill the
-# vector units: oneDNN's backward pass at full resolution takes longer than everything at lower ones. At the paper's
-# widths the share of the floor shows that arithmetic dominates, and nothing is left to gain but precision.
+# vector units: oneDNN's backward pass at full resolution takes longer than everything at lower ones, and batch norm,
+# gates and pooling pass over memory rather than compute. At the paper's widths two thirds are convolutions, and a step
+# reaches nearly half of the peak of this machine; the plain network does, too.
 #
 # **Pooling.** Each operation on (frames, classes) touches rows of 17 numbers; `hierarchical` makes about twice as
 # many operations on the full frames as `single`, and more in its backward pass. It is a small part of a training
