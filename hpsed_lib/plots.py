@@ -531,9 +531,8 @@ def plot_parts(parts: pd.DataFrame, *, ax: Axes) -> Axes:
     for row, task in enumerate(tasks):
         left = 0.0
         for number, part in enumerate(parts[parts.task == task].itertuples()):
-            look = {"color": "C0", "alpha": max(0.75 - 0.1 * number, 0.15)}
-            look = {"color": "0.88"} if part.part == "everything else" else look
-            ax.barh(row, part.share, left=left, edgecolor="w", **look)
+            color = "0.88" if part.part == "everything else" else ("C0", max(0.75 - 0.1 * number, 0.15))
+            ax.barh(row, part.share, left=left, edgecolor="w", color=color)
             name = part.part.removeprefix("aten::")
             if len(name) < 1.1 * part.share:  # it fits
                 ax.text(left + part.share / 2, row, name, ha="center", va="center", fontsize="x-small")
