@@ -32,7 +32,7 @@ import psutil
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
 from hpsed_lib.gpus import own_gpus
 from hpsed_lib.paths import ROOT, cache_folder, naming_full_disk, replacing
-from hpsed_lib.progress import LOG_VARIABLE
+from hpsed_lib.progress import LOG_VARIABLE, use_large_pages
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -136,15 +136,17 @@ def _watch(pid: int) -> None:
         launcher = psutil.Process(pid)
         while launcher.is_running() and launcher.status() != psutil.STATUS_ZOMBIE:
             time.sleep(POLL_INTERVAL)
-    kill_children()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            kill_family(child)
     os._exit(1)
 
 
-def kill_children() -> None:
-    """Kill every process that descends from this one."""
-    for child in psutil.Process().children(recursive=True):
+def kill_family(process: psutil.Process) -> None:
+    """Kill a process and every one that descends from it."""
+    for each in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+            each.kill()
 
 
 @contextlib.contextmanager
@@ -322,7 +324,7 @@ def _execute(
     values = read_parameters(notebook, given)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the kernel inherits all of these
     os.environ[LOG_VARIABLE] = str(log)
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # large pages: fewer faults for large arrays
+    use_large_pages()
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ["IPYTHONDIR"] = str(ROOT / "cache" / "ipython")  # not the start-up files of whoever runs this
     stop, started = threading.Event(), time.monotonic()

@@ -10,9 +10,12 @@ import errno
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from hpsed_lib.errors import DataError
 
@@ -20,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 FAILURES = "failures.csv"  # beside recordings: which of them could not be fetched, and why
+A_DAY = 24 * 3600  # s
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -53,7 +57,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it takes `path`'s place at once, on failure it is removed.
 
     A reader, or a run resumed after a kill or a full disk, sees the whole old file or the whole new one. What a process
-    of this host that was killed has left beside `path` is removed.
+    that was killed has left beside `path` is removed: of this host at once, of another one when it is a day old, for
+    nobody here can ask whether that process lives.
 
     Raises
     ------
@@ -80,15 +85,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove the temporary files of `replacing` whose process, on this host, is no more."""
-    pattern = re.escape(f".{path.stem}.{socket.gethostname()}.") + r"(\d+)" + re.escape(path.suffix)
+    """Remove the temporary files of `replacing` whose process is no more, as far as this host can know."""
+    pattern = re.escape(f".{path.stem}.") + r"(.+)\.(\d+)" + re.escape(path.suffix)
     for found in filter(None, (re.fullmatch(pattern, name) for name in os.listdir(path.parent))):
-        try:
-            os.kill(int(found[1]), 0)
-        except ProcessLookupError:
-            (path.parent / found[0]).unlink(missing_ok=True)
-        except PermissionError:  # somebody else's
-            pass
+        file, (host, pid) = path.parent / found[0], found.groups()
+        with suppress(FileNotFoundError):  # another process removes it too
+            here = host == socket.gethostname()
+            if not psutil.pid_exists(int(pid)) if here else time.time() - file.stat().st_mtime > A_DAY:
+                file.unlink()
 
 
 @contextmanager

@@ -22,9 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from hpsed_lib import slurm
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
-from hpsed_lib.execution import end_with_launcher, kill_children, only_one
+from hpsed_lib.execution import end_with_launcher, kill_family, only_one
 from hpsed_lib.gpus import require_gpus, runs_per_gpu, visible_gpus
 from hpsed_lib.params import Experiment, load_experiment, require_available
 from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, naming_full_disk, replacing, results_folder
@@ -212,11 +214,13 @@ def reproduce(
             temporary.write_text(json.dumps({"n_seeds": n_seeds, "cluster": cluster}) + "\n", encoding="utf-8")
     if on_cluster and cluster:
         print(f"how far it is, from another terminal: make status EXPERIMENT={experiment}", file=sys.stderr)
+    # Its own session: Ctrl-C reaches this process only, which then ends everything at once.
+    launched = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     try:
-        # Its own session: Ctrl-C reaches this process only, which then ends everything at once.
-        return subprocess.Popen(command, cwd=ROOT, start_new_session=True).wait()
+        return launched.wait()
     finally:
-        kill_children()
+        if launched.poll() is None:
+            kill_family(psutil.Process(launched.pid))
         if on_cluster:
             slurm.cancel_jobs(experiment)
 

@@ -148,16 +148,24 @@ def test_a_whole_experiment_is_timed_in_a_copy_against_its_training(
         (cwd / "results" / "quick" / "metrics").mkdir(parents=True)
         for run, seconds in enumerate((10, 20, 30)):
             (cwd / "results" / "quick" / "metrics" / f"{run}.json").write_text(
-                json.dumps({"time": {"training_seconds": seconds}})
+                json.dumps({"run": f"run{run}", "time": {"training_seconds": seconds}})
             )
-        return SimpleNamespace(returncode=0)
+        done = [f"[run{run}] done in {seconds + 12} s" for run, seconds in enumerate((10, 20, 30))]
+        return SimpleNamespace(returncode=0, stderr="\n".join(["[01_data] started", "[01_data] done in 7 s", *done]))
 
     monkeypatch.setattr(bench_experiment, "available_cores", lambda: 2)
     monkeypatch.setattr(bench_experiment, "subprocess", SimpleNamespace(run=launch))
+    monkeypatch.setattr(bench_experiment, "sections_of_a_run", lambda *_: {"scores": 4.0, "figures": 1.0})
     bench_experiment.main(["--output", str(tmp_path)])
     [row] = pd.read_csv(tmp_path / "experiment.csv").to_dict("records")
     assert (row["runs"], row["cores"], row["training / cores"]) == (3, 2, 30.0)
     assert 0 <= row["all in all"] < 30
+    seconds = pd.read_csv(tmp_path / "experiment_parts.csv", index_col="part").seconds
+    assert seconds["training"] == 60
+    assert seconds["01_data"] == 7
+    assert seconds["runs: scores"] == 3 * 4
+    assert seconds["runs: start and end of their processes"] == 3 * 12 - 3 * 4 - 3 * 1
+    assert seconds.sum() == pytest.approx(2 * row["all in all"], abs=0.2)
     failed = subprocess.CompletedProcess([], 1, "", "no space")
     monkeypatch.setattr(bench_experiment, "subprocess", SimpleNamespace(run=lambda *_, **__: failed))
     with pytest.raises(HpsedError, match="quick failed: no space"):

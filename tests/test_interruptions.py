@@ -8,223 +8,30 @@ the six ways between them; together with the undisturbed one they run side by si
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import psutil
 import pytest
-import torch
-import yaml
+from held import JOURNAL, MOMENTS, N_TRAINING, NAME, ROOT, RUN, Disk, Project, small_experiment
 
-ROOT = Path(__file__).resolve().parents[1]
-NAME = "brief"
-N_TRAINING = 40  # clips: more than an entry into the journal of the features has
-JOURNAL = 32  # clips of an entry
-RUNS = ["linear-hierarchical-seed0", "linear-single-seed0"]
-RUN = RUNS[1]  # the one that is disturbed
+STRUCTURES = ["single", "hierarchical"]
+RUNS = [f"linear-{structure}-seed0" for structure in STRUCTURES]
+N_EPOCHS = 4  # every launch that is to end in mid-epoch does one more before
 # Copy by copy. The full disk comes first: what a killed process left is removed by the next, and makes room.
 KINDS = [["Ctrl-C", "SIGTERM", "kill the run"], ["full disk", "kill Snakemake", "kill everything"]]
-N_EPOCHS = 4  # every launch that is to end in mid-epoch does one more before
-MOMENTS = {
-    "extraction": {
-        "execution": "01_data_preparation",
-        "event": "open",
-        "path": r"soundscapes/training/00037\.wav$",
-        "after": r"features/training-\w+\.csv$",
-    },
-    "mid-epoch": {
-        "execution": RUN,
-        "event": "open",
-        "path": r"features/training-\w+\.npy$",
-        "after": r"/checkpoint\.pt$",
-    },
-    "before metrics": {"execution": RUN, "event": "os.rename", "path": rf"metrics/{RUN}\.json$"},
-    "tables": {"execution": "04_result_tables", "event": "os.rename", "path": r"tables/table2\.csv$"},
-}
-MOMENTS = {name: {"skip": 0, "after": None} | moment for name, moment in MOMENTS.items()}
-MOMENTS["mid-epoch"]["skip"] = 2  # a batch opens the file twice
 KILLED_OF_RUN = {
     "extraction": "ipykernel_launcher",
     "mid-epoch": "hpsed_lib.execution",
     "before metrics": "ipykernel_launcher",
     "tables": "hpsed_lib.execution",
 }
-
-
-def small_experiment() -> dict:
-    """The experiment of the smoke test with shorter clips, two variants and batches enough for a middle of an epoch."""
-    content = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
-    content["data"] |= {"clip_duration": 2.0, "event_duration": [0.3, 1.0]}
-    content["data"]["n_clips"] = {"training": N_TRAINING, "validation": 6, "test": 6}
-    content["pooling"] |= {"functions": ["linear"], "structures": ["single", "hierarchical"]}
-    content["training"] |= {"batch_size": 12, "max_epochs": N_EPOCHS, "patience": N_EPOCHS}
-    return content
-
-
-class Project:
-    """A copy of the project with the small experiment, and what its launches leave behind.
-
-    Attributes
-    ----------
-    folder : Path
-        Where the processes of a launch see it.
-    seen : Path
-        Where the test sees it; another path if it lies on a disk of its own.
-    notes : Path
-        Folder of ``tests/hold/sitecustomize.py``; also has what the launches print.
-    """
-
-    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
-        self.folder, self.notes, self.disk, self.n_launches = folder / "disk/project", folder / "notes", disk, 0
-        self.seen = disk.seen(self.folder) if disk else self.folder
-        self.notes.mkdir(parents=True)
-        for name in ("hpsed_lib", "notebooks", "workflow", "results/paper", "results/derivation"):
-            shutil.copytree(ROOT / name, self.seen / name, ignore=shutil.ignore_patterns("__pycache__"))
-        (self.seen / "params").mkdir()
-        shutil.copy(ROOT / "params/quick.yaml", self.seen / "params")
-        (self.seen / f"params/{NAME}.yaml").write_text(yaml.safe_dump(small_experiment(), sort_keys=False))
-        for path in (self.seen / "results").rglob("*.*"):
-            path.touch()  # newer than the copies of what they were made from: notebooks 02 and 05 need not run
-        self.cache, self.results = self.seen / "cache" / NAME, self.seen / "results" / NAME
-
-    def launch(self, moment: dict | None = None) -> subprocess.Popen[bytes]:
-        """Start the command; with a moment it will be held there."""
-        self.n_launches += 1
-        (self.notes / "moment.json").write_text(json.dumps(moment or {"execution": None}))
-        (self.notes / "counting").unlink(missing_ok=True)
-        (self.notes / "trace").unlink(missing_ok=True)
-        (self.notes / "trace").symlink_to(f"trace{self.n_launches}")
-        environment = {key: value for key, value in os.environ.items() if key != "HPSED_LAUNCHER_PID"}
-        environment |= {"HPSED_HOLD": str(self.notes), "PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT / 'tests/hold'}"}
-        command = f"cd {self.folder} && exec {sys.executable} -m hpsed_lib.workflow {NAME} --cores 1"
-        with open(self.notes / f"log{self.n_launches}", "w") as log:
-            return subprocess.Popen(
-                [*(self.disk.enter if self.disk else []), "sh", "-c", command],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # its own process group, as a terminal gives it
-            )
-
-    def log(self) -> str:
-        return (self.notes / f"log{self.n_launches}").read_text()
-
-    def trace(self) -> list[str]:
-        """What the last launch has put in place so far."""
-        return (self.notes / f"trace{self.n_launches}").read_text().splitlines()
-
-    def n_put(self, path: str) -> int:
-        """How often all launches together have put a file in place."""
-        lines = "".join(trace.read_text() for trace in self.notes.glob("trace[0-9]*")).splitlines()
-        return sum(line.endswith(f" os.rename {self.folder / path}") for line in lines)
-
-    def processes(self) -> list[psutil.Process]:
-        """Every process that descends from a launch, whoever its parent is now."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                ours = process.environ().get("HPSED_HOLD") == str(self.notes)
-                if ours and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
-
-    def process(self, module: str) -> psutil.Process:
-        """The first of these processes that was started with ``-m module``."""
-        found = [process for process in self.processes() if module in process.cmdline()]
-        return min(found, key=psutil.Process.create_time)
-
-    def wait_until(self, condition: Callable[[], object], *, seconds: float, what: str) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, f"waited in vain: {what}\n{self.log()}"
-            time.sleep(0.05)
-
-    def n_epochs(self, run: str) -> int:
-        path = self.cache / "runs" / run / "checkpoint.pt"
-        return len(torch.load(path, weights_only=True)["history"]) if path.is_file() else 0
-
-    def journal(self, split: str) -> int:
-        """Clips in the journal of a split's features."""
-        return sum(len(path.read_text().splitlines()) - 1 for path in (self.cache / "features").glob(f"{split}-*.csv"))
-
-    def n_extracted(self, split: str) -> int:
-        """Clips whose features the last launch wrote; the extraction itself opens the file once."""
-        pattern = rf" open {self.folder}/cache/{NAME}/features/{split}-\w+\.npy$"
-        return max(sum(bool(re.search(pattern, line)) for line in self.trace()) - 1, 0)
-
-    def half_written(self) -> list[Path]:
-        return [path for folder in (self.cache, self.results) for path in folder.rglob(".*.*.*")]
-
-    def numbers(self) -> dict[str, str]:
-        """Checksums of all that was computed."""
-        found: dict[str, bytes] = {}
-        for path in (self.results / "metrics").glob("*.json"):
-            metrics = json.loads(path.read_text())
-            kept = {key: value for key, value in metrics.items() if key not in ("time", "commit")}
-            found[path.name] = json.dumps(kept).encode()
-        for path in (self.cache / "runs").glob("*/predictions.npz"):
-            with np.load(path) as stored:  # the archive itself holds the time of its making
-                found |= {f"{path.parent.name} {split}": stored[split].tobytes() for split in stored}
-        for path in [*(self.cache / "features").glob("*.npy"), *(self.results / "tables").iterdir()]:
-            found[path.name] = path.read_bytes()
-        for name in ("clips", "strong_labels", "weak_labels", "remarks"):
-            found[name] = (self.cache / f"{name}.csv").read_bytes()
-        found["manifest"] = pd.read_csv(self.cache / "manifest.csv").drop(columns="modified").to_csv().encode()
-        data = json.loads((self.cache / "data.json").read_text())
-        found["data"] = json.dumps({key: value for key, value in data.items() if key != "audio_folder"}).encode()
-        return {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
-
-
-class Disk:
-    """A file system of 64 MB at `folder` that only processes of its own mount namespace see."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        mount = f"mount -t tmpfs -o size=64m tmpfs {folder} && echo mounted && exec cat"  # until its input ends
-        for options in (["--mount"], ["--user", "--map-root-user", "--mount"]):  # root's way, everybody's way
-            self.holder = subprocess.Popen(
-                ["unshare", *options, "sh", "-c", mount],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-            if self.holder.stdout.read(8) == b"mounted\n":
-                break
-            self.holder.wait()
-        self.is_there = self.holder.poll() is None
-        inside = [option for option in options if option != "--map-root-user"]
-        self.enter = ["nsenter", f"--target={self.holder.pid}", *inside, "--"]
-        self.filler = self.seen(folder / "filler")
-
-    def seen(self, path: Path) -> Path:
-        """Where a process outside sees a path of the disk."""
-        return Path(f"/proc/{self.holder.pid}/root{path}")
-
-    def fill(self, *, room: int = 0) -> None:
-        """Leave so many bytes and no more."""
-        with open(self.filler, "ab", buffering=0) as file:
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(4096))
-            file.truncate(file.tell() - room)
-
-    def close(self) -> None:
-        self.holder.kill()
-        self.holder.communicate()
 
 
 def end(project: Project, launched: subprocess.Popen[bytes], kind: str, moment: str) -> None:
@@ -242,7 +49,7 @@ def end(project: Project, launched: subprocess.Popen[bytes], kind: str, moment: 
             process.kill()
     else:
         project.disk.fill()
-        (project.notes / "held").unlink()
+        project.hold_at(None)
 
 
 def check_message(project: Project, launched: subprocess.Popen[bytes], kind: str, moment: str) -> None:
@@ -270,31 +77,17 @@ def check_cell(project: Project, kind: str, moment: str) -> None:
         held_at = held_at | {"path": rf"{RUN}/predictions\.npz$"}
     n_epochs = project.n_epochs(RUN)
     launched = project.launch(held_at)
-    held = project.notes / "held"
-    project.wait_until(lambda: held.exists() or launched.poll() is not None, seconds=200, what=moment)
-    assert launched.poll() is None, project.log()
+    project.wait_until(project.is_held, seconds=200, what=moment, launched=launched)
 
-    metrics = project.results / f"metrics/{RUN}.json"
-    if moment == "extraction":
-        project.wait_until(lambda: project.journal("training") == JOURNAL, seconds=20, what="journal")
-        if project.n_launches > 1:
-            assert project.n_extracted("test") == 0
-            assert project.n_extracted("training") < N_TRAINING - JOURNAL
-    elif moment == "mid-epoch":
-        assert project.n_epochs(RUN) == n_epochs + 1
-        assert not metrics.exists()
-    elif moment == "before metrics":
-        assert project.n_epochs(RUN) == N_EPOCHS
-        assert not metrics.exists()
-    else:
-        assert (project.results / "tables/scores.csv").is_file()
-        assert not (project.results / "tables/table2.csv").exists()
+    project.check_held(moment, n_epochs=n_epochs + 1 if moment == "mid-epoch" else N_EPOCHS)
+    if moment == "extraction" and project.n_launches > 1:
+        assert project.n_extracted("test") == 0
+        assert project.n_extracted("training") < N_TRAINING - JOURNAL
 
     end(project, launched, kind, moment)
     launched.wait(timeout=120)
     check_message(project, launched, kind, moment)
     project.wait_until(lambda: not project.processes(), seconds=10, what="processes are left")
-    held.unlink(missing_ok=True)
     if kind == "full disk":
         assert project.half_written() == []
         again = project.launch()
@@ -358,7 +151,7 @@ class Matrix:
         self.projects = []
         for number, disk in enumerate(disks):
             (folder / str(number)).mkdir(exist_ok=True)
-            self.projects.append(Project(folder / str(number), disk))
+            self.projects.append(Project(folder / str(number), small_experiment(STRUCTURES, N_EPOCHS), disk))
         self.pool = ThreadPoolExecutor(len(self.projects))
         self.ends = [
             self.pool.submit(self._work, project, cells)

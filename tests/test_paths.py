@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,12 +59,15 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path
     gone = subprocess.Popen(["true"])
     gone.wait()
     abandoned, used = (tmp_path / f".metrics.{socket.gethostname()}.{pid}.json" for pid in (gone.pid, os.getppid()))
-    elsewhere, other = tmp_path / f".metrics.elsewhere.{gone.pid}.json", tmp_path / ".metrics.json"
-    for file in (abandoned, used, elsewhere, other):
+    elsewhere, other = tmp_path / f".metrics.else.where.{gone.pid}.json", tmp_path / ".metrics.json"
+    lost, of_another = tmp_path / f".metrics.else.where.{os.getppid()}.json", tmp_path / ".scores.else.where.1.json"
+    for file in (abandoned, used, elsewhere, other, lost, of_another):
         file.touch()
+    for file in (used, lost, of_another):  # a day and a minute ago
+        os.utime(file, times=(time.time() - 86460,) * 2)
     with replacing(path) as temporary:
         temporary.write_text("new")
-    assert set(tmp_path.iterdir()) == {path, used, elsewhere, other}
+    assert set(tmp_path.iterdir()) == {path, used, elsewhere, other, of_another}
 
 
 def test_provenance_names_commit_versions_and_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 import torch
 
+from hpsed_lib.bench_experiment import parts_of_all, sections_of_a_run
+
 ROOT = Path(__file__).parents[1]
 RUNS = [f"{p}-{s}-seed0" for p in ("linear", "power") for s in ("single", "hierarchical", "appendix", "mixed")]
 
@@ -125,3 +127,13 @@ def test_a_killed_experiment_goes_on_and_ends_with_its_table(copy: Path, tmp_pat
     assert start(copy, tmp_path / "third.log").wait(timeout=120) == 0
     assert "started" not in (tmp_path / "third.log").read_text()
     assert stamps == {path: path.stat().st_mtime_ns for path in (copy / "results").rglob("*.*")}
+
+    # What the benchmark says of a whole experiment: where its time went.
+    log = (tmp_path / "first.log").read_text() + log
+    sections = sections_of_a_run(copy, list(metrics.values())[:2], os.environ | {"PYTHONPATH": str(copy)})
+    assert list(sections)[-1] == "3 Threshold, decoding, scores"
+    assert all(seconds > 0 for seconds in sections.values())
+    parts = parts_of_all(log, list(metrics.values()), sections)
+    assert {"01_data_preparation", "02_pooling_gradients", "04_result_tables"} < set(parts)
+    assert parts["runs: 3 Threshold, decoding, scores"] == len(RUNS) * sections["3 Threshold, decoding, scores"]
+    assert not set(parts) & set(RUNS)

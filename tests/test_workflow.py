@@ -157,6 +157,8 @@ class TestLauncher:
             def wait(self):
                 return 0
 
+            poll = wait
+
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         monkeypatch.setenv("HPSED_RUNS_PER_GPU", shared)
         monkeypatch.setattr(workflow, "cache_folder", lambda name: tmp_path / name)

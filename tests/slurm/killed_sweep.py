@@ -1,77 +1,34 @@
-"""A sweep on a Slurm cluster loses a job, a node and two launchers, and ends with the numbers of a local one.
+"""Sweeps on a Slurm cluster lose nodes, a job and launchers, and end with the numbers of an undisturbed local one.
 
-``make slurm`` runs it on a cluster of this machine's own (``tests/slurm/cluster``). The smallest experiment, in a copy
-of the project where its data have been prepared, is launched four times with one command: in the first launch a job is
-cancelled and then the launcher is killed with all its processes; the second is stopped by Ctrl-C; in the third a node
-dies, Slurm starts its job again on the other one, and the launch ends by itself; the fourth has nothing to do.
+``make slurm`` runs them on a cluster of this machine's own (``tests/slurm/cluster``). In the first sweep a node dies at
+each moment of docs/interruptions.md, and its launcher only waits. The second begins where data are prepared and is
+launched four times with one command: in the first launch a job is cancelled and then the launcher is killed with all
+its processes; the second is stopped by Ctrl-C; the third ends by itself; the fourth has nothing to do.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-import torch
+from held import JOURNAL, MOMENTS, N_TRAINING, NAME, Project, small_experiment
 
 from hpsed_lib.execution import is_held
 from hpsed_lib.params import load_experiment
 
-ROOT = Path(__file__).resolve().parents[2]
-RUNS = [f"linear-{structure}-seed0" for structure in ("single", "hierarchical", "appendix")]
+STRUCTURES = ["single", "hierarchical", "appendix"]
+RUNS = [f"linear-{structure}-seed0" for structure in STRUCTURES]
 N_EPOCHS = 30
-
-
-def copy_project(folder: Path) -> Path:
-    """A copy of the project with a small sweep, and with the results that do not depend on it in place."""
-    for name in ("hpsed_lib", "notebooks", "params", "workflow", "results/paper", "results/derivation"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-        shutil.copy2(ROOT / name, folder / name)
-        os.utime(folder / name, (0, 0))  # older than the stamp in .venv, in whatever order git wrote them
-    (folder / ".venv").symlink_to(ROOT / ".venv")
-    params = folder / "params/smoke.yaml"
-    text = params.read_text()
-    for key, value in {
-        "functions": "[linear]",
-        "structures": "[single, hierarchical, appendix]",
-        "max_epochs": str(N_EPOCHS),
-        "patience": str(N_EPOCHS),
-    }.items():
-        text, n_changes = re.subn(rf"( {key}:).*", rf"\1 {value}", text)
-        assert n_changes == 1
-    params.write_text(text)
-    profile = folder / "workflow/profiles/slurm/config.yaml"
-    text, n_changes = re.subn(r"(status-checks:) \d+", r"\1 2\nslurm-keep-successful-logs: true", profile.read_text())
-    assert n_changes == 1
-    profile.write_text(text)
-    for path in (folder / "results").rglob("*.*"):
-        path.touch()  # newer than the copies of what they were made from
-    return folder
-
-
-def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(folder)}
-
-
-def metrics_of(folder: Path, run: str) -> Path:
-    return folder / f"results/smoke/metrics/{run}.json"
-
-
-def numbers(path: Path) -> dict:
-    """A metrics file without what may differ between two runs of the same thing."""
-    return {key: value for key, value in json.loads(path.read_text()).items() if key not in ("time", "commit")}
+ON_CLUSTER = "--cluster slurm --cores 2"  # two jobs at a time
 
 
 @dataclass(frozen=True)
@@ -86,54 +43,65 @@ class Job:
     processors: str
 
 
-class Sweep:
-    """The sweep in one copy of the project, with a watch on the queue."""
+class Sweep(Project):
+    """The sweep in one copy of the project, with a watch on the queue.
+
+    Attributes
+    ----------
+    seen_jobs : dict of Job
+        Every job that was in the queue, by its id, as it was last.
+    nodes : dict of list of str
+        The nodes that a job was on, one after the other.
+    doubled : set of str
+        What two jobs were for at the same time.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.n_launches = 0
+        super().__init__(folder, small_experiment(STRUCTURES, N_EPOCHS))
+        profile = self.seen / "workflow/profiles/slurm/config.yaml"
+        settings = r"\1 2\nslurm-keep-successful-logs: true"
+        text, n_changes = re.subn(r"(status-checks:) \d+", settings, profile.read_text())
+        assert n_changes == 1
+        profile.write_text(text)
         self.doubled: set[str] = set()
-        self.seen: dict[str, Job] = {}
-        self.nodes: dict[str, set[str]] = {}
+        self.seen_jobs: dict[str, Job] = {}
+        self.nodes: dict[str, list[str]] = {}
+        self.ended = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def jobs(self) -> dict[str, Job]:
-        """Every job in the queue, by its id."""
+        """Every job of the sweep in the queue, by its id."""
         squeue = ["squeue", "--noheader", "--format=%A|%k|%T|%N|%m|%l|%C"]
         lines = subprocess.run(squeue, capture_output=True, text=True, check=True).stdout.splitlines()
         return {job: Job(*rest) for job, *rest in (line.split("|") for line in lines)}
 
     def _watch(self) -> None:
-        while True:
+        while not self.ended.wait(0.3):
             jobs = self.jobs()
             running = [job.what for job in jobs.values() if job.state == "RUNNING"]
             self.doubled |= {what for what in running if running.count(what) > 1}
-            self.seen |= jobs
+            self.seen_jobs |= jobs
             for number, job in jobs.items():
-                self.nodes.setdefault(number, set()).update({job.node} - {""})
-            time.sleep(0.3)
+                nodes = self.nodes.setdefault(number, [])
+                if job.node and job.node not in nodes[-1:]:
+                    nodes.append(job.node)
 
-    def launch(self) -> subprocess.Popen[bytes]:
-        self.n_launches += 1
-        with open(self.folder / f"launch{self.n_launches}.log", "w") as log:
-            command = ["make", "reproduce", "EXPERIMENT=smoke", "CLUSTER=slurm"]
-            return subprocess.Popen(command, cwd=self.folder, env=environment(self.folder), stdout=log, stderr=log)
-
-    def log(self) -> str:
-        return (self.folder / f"launch{self.n_launches}.log").read_text()
-
-    def wait_until(self, condition: Callable[[], object], launched: subprocess.Popen[bytes]) -> None:
-        end = time.monotonic() + 300
-        while not condition():
-            assert launched.poll() is None, self.log()
-            assert time.monotonic() < end, self.log()
-            time.sleep(0.1)
-
-    def job_of(self, run: str) -> str | None:
-        """The job that is to do a run, or does."""
-        pooling, structure, seed = run.replace("seed", "").split("-")
-        jobs = [number for number, job in self.jobs().items() if job.what.endswith(f"_{pooling}_{structure}_{seed}")]
+    def job_of(self, execution: str) -> str | None:
+        """The job that is to execute a notebook, or does."""
+        rules = {"01_data_preparation": "rule_data", "04_result_tables": "rule_tables"}
+        what = rules.get(execution) or execution.replace("seed", "").replace("-", "_")
+        jobs = [number for number, job in self.jobs().items() if job.what.endswith(what)]
         return jobs[0] if jobs else None
+
+    def lose_node_of(self, job: str, *, told: bool) -> None:
+        """Cut the node that a job is on off from its power; Slurm is told at once, or notices in half a minute."""
+        name = self.jobs()[job].node
+        node = psutil.Process(int(Path(f"/etc/slurm/{name}.pid").read_text()))
+        processes = [node, *node.children(recursive=True)]
+        node.kill()
+        psutil.wait_procs(processes, timeout=10)
+        if told:
+            subprocess.run(["scontrol", "update", f"nodename={name}", "state=down", "reason=lost"], check=True)
 
     def in_training(self) -> list[str]:
         """Runs that a job does, with an epoch behind them since it began, and more before them."""
@@ -141,91 +109,116 @@ class Sweep:
 
     def has_gone_on(self, run: str) -> bool:
         """Whether the run is being executed and its checkpoint is younger than its execution."""
-        lock = self.folder / "cache/smoke/notebooks-in-progress" / f"{run}.lock"
-        checkpoint = self.folder / "cache/smoke/runs" / run / "checkpoint.pt"
+        lock = self.cache / "notebooks-in-progress" / f"{run}.lock"
+        checkpoint = self.cache / "runs" / run / "checkpoint.pt"
         return is_held(lock) and checkpoint.is_file() and checkpoint.stat().st_mtime_ns > lock.stat().st_mtime_ns
-
-    def n_epochs(self, run: str) -> int:
-        path = self.folder / "cache/smoke/runs" / run / "checkpoint.pt"
-        return len(torch.load(path, weights_only=True)["history"]) if path.is_file() else 0
 
     def finished(self) -> dict[str, int]:
         """Runs whose notebook is in its place and whose job has ended, and when their metrics were written."""
-        notebooks = self.folder / "results/smoke/notebooks/03_train_variant"
+        notebooks = self.results / "notebooks/03_train_variant"
         runs = [run for run in RUNS if (notebooks / f"{run}.ipynb").is_file() and not self.job_of(run)]
-        return {run: metrics_of(self.folder, run).stat().st_mtime_ns for run in runs}
+        return {run: self.metrics_of(run).stat().st_mtime_ns for run in runs}
 
-
-def run_here(folder: Path, targets: list[str]) -> subprocess.Popen[bytes]:
-    """Make some of the experiment's outputs on this machine, as a local launch does."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2"]
-    command += ["--workflow-profile", "workflow/profiles/default", "--config", "experiment=smoke", "--", *targets]
-    with open(folder / "log", "a") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=log, stderr=log)
+    def metrics_of(self, run: str) -> Path:
+        return self.results / f"metrics/{run}.json"
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with everything but the runs."""
-    folder = copy_project(tmp_path_factory.mktemp("prepared") / "hpsed")
-    assert run_here(folder, ["results/smoke/tables/structure_agreement.csv"]).wait() == 0, (folder / "log").read_text()
-    return folder
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, subprocess.Popen[bytes]]]:
+    """The undisturbed sweep on this machine, under way."""
+    project = Project(tmp_path_factory.mktemp("reference"), small_experiment(STRUCTURES, N_EPOCHS))
+    launched = project.launch(options="--cores 2")
+    yield project, launched
+    launched.kill()
 
 
-def test_a_killed_sweep_ends_with_the_numbers_of_a_local_one(tmp_path: Path, prepared: Path) -> None:
-    sweep = Sweep(shutil.copytree(prepared, tmp_path / "sweep", symlinks=True))
+def finished(reference: tuple[Project, subprocess.Popen[bytes]]) -> Project:
+    """The undisturbed sweep when it has ended."""
+    project, launched = reference
+    assert launched.wait(timeout=600) == 0, project.log()
+    return project
 
-    launched = sweep.launch()
-    sweep.wait_until(sweep.in_training, launched)
+
+def test_a_node_disappears_at_every_moment(tmp_path: Path, reference: tuple[Project, subprocess.Popen[bytes]]) -> None:
+    sweep = Sweep(tmp_path)
+    moments = list(MOMENTS.items())
+    launched = sweep.launch(moments[0][1], options="--cluster slurm --cores 4")
+    lost = {}
+    for (name, moment), following in zip(moments, [*MOMENTS.values(), None][1:], strict=True):
+        sweep.wait_until(sweep.is_held, seconds=300, what=name, launched=launched)
+        sweep.check_held(name, n_epochs={"mid-epoch": 1, "before metrics": N_EPOCHS}.get(name))
+        lost[name] = sweep.job_of(moment["execution"])
+        sweep.lose_node_of(lost[name], told=name != "mid-epoch")
+        sweep.hold_at(following)  # what Slurm starts again is held at the next one
+    assert launched.wait(timeout=300) == 0, sweep.log()
+    sweep.ended.set()
+
+    assert sweep.numbers() == finished(reference).numbers()
+    n_nodes = {name: len(sweep.nodes[job]) for name, job in lost.items()}
+    assert n_nodes == {"extraction": 2, "mid-epoch": 3, "before metrics": 3, "tables": 2}  # Slurm found another
+    assert lost["mid-epoch"] == lost["before metrics"]  # by itself: the same job
+    assert sweep.doubled == set()
+    assert sweep.n_extracted("training") <= N_TRAINING + N_TRAINING - JOURNAL + 1  # the file was opened once more
+    for run in RUNS:  # no epoch twice
+        assert sweep.n_put(f"cache/{NAME}/runs/{run}/checkpoint.pt") == N_EPOCHS
+    once = [f"cache/{NAME}/data.json", f"results/{NAME}/tables/structure_agreement.csv"]
+    once += [f"results/{NAME}/metrics/{run}.json" for run in RUNS]
+    assert {path: sweep.n_put(path) for path in once} == dict.fromkeys(once, 1)
+    assert (sweep.results / "tables/table2.md").read_text() in sweep.log()
+    lost_nodes = {node for job in lost.values() for node in sweep.nodes[job][:-1]}
+    assert {path.name.split(".")[-3] for path in sweep.half_written()} <= lost_nodes
+
+
+def test_launchers_and_a_job_are_killed(tmp_path: Path, reference: tuple[Project, subprocess.Popen[bytes]]) -> None:
+    sweep = Sweep(tmp_path)
+    whole = finished(reference)
+    shutil.rmtree(sweep.seen / "results")  # all but the runs and what rests on them
+    for name in (".snakemake", "cache", "results"):
+        shutil.copytree(whole.seen / name, sweep.seen / name)
+    shutil.rmtree(sweep.cache / "runs")
+    shutil.rmtree(sweep.results / "metrics")
+    shutil.rmtree(sweep.results / "notebooks/03_train_variant")
+
+    launched = sweep.launch(options=ON_CLUSTER)
+    sweep.wait_until(sweep.in_training, seconds=300, what="training", launched=launched)
     cancelled = sweep.in_training()[0]
     subprocess.run(["scancel", str(sweep.job_of(cancelled))], check=True)
-    sweep.wait_until(sweep.finished, launched)
+    sweep.wait_until(sweep.finished, seconds=300, what="a run", launched=launched)
     for process in [*psutil.Process(launched.pid).children(recursive=True), launched]:
         process.kill()
     launched.wait()
     assert sweep.jobs()  # the launcher is gone, its jobs are not
 
-    launched = sweep.launch()
-    sweep.wait_until(lambda: "jobs that an earlier launch had left" in sweep.log(), launched)
-    finished = sweep.finished()
-    assert 0 < len(finished) < len(RUNS)
-    sweep.wait_until(lambda: sweep.job_of(cancelled), launched)
-    [launcher] = psutil.Process(launched.pid).children()
-    launcher.send_signal(signal.SIGINT)
+    launched = sweep.launch(options=ON_CLUSTER)
+    found = "jobs that an earlier launch had left"
+    sweep.wait_until(lambda: found in sweep.log(), seconds=300, what=found, launched=launched)
+    done = sweep.finished()
+    assert 0 < len(done) < len(RUNS)
+    sweep.wait_until(lambda: sweep.job_of(cancelled), seconds=300, what="its job", launched=launched)
+    launched.send_signal(signal.SIGINT)
     launched.wait()
     assert sweep.jobs() == {}, sweep.log()
 
-    launched = sweep.launch()
-    sweep.wait_until(lambda: cancelled in sweep.in_training(), launched)
-    lost = sweep.job_of(cancelled)
-    node, n_epochs = sweep.jobs()[lost].node, sweep.n_epochs(cancelled)
-    os.kill(int(Path(f"/etc/slurm/{node}.pid").read_text()), signal.SIGKILL)
-    # Until Slurm notices it: the same runs on this machine, uninterrupted.
-    reference = shutil.copytree(prepared, tmp_path / "reference", symlinks=True)
-    local = run_here(reference, [f"results/smoke/metrics/{run}.json" for run in RUNS])
-    assert local.wait() == 0, (reference / "log").read_text()
+    launched = sweep.launch(options=ON_CLUSTER)
     assert launched.wait(timeout=300) == 0, sweep.log()
-    assert (sweep.folder / "results/smoke/tables/table2.md").read_text() in sweep.log()
-    n_submitted = len(sweep.seen)
-    launched = sweep.launch()
+    assert (sweep.results / "tables/table2.md").read_text() in sweep.log()
+    n_submitted = len(sweep.seen_jobs)
+    launched = sweep.launch(options=ON_CLUSTER)
     assert launched.wait(timeout=300) == 0, sweep.log()
-    assert len(sweep.seen) == n_submitted
+    assert len(sweep.seen_jobs) == n_submitted
+    sweep.ended.set()
 
-    assert len(sweep.nodes[lost]) == 2  # Slurm started it again by itself, elsewhere
-    assert {run: metrics_of(sweep.folder, run).stat().st_mtime_ns for run in finished} == finished  # none done twice
+    assert {run: sweep.metrics_of(run).stat().st_mtime_ns for run in done} == done  # none done twice
     assert sweep.doubled == set()  # none doubled at the same time
-    for path in (sweep.folder / ".snakemake/slurm_logs").rglob("*.log"):
+    for path in (sweep.seen / ".snakemake/slurm_logs").rglob("*.log"):
         assert "waiting for its end" not in path.read_text()
-    for run in RUNS:
-        metrics = json.loads(metrics_of(sweep.folder, run).read_text())
-        assert len(metrics["history"]) == N_EPOCHS
-        assert run != cancelled or any(epoch >= n_epochs for epoch in metrics["time"]["resumed_after"])
-        assert numbers(metrics_of(sweep.folder, run)) == numbers(metrics_of(reference, run))
+    assert sweep.numbers() == whole.numbers()
+    assert json.loads(sweep.metrics_of(cancelled).read_text())["time"]["resumed_after"]
 
-    asked = load_experiment(sweep.folder / "params/smoke.yaml").resources
-    trainings = [job for job in sweep.seen.values() if job.what.startswith("rule_train")]
+    asked = load_experiment(sweep.seen / f"params/{NAME}.yaml").resources
+    trainings = [job for job in sweep.seen_jobs.values() if job.what.startswith("rule_train")]
     assert {job.memory for job in trainings} == {f"{asked.memory}M"}
     assert {job.time_limit for job in trainings} == {f"{asked.run_time}:00"}
     assert {job.processors for job in trainings} == {str(asked.threads)}
-    others = {job.what for job in sweep.seen.values()} - {job.what for job in trainings}
+    others = {job.what for job in sweep.seen_jobs.values()} - {job.what for job in trainings}
     assert others == {"rule_tables"}  # what a local launch has made is not made again

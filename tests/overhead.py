@@ -1,13 +1,14 @@
 """What scheduling costs: the experiment's runs with a notebook that does nothing but write its outputs.
 
-``.venv/bin/python tests/slurm/overhead.py`` measures a local launch,
-``tests/slurm/cluster .venv/bin/python tests/slurm/overhead.py slurm`` one on a cluster of this machine's own. It prints
+``.venv/bin/python tests/overhead.py`` measures a local launch,
+``tests/slurm/cluster .venv/bin/python tests/overhead.py slurm`` one on a cluster of this machine's own. It prints
 seconds for each run, on a machine that does nothing else: everything around a training, from Snakemake's decision to
 the executed notebook in its place, the start of the notebook's kernel included.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import subprocess
@@ -17,14 +18,15 @@ import time
 from pathlib import Path
 
 import nbformat
-from killed_sweep import copy_project, environment
+from held import NAME, Project, small_experiment
 
+STRUCTURES = ["single", "hierarchical", "appendix"]
 SEEDS = 6
 OUTPUTS = {
-    "01_data_preparation": 'paths = ["cache/smoke/data.json"]',
+    "01_data_preparation": f'paths = ["cache/{NAME}/data.json"]',
     "03_train_variant": (
         'run = f"{pooling}-{structure}-seed{seed}"\n'
-        'paths = [f"results/smoke/metrics/{run}.json", f"cache/smoke/runs/{run}/predictions.npz"]'
+        f'paths = [f"results/{NAME}/metrics/{{run}}.json", f"cache/{NAME}/runs/{{run}}/predictions.npz"]'
     ),
 }
 WRITE = """
@@ -48,14 +50,11 @@ def empty_notebooks(folder: Path) -> None:
 def seconds(folder: Path, cluster: str, targets: list[str]) -> tuple[float, float]:
     """Elapsed time and processor time of making some outputs."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--nolock"]
-    command += [
-        "--workflow-profile",
-        f"workflow/profiles/{cluster or 'default'}",
-        *([] if cluster else ["--cores", "2"]),
-    ]
-    command += ["--config", "experiment=smoke", f"n_seeds={SEEDS}", f"cluster={cluster}", "--", *targets]
+    command += ["--workflow-profile", f"workflow/profiles/{cluster or 'default'}"]
+    command += ["--jobs" if cluster else "--cores", "2"]
+    command += ["--config", f"experiment={NAME}", f"n_seeds={SEEDS}", f"cluster={cluster}", "--", *targets]
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, cwd=folder, env=environment(folder), check=True, capture_output=True)
+    subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.perf_counter() - started, processor
@@ -64,12 +63,11 @@ def seconds(folder: Path, cluster: str, targets: list[str]) -> tuple[float, floa
 def main(cluster: str = "") -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder = copy_project(Path(temporary) / "hpsed")
+        folder = Project(Path(temporary), small_experiment(STRUCTURES, n_epochs=1)).folder
         empty_notebooks(folder)
-        seconds(folder, "", ["cache/smoke/data.json"])
-        structures = ("single", "hierarchical", "appendix")
-        runs = [f"linear-{structure}-seed{seed}" for structure in structures for seed in range(SEEDS)]
-        targets = [f"results/smoke/metrics/{run}.json" for run in runs]
+        seconds(folder, "", [f"cache/{NAME}/data.json"])
+        runs = [f"linear-{structure}-seed{seed}" for structure in STRUCTURES for seed in range(SEEDS)]
+        targets = [f"results/{NAME}/metrics/{run}.json" for run in runs]
         elapsed, processor = seconds(folder, cluster, targets)
         elapsed_again, processor_again = seconds(folder, cluster, targets)  # nothing is left to do
         if cluster:

@@ -1,0 +1,251 @@
+"""A small experiment in a copy of the project, and launches of it that are held at an exact moment.
+
+For the tests that end launches in every way, here (test_interruptions.py) and on a cluster (slurm/killed_sweep.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "brief"
+N_TRAINING = 40  # clips: more than an entry into the journal of the features has
+JOURNAL = 32  # clips of an entry
+RUN = "linear-single-seed0"  # the one that is disturbed
+MOMENTS = {
+    "extraction": {
+        "execution": "01_data_preparation",
+        "event": "open",
+        "path": r"soundscapes/training/00037\.wav$",
+        "after": r"features/training-\w+\.csv$",
+    },
+    "mid-epoch": {
+        "execution": RUN,
+        "event": "open",
+        "path": r"features/training-\w+\.npy$",
+        "after": r"/checkpoint\.pt$",
+    },
+    "before metrics": {"execution": RUN, "event": "os.rename", "path": rf"metrics/{RUN}\.json$"},
+    "tables": {"execution": "04_result_tables", "event": "os.rename", "path": r"tables/table2\.csv$"},
+}
+MOMENTS = {name: {"skip": 0, "after": None} | moment for name, moment in MOMENTS.items()}
+MOMENTS["mid-epoch"]["skip"] = 2  # a batch opens the file twice
+
+
+def small_experiment(structures: Sequence[str], n_epochs: int) -> dict:
+    """The experiment of the smoke test with shorter clips, one function and batches enough for a middle of an epoch."""
+    content = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
+    content["data"] |= {"clip_duration": 2.0, "event_duration": [0.3, 1.0]}
+    content["data"]["n_clips"] = {"training": N_TRAINING, "validation": 6, "test": 6}
+    content["pooling"] |= {"functions": ["linear"], "structures": list(structures)}
+    content["training"] |= {"batch_size": 12, "max_epochs": n_epochs, "patience": n_epochs}
+    return content
+
+
+class Disk:
+    """A file system of 64 MB at `folder` that only processes of its own mount namespace see."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        mount = f"mount -t tmpfs -o size=64m tmpfs {folder} && echo mounted && exec cat"  # until its input ends
+        for options in (["--mount"], ["--user", "--map-root-user", "--mount"]):  # root's way, everybody's way
+            self.holder = subprocess.Popen(
+                ["unshare", *options, "sh", "-c", mount],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            if self.holder.stdout.read(8) == b"mounted\n":
+                break
+            self.holder.wait()
+        self.is_there = self.holder.poll() is None
+        inside = [option for option in options if option != "--map-root-user"]
+        self.enter = ["nsenter", f"--target={self.holder.pid}", *inside, "--"]
+        self.filler = self.seen(folder / "filler")
+
+    def seen(self, path: Path) -> Path:
+        """Where a process outside sees a path of the disk."""
+        return Path(f"/proc/{self.holder.pid}/root{path}")
+
+    def fill(self, *, room: int = 0) -> None:
+        """Leave so many bytes and no more."""
+        with open(self.filler, "ab", buffering=0) as file:
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            file.truncate(file.tell() - room)
+
+    def close(self) -> None:
+        self.holder.kill()
+        self.holder.communicate()
+
+
+class Project:
+    """A copy of the project with a small experiment, and what its launches leave behind.
+
+    Parameters
+    ----------
+    folder : Path
+        For the copy and the notes.
+    experiment : dict
+        Content of its YAML file.
+    disk : Disk, optional
+        Of its own.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the processes of a launch see the copy.
+    seen, cache, results : Path
+        Where the test sees it, its cache and its results.
+    notes : Path
+        Folder of ``tests/hold/sitecustomize.py``; also has what the launches print.
+    """
+
+    def __init__(self, folder: Path, experiment: dict, disk: Disk | None = None) -> None:
+        self.folder, self.notes, self.disk, self.n_launches = folder / "disk/project", folder / "notes", disk, 0
+        self.seen = disk.seen(self.folder) if disk else self.folder
+        self.notes.mkdir(parents=True)
+        for name in ("hpsed_lib", "notebooks", "workflow", "results/paper", "results/derivation"):
+            shutil.copytree(ROOT / name, self.seen / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (self.seen / "params").mkdir()
+        shutil.copy(ROOT / "params/quick.yaml", self.seen / "params")
+        (self.seen / f"params/{NAME}.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False))
+        for path in (self.seen / "results").rglob("*.*"):
+            path.touch()  # newer than the copies of what they were made from: notebooks 02 and 05 need not run
+        self.cache, self.results = self.seen / "cache" / NAME, self.seen / "results" / NAME
+
+    def hold_at(self, moment: dict | None) -> None:
+        """Let every process that starts from now on be held at a moment, if it is one of that execution."""
+        (self.notes / "moment.json").write_text(json.dumps(moment or {"execution": None}))
+        for name in ("counting", "held"):
+            (self.notes / name).unlink(missing_ok=True)
+
+    def is_held(self) -> bool:
+        """Whether a process is, or was when it was ended."""
+        return (self.notes / "held").exists()
+
+    def launch(
+        self, moment: dict | None = None, *, options: Sequence[str] = ("--cores", "1")
+    ) -> subprocess.Popen[bytes]:
+        """Start the command; with a moment it will be held there."""
+        self.n_launches += 1
+        self.hold_at(moment)
+        (self.notes / "trace").unlink(missing_ok=True)
+        (self.notes / "trace").symlink_to(f"trace{self.n_launches}")
+        environment = {key: value for key, value in os.environ.items() if key != "HPSED_LAUNCHER_PID"}
+        environment |= {"HPSED_HOLD": str(self.notes), "PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT / 'tests/hold'}"}
+        command = f"cd {self.folder} && exec {sys.executable} -m hpsed_lib.workflow {NAME} {options}"
+        with open(self.notes / f"log{self.n_launches}", "w") as log:
+            return subprocess.Popen(
+                [*(self.disk.enter if self.disk else []), "sh", "-c", command],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # its own process group, as a terminal gives it
+            )
+
+    def log(self) -> str:
+        return (self.notes / f"log{self.n_launches}").read_text()
+
+    def trace(self) -> list[str]:
+        """What the last launch has put in place so far."""
+        return (self.notes / f"trace{self.n_launches}").read_text().splitlines()
+
+    def n_put(self, path: str) -> int:
+        """How often all launches together have put a file in place."""
+        lines = "".join(trace.read_text() for trace in self.notes.glob("trace[0-9]*")).splitlines()
+        return sum(line.endswith(f" os.rename {self.folder / path}") for line in lines)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that descends from a launch, whoever its parent is now."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                ours = process.environ().get("HPSED_HOLD") == str(self.notes)
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def process(self, module: str) -> psutil.Process:
+        """The first of these processes that was started with ``-m module``."""
+        found = [process for process in self.processes() if module in process.cmdline()]
+        return min(found, key=psutil.Process.create_time)
+
+    def wait_until(
+        self,
+        condition: Callable[[], object],
+        *,
+        seconds: float,
+        what: str,
+        launched: subprocess.Popen[bytes] | None = None,
+    ) -> None:
+        """Wait for a condition, no longer than that, and no longer than the launch lasts if one is given."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain: {what}\n{self.log()}"
+            assert launched is None or launched.poll() is None, f"ended before: {what}\n{self.log()}"
+            time.sleep(0.05)
+
+    def n_epochs(self, run: str) -> int:
+        path = self.cache / "runs" / run / "checkpoint.pt"
+        return len(torch.load(path, weights_only=True)["history"]) if path.is_file() else 0
+
+    def check_held(self, moment: str, *, n_epochs: int | None) -> None:
+        """What is to be there at the moment is, and no more; so many epochs of the run, if it is about those."""
+        if moment == "extraction":
+            self.wait_until(lambda: self.journal("training") == JOURNAL, seconds=20, what="journal")
+        elif moment == "tables":
+            assert (self.results / "tables/scores.csv").is_file()
+            assert not (self.results / "tables/table2.csv").exists()
+        else:
+            assert self.n_epochs(RUN) == n_epochs
+            assert not (self.results / f"metrics/{RUN}.json").exists()
+
+    def journal(self, split: str) -> int:
+        """Clips in the journal of a split's features."""
+        return sum(len(path.read_text().splitlines()) - 1 for path in (self.cache / "features").glob(f"{split}-*.csv"))
+
+    def n_extracted(self, split: str) -> int:
+        """Clips whose features the last launch wrote; the extraction itself opens the file once."""
+        pattern = rf" open {self.folder}/cache/{NAME}/features/{split}-\w+\.npy$"
+        return max(sum(bool(re.search(pattern, line)) for line in self.trace()) - 1, 0)
+
+    def half_written(self) -> list[Path]:
+        return [path for folder in (self.cache, self.results) for path in folder.rglob(".*.*.*")]
+
+    def numbers(self) -> dict[str, str]:
+        """Checksums of all that was computed; what is half-written has none."""
+        found: dict[str, bytes] = {}
+        for path in (self.results / "metrics").glob("[!.]*.json"):
+            metrics = json.loads(path.read_text())
+            kept = {key: value for key, value in metrics.items() if key not in ("time", "commit")}
+            found[path.name] = json.dumps(kept).encode()
+        for path in (self.cache / "runs").glob("*/predictions.npz"):
+            with np.load(path) as stored:  # the archive itself holds the time of its making
+                found |= {f"{path.parent.name} {split}": stored[split].tobytes() for split in stored}
+        for path in [*(self.cache / "features").glob("[!.]*.npy"), *(self.results / "tables").glob("[!.]*")]:
+            found[path.name] = path.read_bytes()
+        for name in ("clips", "strong_labels", "weak_labels", "remarks"):
+            found[name] = (self.cache / f"{name}.csv").read_bytes()
+        found["manifest"] = pd.read_csv(self.cache / "manifest.csv").drop(columns="modified").to_csv().encode()
+        data = json.loads((self.cache / "data.json").read_text())
+        found["data"] = json.dumps({key: value for key, value in data.items() if key != "audio_folder"}).encode()
+        return {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
