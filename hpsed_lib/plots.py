@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.params import Experiment
@@ -253,7 +254,8 @@ def plot_learning_curves(histories: dict[str, pd.DataFrame], *, ax: Axes) -> Axe
         ax.plot(history.epoch, history.validation_loss, label=structure, **style)
         ax.plot(history.epoch, history.training_loss, linewidth=0.8, alpha=0.7, **style)
     ax.set(xlabel="epoch", ylabel="loss (A-1)")
-    ax.legend(title="validation (thick), training (thin)", fontsize="small", title_fontsize="small", loc="lower left")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(title="validation (thick), training (thin)", fontsize="small", title_fontsize="small", loc="upper right")
     return ax
 
 
@@ -462,24 +464,25 @@ def operating_point_legend(structures: Sequence[str]) -> list[Line2D]:
     return markers + [Line2D([], [], color=structure_colors()[name], linewidth=3, label=name) for name in structures]
 
 
-def plot_power(curves: pd.DataFrame, *, ax: Axes) -> Axes:
+def plot_power(curves: pd.DataFrame, *, pooling: str, ax: Axes) -> Axes:
     """Draw the power of the paired t test by number of seeds, with the range due to the standard deviation's interval.
 
     Parameters
     ----------
     curves : DataFrame
         Second of `hpsed_lib.tables.seed_study`.
+    pooling : str
+        The function whose structures are drawn.
     ax : Axes
     """
-    lines = curves.assign(pair=curves.pooling + " " + curves.structure)
-    colors = sns.color_palette("colorblind", lines.pair.nunique())
-    for color, (pair, rows) in zip(colors, lines.groupby("pair", sort=False), strict=True):
-        power = rows.pivot_table(index="n_seeds", columns="bound", values="power")
-        ax.plot(power.index, power["estimate"], color=color, label=pair)
-        ax.fill_between(power.index, power["low"], power["high"], color=color, alpha=0.12)
-    ax.axhline(0.8, color="0.4", linewidth=0.8, linestyle="--")
-    ax.set(xlabel="seeds", ylabel="power", ylim=(0, 1.02))
-    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    colors = structure_colors()
+    for structure, rows in curves[curves.pooling == pooling].groupby("structure", sort=False):
+        power = 100 * rows.pivot_table(index="n_seeds", columns="bound", values="power")
+        ax.plot(power.index, power.estimate, color=colors[structure], linestyle=LINE_STYLES[structure], label=structure)
+        ax.fill_between(power.index, power.low, power.high, color=colors[structure], alpha=0.15)
+    ax.axhline(80, color="0.4", linewidth=0.8)
+    ax.set(xlabel="seeds", ylabel="experiments that find the gain (%)", ylim=(0, 102), title=pooling)
+    ax.legend(title="against single", fontsize="small", title_fontsize="small", loc="lower right")
     return ax
 
 

@@ -101,11 +101,13 @@ print(
 needed
 
 # %%
-figure, ax = plt.subplots(figsize=(8, 3.4))
-if len(curves):
-    plots.plot_power(curves, ax=ax)
-else:
-    ax.set(title="one seed: the spread between trainings is not known", xticks=[], yticks=[])
+functions = choices.pooling.functions
+figure, axes = plt.subplots(1, len(functions), figsize=(3.4 * len(functions), 3.4), sharey=True, squeeze=False)
+for ax, pooling in zip(axes[0], functions, strict=True):
+    if len(curves):
+        plots.plot_power(curves, pooling=pooling, ax=ax).label_outer()
+    else:
+        ax.set(title=f"{pooling}: one seed,\nspread between trainings unknown", xticks=[], yticks=[])
 plots.save(figure, figures / "power.png")
 plt.show()
 
@@ -123,9 +125,8 @@ points = tables.operating_points(metrics)
 points[["error_rate", "f_measure"]].round(2).unstack("point")
 
 # %%
-names = choices.pooling.functions
-figure, axes = plt.subplots(1, len(names), figsize=(2.9 * len(names), 3.6), sharey=True, squeeze=False)
-for ax, pooling in zip(axes[0], names, strict=True):
+figure, axes = plt.subplots(1, len(functions), figsize=(2.9 * len(functions), 3.6), sharey=True, squeeze=False)
+for ax, pooling in zip(axes[0], functions, strict=True):
     plots.plot_operating_points(points, pooling=pooling, ax=ax).label_outer()
 handles = plots.operating_point_legend(choices.pooling.structures)
 figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
@@ -175,11 +176,11 @@ tables.formatted(tables.paper_table2().set_index(["dataset", "pooling", "structu
 # ## 8 Learning curves
 
 # %%
-figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3.6), sharey=True, squeeze=False)
-for ax, pooling in zip(axes[0], names, strict=True):
+figure, axes = plt.subplots(1, len(functions), figsize=(3.2 * len(functions), 3.6), sharey=True, squeeze=False)
+for ax, pooling in zip(axes[0], functions, strict=True):
     plots.plot_learning_curves(tables.histories(metrics, pooling=pooling), ax=ax).set(title=pooling)
     ax.label_outer()
-for ax in axes[0, 1:]:
+for ax in axes[0, :-1]:
     ax.get_legend().remove()
 plots.save(figure, figures / "learning_curves.png")
 plt.show()

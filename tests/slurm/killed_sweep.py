@@ -1,9 +1,9 @@
 """Sweeps on a Slurm cluster lose nodes, a job and launchers, and end with the numbers of an undisturbed local one.
 
-``make slurm`` runs them on a cluster of this machine's own (``tests/slurm/cluster``). In the first sweep a node dies at
-each moment of docs/interruptions.md, and its launcher only waits. The second begins where data are prepared and is
-launched four times with one command: in the first launch a job is cancelled and then the launcher is killed with all
-its processes; the second is stopped by Ctrl-C; the third ends by itself; the fourth has nothing to do.
+``make slurm`` runs them, side by side, on a cluster of this machine's own (``tests/slurm/cluster``). In the first sweep
+a node dies at each moment of docs/interruptions.md, and its launcher only waits. The second begins where data are
+prepared and is launched four times with one command: in the first launch a job is cancelled and then the launcher is
+killed with all its processes; the second is stopped by Ctrl-C; the third ends by itself; the fourth has nothing to do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,9 +72,10 @@ class Sweep(Project):
 
     def jobs(self) -> dict[str, Job]:
         """Every job of the sweep in the queue, by its id."""
-        squeue = ["squeue", "--noheader", "--format=%A|%k|%T|%N|%m|%l|%C"]
+        squeue = ["squeue", "--noheader", "--format=%Z|%A|%k|%T|%N|%m|%l|%C"]
         lines = subprocess.run(squeue, capture_output=True, text=True, check=True).stdout.splitlines()
-        return {job: Job(*rest) for job, *rest in (line.split("|") for line in lines)}
+        jobs = [line.split("|") for line in lines]
+        return {job: Job(*rest) for folder, job, *rest in jobs if folder == str(self.folder)}
 
     def _watch(self) -> None:
         while not self.ended.wait(0.3):
@@ -123,55 +125,25 @@ class Sweep(Project):
         return self.results / f"metrics/{run}.json"
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, subprocess.Popen[bytes]]]:
-    """The undisturbed sweep on this machine, under way."""
-    project = Project(tmp_path_factory.mktemp("reference"), small_experiment(STRUCTURES, N_EPOCHS))
-    launched = project.launch(options="--cores 2")
-    yield project, launched
-    launched.kill()
-
-
-def finished(reference: tuple[Project, subprocess.Popen[bytes]]) -> Project:
-    """The undisturbed sweep when it has ended."""
-    project, launched = reference
-    assert launched.wait(timeout=600) == 0, project.log()
-    return project
-
-
-def test_a_node_disappears_at_every_moment(tmp_path: Path, reference: tuple[Project, subprocess.Popen[bytes]]) -> None:
-    sweep = Sweep(tmp_path)
+def lose_nodes(sweep: Sweep) -> tuple[Sweep, dict[str, str]]:
+    """Launch once and take a node away at each moment; returns the job that was lost at each, too."""
     moments = list(MOMENTS.items())
     launched = sweep.launch(moments[0][1], options="--cluster slurm --cores 4")
-    lost = {}
+    lost: dict[str, str] = {}
     for (name, moment), following in zip(moments, [*MOMENTS.values(), None][1:], strict=True):
         sweep.wait_until(sweep.is_held, seconds=300, what=name, launched=launched)
         sweep.check_held(name, n_epochs={"mid-epoch": 1, "before metrics": N_EPOCHS}.get(name))
-        lost[name] = sweep.job_of(moment["execution"])
+        lost[name] = str(sweep.job_of(moment["execution"]))
         sweep.lose_node_of(lost[name], told=name != "mid-epoch")
         sweep.hold_at(following)  # what Slurm starts again is held at the next one
     assert launched.wait(timeout=300) == 0, sweep.log()
     sweep.ended.set()
-
-    assert sweep.numbers() == finished(reference).numbers()
-    n_nodes = {name: len(sweep.nodes[job]) for name, job in lost.items()}
-    assert n_nodes == {"extraction": 2, "mid-epoch": 3, "before metrics": 3, "tables": 2}  # Slurm found another
-    assert lost["mid-epoch"] == lost["before metrics"]  # by itself: the same job
-    assert sweep.doubled == set()
-    assert sweep.n_extracted("training") <= N_TRAINING + N_TRAINING - JOURNAL + 1  # the file was opened once more
-    for run in RUNS:  # no epoch twice
-        assert sweep.n_put(f"cache/{NAME}/runs/{run}/checkpoint.pt") == N_EPOCHS
-    once = [f"cache/{NAME}/data.json", f"results/{NAME}/tables/structure_agreement.csv"]
-    once += [f"results/{NAME}/metrics/{run}.json" for run in RUNS]
-    assert {path: sweep.n_put(path) for path in once} == dict.fromkeys(once, 1)
-    assert (sweep.results / "tables/table2.md").read_text() in sweep.log()
-    lost_nodes = {node for job in lost.values() for node in sweep.nodes[job][:-1]}
-    assert {path.name.split(".")[-3] for path in sweep.half_written()} <= lost_nodes
+    return sweep, lost
 
 
-def test_launchers_and_a_job_are_killed(tmp_path: Path, reference: tuple[Project, subprocess.Popen[bytes]]) -> None:
-    sweep = Sweep(tmp_path)
-    whole = finished(reference)
+def lose_launchers(sweep: Sweep, finished_reference: Callable[[], Project]) -> tuple[Sweep, str, dict[str, int]]:
+    """Launch four times and end job and launchers; returns the run whose job was cancelled and those done before."""
+    whole = finished_reference()
     shutil.rmtree(sweep.seen / "results")  # all but the runs and what rests on them
     for name in (".snakemake", "cache", "results"):
         shutil.copytree(whole.seen / name, sweep.seen / name)
@@ -207,12 +179,68 @@ def test_launchers_and_a_job_are_killed(tmp_path: Path, reference: tuple[Project
     assert launched.wait(timeout=300) == 0, sweep.log()
     assert len(sweep.seen_jobs) == n_submitted
     sweep.ended.set()
+    return sweep, cancelled, done
 
+
+class Courses:
+    """Both sweeps and the undisturbed one on this machine, under way.
+
+    Attributes
+    ----------
+    reference : Project
+    lost_nodes : Future of (Sweep, dict)
+        See `lose_nodes`.
+    lost_launchers : Future of (Sweep, str, dict)
+        See `lose_launchers`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        for name in ("reference", "nodes", "launchers"):
+            (folder / name).mkdir()
+        self.reference = Project(folder / "reference", small_experiment(STRUCTURES, N_EPOCHS))
+        self.launched = self.reference.launch(options="--cores 2")
+        self.pool = ThreadPoolExecutor()
+        self.lost_nodes = self.pool.submit(lose_nodes, Sweep(folder / "nodes"))
+        self.lost_launchers = self.pool.submit(lose_launchers, Sweep(folder / "launchers"), self.finished_reference)
+
+    def finished_reference(self) -> Project:
+        assert self.launched.wait(timeout=600) == 0, self.reference.log()
+        return self.reference
+
+
+@pytest.fixture(scope="module")
+def courses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Courses]:
+    courses = Courses(tmp_path_factory.mktemp("courses"))
+    yield courses
+    courses.launched.kill()
+    courses.pool.shutdown()
+
+
+def test_a_node_disappears_at_every_moment(courses: Courses) -> None:
+    sweep, lost = courses.lost_nodes.result()
+    assert sweep.numbers() == courses.finished_reference().numbers()
+    n_nodes = {name: len(sweep.nodes[job]) for name, job in lost.items()}
+    assert n_nodes == {"extraction": 2, "mid-epoch": 3, "before metrics": 3, "tables": 2}  # Slurm found another
+    assert lost["mid-epoch"] == lost["before metrics"]  # by itself: the same job
+    assert sweep.doubled == set()
+    assert sweep.n_extracted("training") <= N_TRAINING + N_TRAINING - JOURNAL + 1  # the file was opened once more
+    for run in RUNS:  # no epoch twice
+        assert sweep.n_put(f"cache/{NAME}/runs/{run}/checkpoint.pt") == N_EPOCHS
+    once = [f"cache/{NAME}/data.json", f"results/{NAME}/tables/structure_agreement.csv"]
+    once += [f"results/{NAME}/metrics/{run}.json" for run in RUNS]
+    assert {path: sweep.n_put(path) for path in once} == dict.fromkeys(once, 1)
+    assert (sweep.results / "tables/table2.md").read_text() in sweep.log()
+    lost_nodes = {node for job in lost.values() for node in sweep.nodes[job][:-1]}
+    assert {path.name.split(".")[-3] for path in sweep.half_written()} <= lost_nodes
+
+
+def test_launchers_and_a_job_are_killed(courses: Courses) -> None:
+    sweep, cancelled, done = courses.lost_launchers.result()
     assert {run: sweep.metrics_of(run).stat().st_mtime_ns for run in done} == done  # none done twice
     assert sweep.doubled == set()  # none doubled at the same time
     for path in (sweep.seen / ".snakemake/slurm_logs").rglob("*.log"):
         assert "waiting for its end" not in path.read_text()
-    assert sweep.numbers() == whole.numbers()
+    assert sweep.numbers() == courses.finished_reference().numbers()
     assert json.loads(sweep.metrics_of(cancelled).read_text())["time"]["resumed_after"]
 
     asked = load_experiment(sweep.seen / f"params/{NAME}.yaml").resources
