@@ -9,9 +9,11 @@ features of recordings of 1 s, which are hard links of one file.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from hpsed_lib.paths import replacing, results_folder
+from hpsed_lib.paths import ROOT, replacing, results_folder
 
 SIZES = (1_000, 10_000, 50_000)  # clips
 INTERVAL = 0.05  # s between two samples
@@ -79,14 +81,14 @@ TASKS: dict[str, Callable[[int, Path], None]] = {
 def peak_memory(work: Callable[[int, Path], None], n_clips: int) -> float:
     """Bytes that a process needs at most, with those it starts, to do some work in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
-        process = multiprocessing.get_context("spawn").Process(target=work, args=(n_clips, Path(folder)))
-        process.start()
+        code = f"from hpsed_lib import bench_memory as b; b.{work.__name__}({n_clips}, b.Path({folder!r}))"
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
         watched, largest = psutil.Process(process.pid), 0.0
-        while process.is_alive():
+        while process.poll() is None:
             largest = max(largest, _memory(watched))
-            process.join(INTERVAL)
-        if process.exitcode:
-            raise RuntimeError(f"{work.__name__} of {n_clips} clips ended with status {process.exitcode}")
+            time.sleep(INTERVAL)
+        if process.returncode:
+            raise RuntimeError(f"{work.__name__} of {n_clips} clips ended with status {process.returncode}")
     return largest
 
 

@@ -141,10 +141,8 @@ class Project:
         """Whether a process is, or was when it was ended."""
         return (self.notes / "held").exists()
 
-    def launch(
-        self, moment: dict | None = None, *, options: Sequence[str] = ("--cores", "1")
-    ) -> subprocess.Popen[bytes]:
-        """Start the command; with a moment it will be held there."""
+    def launch(self, moment: dict | None = None, *, options: str = "--cores 1") -> subprocess.Popen[bytes]:
+        """Start the command with these options; with a moment it will be held there."""
         self.n_launches += 1
         self.hold_at(moment)
         (self.notes / "trace").unlink(missing_ok=True)

@@ -36,8 +36,9 @@ def _install(folder: str) -> None:
             return
         execution = os.path.basename(os.environ.get("HPSED_PROGRESS_LOG", "")).removesuffix(".log")
         if execution == moment["execution"]:
-            if event == moment["event"] and re.search(moment["path"], path):
-                n += moment["after"] is None or os.path.exists(f"{folder}/counting")
+            counts = moment["after"] is None or os.path.exists(f"{folder}/counting")
+            if event == moment["event"] and counts and re.search(moment["path"], path):
+                n += 1
                 if n == moment["skip"] + 1:
                     _hold(folder)
             if event == "os.rename" and moment["after"] and re.search(moment["after"], path):
