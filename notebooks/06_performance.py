@@ -69,7 +69,9 @@ plots.plot_parts(profile, ax=ax)
 # %% [markdown]
 # **Features.** The transform itself, decoding and SHA-256 of the file (a manifest without checksums would be faster,
 # and worth less) and the two passes for the power are most of it. librosa's loop is the same arithmetic with more
-# passes.
+# passes. That is one process; two at once, each in fresh memory for every clip, took 16 ms of a core a clip where one
+# alone took 7.7: the faults of the one hold up the other. With large pages, which the workers of `extract` ask for
+# (`use_large_pages`), two take 8.6 ms of a core each; `fsync` is 0.2 of 6.5 ms.
 #
 # **Training.** At the widths of `quick` and `esc10` a convolution has 1 to 16 input channels, too few to fill the
 # vector units: oneDNN's backward pass at full resolution takes longer than everything at lower ones, and batch norm,
@@ -91,15 +93,20 @@ pd.read_csv(folder / "memory.csv").pivot(index="task", columns="clips", values="
 # %% [markdown]
 # ## 4 A whole experiment
 #
-# From nothing to its tables, in seconds, against the sum of its training times on all cores. What is not training: the
-# start of a notebook's process and its imports, for each run; predictions, thresholds and scores of each run; notebook
-# 02, which is mathematics and does not depend on the experiment; the tables, which wait for the last run.
-#
-# Where the notebooks' time went in one launch of `quick` (1,862 s of all notebooks together, other work beside it,
-# notebook 02 there already): training 47 %, the rest of the 27 runs 45 %, data 5 %, identity, audit and tables 4 %.
+# From nothing to its tables, in seconds, against the sum of its training times on all cores; and what the time of all
+# cores was spent on. *Runs* are the sections of notebook 03, without the training, for all runs together; their first
+# section is imports, the second one the import of `torch._dynamo` by the first optimiser of a process. Notebook 02 is
+# mathematics and does not depend on the experiment.
 
 # %%
 pd.read_csv(folder / "experiment.csv")
+
+# %%
+parts = pd.read_csv(folder / "experiment_parts.csv")
+figure, ax = plt.subplots(figsize=(7, 0.8 + 0.28 * len(parts)))
+ax.barh(parts.part, parts.seconds, color="C0")
+ax.invert_yaxis()
+ax.set(xlabel="seconds of a core", title=parts.task[0])
 
 # %% [markdown]
 # ## 5 What was tried
