@@ -1,17 +1,19 @@
 """How long our ways take beside what one would otherwise use: ``python -m hpsed_lib.bench``, or ``make bench``.
 
-Conventions: the two sides of a comparison must agree before anything is timed. Then they run in turn, the first of one
-pair last in the next, so that a machine that grows slower or faster meets both alike; each pair gives one ratio, theirs
-over ours: 2 is twice as fast. Beside each stands its floor: the least arithmetic and the least traffic with memory that
-the task can do with, at the speed that this machine reaches in a matrix product and in a copy, measured in the same
-call. The comparisons are in ``bench_scoring.py``, ``bench_features.py`` and ``bench_training.py``; what grows with the
-data set is in ``bench_memory.py``, a whole experiment in ``bench_experiment.py``.
+Conventions: the two sides of a comparison, where both are ways to one result, must agree before anything is timed.
+Then they run in turn, the first of one pair last in the next, so that a machine that grows slower or faster meets both
+alike; each pair gives one ratio, theirs over ours: 2 is twice as fast. Beside each stands its floor: the least
+arithmetic and the least traffic with memory that the task can do with, at the speed that this machine reaches in a
+matrix product and in a copy, measured in the same call. The comparisons are in ``bench_scoring.py``,
+``bench_features.py`` and ``bench_training.py``; what grows with the data set is in ``bench_memory.py``, a whole
+experiment in ``bench_experiment.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+import functools
 import pstats
 import time
 from collections.abc import Callable, Sequence
@@ -119,6 +121,7 @@ def time_pairs(comparison: Comparison, *, n_pairs: int) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(ratio=lambda pairs: pairs.theirs / pairs.ours)
 
 
+@functools.cache
 def peaks(threads: int, *, size: int = 1024, repetitions: int = 20) -> tuple[float, float]:
     """What this machine reaches: floating-point operations a second in a matrix product, bytes a second in a copy.
 
@@ -152,14 +155,9 @@ def peaks(threads: int, *, size: int = 1024, repetitions: int = 20) -> tuple[flo
     return rates
 
 
-_measured: dict[int, tuple[float, float]] = {}
-
-
 def floor(work: Work) -> float:
     """Seconds that the work takes at the machine's peaks: of arithmetic and traffic, what takes longer."""
-    if work.threads not in _measured:
-        _measured[work.threads] = peaks(work.threads)
-    operations, n_bytes = _measured[work.threads]
+    operations, n_bytes = peaks(work.threads)
     return max(work.operations / operations, work.n_bytes / n_bytes)
 
 
@@ -228,11 +226,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=list(comparisons()), help="comparisons (default: all)")
     options = parser.parse_args(arguments)
     chosen = {name: make for name, make in comparisons().items() if not options.only or name in options.only}
-    timed, profiles = [], []
+    timed, profiles, n_threads = [], [], set()
     for name, make in chosen.items():
         print(f"timing {name}", flush=True)
         comparison = make(tiny=options.tiny)
         timed.append(time_pairs(comparison, n_pairs=options.pairs))
+        n_threads.add(comparison.work.threads)
         profiles.append(largest_parts(comparison))
     pairs = pd.concat(timed)
 
@@ -241,7 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     reached = "; ".join(
         f"{threads} thread{'s' * (threads > 1)}: {operations / 1e9:.0f} GFLOP/s in a matrix product, "
         f"{n_bytes / 1e9:.1f} GB/s in a copy"
-        for threads, (operations, n_bytes) in sorted(_measured.items())
+        for threads in sorted(n_threads)
+        for operations, n_bytes in [peaks(threads)]
     )
     text = (
         f"{summarise(pairs).to_markdown(index=False, floatfmt='.3g')}\n\n"
@@ -268,8 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plots.use_style()
     figure, ax = plt.subplots(figsize=(8, 1 + 0.45 * len(chosen)))
     plots.plot_ratios(pairs, ax=ax)
-    with replacing(folder / "bench.png") as temporary:
-        figure.savefig(temporary)
+    plots.save(figure, folder / "bench.png")
 
 
 if __name__ == "__main__":

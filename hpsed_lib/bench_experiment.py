@@ -25,7 +25,7 @@ import nbformat
 import pandas as pd
 
 from hpsed_lib.errors import HpsedError
-from hpsed_lib.execution import THREAD_VARIABLES
+from hpsed_lib.execution import LAUNCHER, THREAD_VARIABLES
 from hpsed_lib.params import load_experiment
 from hpsed_lib.paths import ROOT, replacing, results_folder
 from hpsed_lib.workflow import available_cores
@@ -53,7 +53,7 @@ def measure(name: str, *, cores: int) -> tuple[dict[str, str | int | float], pd.
         project = Path(folder) / "hpsed"
         for part in NEEDED:
             shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
-        environment = os.environ | {"PYTHONPATH": str(project)}
+        environment = os.environ | {"PYTHONPATH": str(project), LAUNCHER: str(os.getpid())}
         command = [sys.executable, "-m", "hpsed_lib.workflow", name, "--cores", str(cores)]
         start = time.perf_counter()
         done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
@@ -107,21 +107,20 @@ def sections_of_a_run(project: Path, metrics: Sequence[dict], environment: dict[
     """Seconds of each section of notebook 03 without the training, a mean over finished runs, executed side by side."""
     executed = [project / f"{run['run']}.ipynb" for run in metrics]
     processes = []
-    for run, path in zip(metrics, executed, strict=True):
-        command = [
-            sys.executable,
-            "-m",
-            "papermill",
-            "notebooks/03_train_variant.ipynb",
-            str(path),
-            "--no-progress-bar",
-        ]
-        for key in ("experiment", "pooling", "structure", "seed"):
-            command += ["-p", key, str(run[key])]
-        variables = environment | dict.fromkeys(THREAD_VARIABLES, "1")
-        processes.append(subprocess.Popen(command, cwd=project, env=variables, stderr=subprocess.DEVNULL))
-    if any(process.wait() for process in processes):
-        raise HpsedError(f"{executed[0]}: a finished run could not be executed again")
+    try:
+        for run, path in zip(metrics, executed, strict=True):
+            command = [sys.executable, "-m", "papermill", "notebooks/03_train_variant.ipynb", str(path)]
+            for key in ("experiment", "pooling", "structure", "seed"):
+                command += ["-p", key, str(run[key])]
+            variables = environment | dict.fromkeys(THREAD_VARIABLES, "1")
+            processes.append(subprocess.Popen(command, cwd=project, env=variables, stderr=subprocess.PIPE, text=True))
+        for run, process in zip(metrics, processes, strict=True):
+            _, errors = process.communicate()
+            if process.returncode:
+                raise HpsedError(f"{run['run']}, finished, could not be executed again: {errors[-2000:]}")
+    finally:
+        for process in processes:
+            process.kill()
     means = pd.DataFrame([seconds_by_section(path) for path in executed]).mean()
     return {str(section): float(seconds) for section, seconds in means.items()}
 

@@ -84,9 +84,12 @@ def peak_memory(work: Callable[[int, Path], None], n_clips: int) -> float:
         code = f"from hpsed_lib import bench_memory as b; b.{work.__name__}({n_clips}, b.Path({folder!r}))"
         process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
         watched, largest = psutil.Process(process.pid), 0.0
-        while process.poll() is None:
-            largest = max(largest, _memory(watched))
-            time.sleep(INTERVAL)
+        try:
+            while process.poll() is None:
+                largest = max(largest, _memory(watched))
+                time.sleep(INTERVAL)
+        finally:
+            process.kill()
         if process.returncode:
             raise RuntimeError(f"{work.__name__} of {n_clips} clips ended with status {process.returncode}")
     return largest

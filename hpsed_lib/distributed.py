@@ -231,13 +231,13 @@ def _launch(count: int, folder: Path) -> int:
     try:
         run(parse_args([*options, "--module", "hpsed_lib.distributed", str(folder)]))
     except ChildFailedError as error:
-        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        failures = error.failures
         # Once one has failed torchrun ends the others by SIGTERM, and may name them too.
-        own = {rank: code for rank, code in codes.items() if code != -signal.SIGTERM} or codes
-        for rank, code in own.items():
-            if code < 0:
-                name = signal.Signals(-code).name
-                (folder / "failure.txt").write_text(f"process {rank} was ended by {name}\n", encoding="utf-8")
+        own = [rank for rank in failures if failures[rank].exitcode != -signal.SIGTERM] or list(failures)
+        rank = min(own, key=lambda rank: failures[rank].timestamp)
+        if (code := failures[rank].exitcode) < 0:
+            name = signal.Signals(-code).name
+            (folder / "failure.txt").write_text(f"process {rank} was ended by {name}\n", encoding="utf-8")
         return 1
     return 0
 

@@ -289,6 +289,12 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _processes_have_one_thread(self) -> Experiment:
+        if self.training.processes > 1 and self.resources.threads > 1:
+            raise ValueError("with training.processes above 1 each process has one thread: set resources.threads to 1")
+        return self
+
+    @model_validator(mode="after")
     def _sizes_fit(self) -> Experiment:
         fmax = self.features.fmax or self.data.sample_rate / 2
         if not self.features.fmin < fmax <= self.data.sample_rate / 2:

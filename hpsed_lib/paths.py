@@ -7,6 +7,7 @@ what the notebooks found out and is.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
 import socket
@@ -24,6 +25,7 @@ PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 FAILURES = "failures.csv"  # beside recordings: which of them could not be fetched, and why
 A_DAY = 24 * 3600  # s
+MARK = "unfinished"  # in the names of temporary files
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -56,19 +58,19 @@ def files_below(folder: Path) -> list[str]:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it takes `path`'s place at once, on failure it is removed.
 
-    A reader, or a run resumed after a kill or a full disk, sees the whole old file or the whole new one. What a process
-    that was killed has left beside `path` is removed: of this host at once, of another one when it is a day old, for
-    nobody here can ask whether that process lives.
+    A reader, or a run resumed after a kill or a full disk, sees the whole old file or the whole new one. What killed
+    processes have left in the folder is removed when a process first writes there: theirs of this host at once, those
+    of another one when they are a day old, for nobody here can ask whether that process lives.
 
     Raises
     ------
     DataError
         There is no space left on the disk.
     """
-    temporary = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{MARK}.{socket.gethostname()}.{os.getpid()}{path.suffix}")
     with naming_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
+        _remove_abandoned(path.parent)
         try:
             yield temporary
             with open(temporary, "rb+") as file:
@@ -84,11 +86,12 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _remove_abandoned(path: Path) -> None:
+@functools.cache  # once for each folder: it may hold as many files as there are clips
+def _remove_abandoned(folder: Path) -> None:
     """Remove the temporary files of `replacing` whose process is no more, as far as this host can know."""
-    pattern = re.escape(f".{path.stem}.") + r"(.+)\.(\d+)" + re.escape(path.suffix)
-    for found in filter(None, (re.fullmatch(pattern, name) for name in os.listdir(path.parent))):
-        file, (host, pid) = path.parent / found[0], found.groups()
+    names = (re.fullmatch(rf"\..+\.{MARK}\.(.+)\.(\d+)(\.[^.]*)?", name) for name in os.listdir(folder))
+    for found in filter(None, names):
+        file, (host, pid, _) = folder / found[0], found.groups()
         with suppress(FileNotFoundError):  # another process removes it too
             here = host == socket.gethostname()
             if not psutil.pid_exists(int(pid)) if here else time.time() - file.stat().st_mtime > A_DAY:

@@ -226,9 +226,9 @@ def make_plan(
         Processes that extract features at once.
     """
     n_runs, n_clips = len(experiment.runs()), sum(counts.values())
-    n_evaluated = counts["validation"] + counts["test"]
+    n_evaluated, processes = counts["validation"] + counts["test"], experiment.training.processes
     epoch = counts["training"] * measured.training + counts["validation"] * measured.prediction
-    run = experiment.training.max_epochs * epoch + n_evaluated * measured.prediction + RUN_OVERHEAD
+    run = experiment.training.max_epochs * epoch / processes + n_evaluated * measured.prediction + RUN_OVERHEAD
     data = n_clips * measured.features / cores
     n_classes = N_CLASSES.get(experiment.data.source, 17)
     made_here = hasattr(experiment.data, "n_clips")  # soundscapes, written as 16-bit WAV
@@ -238,7 +238,7 @@ def make_plan(
         data=data,
         run=run,
         total=data + -(-n_runs // at_once) * run,
-        memory=at_once * measured.memory,
+        memory=at_once * processes * measured.memory,
         disk={
             "soundscapes": made_here * n_clips * 2 * experiment.data.clip_duration * experiment.data.sample_rate,
             "features": n_clips * 4 * experiment.n_frames * experiment.features.n_mels,
@@ -257,12 +257,12 @@ def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, n_pro
 
     machine = describe_device(torch.device(measured.device))["device_name"]
     batch, asked, params = experiment.training.batch_size, experiment.resources, f"params/{experiment.name}.yaml"
-    largest = max(plan.disk, key=lambda kind: plan.disk[kind])
+    largest, memory = max(plan.disk, key=lambda kind: plan.disk[kind]), experiment.training.processes * measured.memory
     lines = [
         f"{experiment.name}: {plan.n_runs} runs of {experiment.training.max_epochs} epochs, {plan.at_once} at a time",
         f"  time    {duration(plan.total)} at most, notebooks 02, 04, 05 and 07 aside: "
         f"data {duration(plan.data)}, then {duration(plan.run)} a run",
-        f"  memory  {_size(plan.memory)}: {_size(measured.memory)} a run",
+        f"  memory  {_size(plan.memory)}: {_size(memory)} a run",
         f"  disk    {_size(sum(plan.disk.values()))}: {_size(plan.disk[largest])} of it {largest}",
         f"  on a cluster: {plan.n_runs} jobs of {duration(plan.run)}, {duration(plan.n_runs * plan.run)} of computing; "
         f"{params} asks for {duration(60 * asked.run_time)} and {_size(MEBIBYTE * asked.memory)} each",
@@ -271,7 +271,7 @@ def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, n_pro
         f"{1000 * measured.prediction:.1f} ms and features {1000 * measured.features:.1f} ms",
         f"not measured: {RUN_OVERHEAD:.0f} s a run for starting and scoring, and making or fetching the clips",
     ]
-    if measured.memory > MEBIBYTE * asked.memory or plan.run > 60 * asked.run_time:
+    if memory > MEBIBYTE * asked.memory or plan.run > 60 * asked.run_time:
         lines.append(f"a run may take more than {params} asks for: see its resources")
     if plan.memory > (there := psutil.virtual_memory().total):
         lines.append(f"more memory than there is here, {_size(there)}: CORES={int(there // measured.memory)} would fit")
@@ -295,8 +295,9 @@ def _at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
     if select_device(experiment.training.device).type != "cpu":
         places = max(len(visible_gpus()), 1) * runs_per_gpu()
         return min(n_runs, max(places // experiment.training.processes, 1)), 1
-    at_once = min(max(1, cores // (experiment.resources.threads * experiment.training.processes)), n_runs)
-    return at_once, min(at_once, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
+    processes = experiment.training.processes
+    at_once = min(max(1, cores // (experiment.resources.threads * processes)), n_runs)
+    return at_once, min(at_once * processes, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

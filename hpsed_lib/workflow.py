@@ -225,12 +225,13 @@ def reproduce(
             slurm.cancel_jobs(experiment)
 
 
-def write_report(experiment: Experiment, *, n_seeds: int) -> Path:
+def write_report(name: str, *, n_seeds: int) -> Path:
     """Have Snakemake write its report of what is there, one HTML file that needs no network, and return its path.
 
     Parameters
     ----------
-    experiment : Experiment
+    name : str
+        Of the experiment.
     n_seeds : int
         See `hpsed_lib.sweep.with_seeds`.
 
@@ -241,7 +242,6 @@ def write_report(experiment: Experiment, *, n_seeds: int) -> Path:
     ExecutionError
         Snakemake cannot write it; the message is Snakemake's own.
     """
-    name = experiment.name
     if not (results_folder(name) / "tables" / "table2.md").is_file():
         raise DataError(f"no results of {name}: run `make reproduce EXPERIMENT={name}` first")
     path = cache_folder(name) / "report.html"
@@ -308,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         experiment = with_seeds(load_experiment(options.experiment), options.seeds)
         if options.report:
             n_seeds = options.seeds or last_launch(experiment.name)["n_seeds"]
-            print(os.path.relpath(write_report(with_seeds(experiment, n_seeds), n_seeds=n_seeds), ROOT))
+            print(os.path.relpath(write_report(experiment.name, n_seeds=n_seeds), ROOT))
             return 0
         clusters = [path.parent.name for path in PROFILES.glob("*/config.yaml") if path.parent.name != "default"]
         if options.cluster and options.cluster not in clusters:

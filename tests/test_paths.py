@@ -58,16 +58,17 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path
     path = tmp_path / "metrics.json"
     gone = subprocess.Popen(["true"])
     gone.wait()
-    abandoned, used = (tmp_path / f".metrics.{socket.gethostname()}.{pid}.json" for pid in (gone.pid, os.getppid()))
-    elsewhere, other = tmp_path / f".metrics.else.where.{gone.pid}.json", tmp_path / ".metrics.json"
-    lost, of_another = tmp_path / f".metrics.else.where.{os.getppid()}.json", tmp_path / ".scores.else.where.1.json"
-    for file in (abandoned, used, elsewhere, other, lost, of_another):
+    here = socket.gethostname()
+    abandoned, used = (tmp_path / f".metrics.unfinished.{here}.{pid}.json" for pid in (gone.pid, os.getppid()))
+    elsewhere, lost = (tmp_path / f".{name}.unfinished.else.where.1.json" for name in ("metrics", "scores"))
+    other, somebodys = tmp_path / ".metrics.json", tmp_path / f".metrics.{here}.{gone.pid}.json"
+    for file in (abandoned, used, elsewhere, lost, other, somebodys):
         file.touch()
-    for file in (used, lost, of_another):  # a day and a minute ago
+    for file in (used, lost, other, somebodys):  # a day and a minute ago
         os.utime(file, times=(time.time() - 86460,) * 2)
     with replacing(path) as temporary:
         temporary.write_text("new")
-    assert set(tmp_path.iterdir()) == {path, used, elsewhere, other, of_another}
+    assert set(tmp_path.iterdir()) == {path, used, elsewhere, other, somebodys}
 
 
 def test_provenance_names_commit_versions_and_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,15 @@ def test_time_by_hand(tiny):
     assert made.memory == pytest.approx(5e9)
 
 
+def test_processes_share_the_training_of_a_run_and_not_its_memory(tiny):
+    shared = tiny.model_copy(update={"training": tiny.training.model_copy(update={"processes": 2})})
+    made = plan.make_plan(shared, MEASURED, COUNTS, at_once=3, cores=6)
+    assert made.run == pytest.approx((100 * 0.1 + 10 * 0.02) + 30 * 0.02 + plan.RUN_OVERHEAD)  # 2 epochs
+    assert made.memory == pytest.approx(6e9)
+    assert "2.0 GB a run" in plan.describe(shared, MEASURED, made, n_processes=6)
+    assert plan._at_once(shared, 2) == (1, 2)
+
+
 def test_disk_is_what_the_files_take(tiny, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     counts = {split: len(getattr(tiny_dataset, split).filenames) for split in COUNTS}

@@ -68,7 +68,7 @@ class Sweep(Project):
         self.seen_jobs: dict[str, Job] = {}
         self.nodes: dict[str, list[str]] = {}
         self.ended = threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self.watch = ThreadPoolExecutor(1).submit(self._watch)
 
     def jobs(self) -> dict[str, Job]:
         """Every job of the sweep in the queue, by its id."""
@@ -138,6 +138,7 @@ def lose_nodes(sweep: Sweep) -> tuple[Sweep, dict[str, str]]:
         sweep.hold_at(following)  # what Slurm starts again is held at the next one
     assert launched.wait(timeout=300) == 0, sweep.log()
     sweep.ended.set()
+    sweep.watch.result()  # it has seen everything
     return sweep, lost
 
 
@@ -179,6 +180,7 @@ def lose_launchers(sweep: Sweep, finished_reference: Callable[[], Project]) -> t
     assert launched.wait(timeout=300) == 0, sweep.log()
     assert len(sweep.seen_jobs) == n_submitted
     sweep.ended.set()
+    sweep.watch.result()  # it has seen everything
     return sweep, cancelled, done
 
 
