@@ -92,7 +92,8 @@ def event_activity(
     """
     if len(set(filenames)) < len(filenames) or len(set(classes)) < len(classes):
         raise ParameterError("filenames and classes must name each file and each class once")
-    clip, label = _places(events["filename"], filenames), _places(events["event_label"], classes)
+    clip = pd.Index(filenames).get_indexer(events["filename"])  # -1: unknown
+    label = pd.Index(classes).get_indexer(events["event_label"])
     onset, offset = events["onset"].to_numpy(float), events["offset"].to_numpy(float)
     unknown = (clip < 0) | (label < 0) | ~np.isfinite(onset) | ~np.isfinite(offset)
     _refuse(unknown, events, "unknown file, label or time")
@@ -106,12 +107,6 @@ def event_activity(
     active = np.zeros((len(filenames), n_segments, len(classes)), dtype=bool)
     active[np.repeat(clip, n_touched), np.repeat(first, n_touched) + nth, np.repeat(label, n_touched)] = True
     return active
-
-
-def _places(names: pd.Series, known: Sequence[str]) -> np.ndarray:
-    """Place of each name among the known ones, -1 where it is not one of them."""
-    place = {name: index for index, name in enumerate(known)}
-    return np.array([place.get(name, -1) for name in names.tolist()], dtype=int)
 
 
 def _refuse(bad: np.ndarray, events: pd.DataFrame, reason: str) -> None:
