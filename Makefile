@@ -68,7 +68,7 @@ bench: $(INSTALLED) ## time our ways beside librosa, plain PyTorch and sed_eval;
 	$(BIN)/python -m hpsed_lib.execution notebooks/06_performance.ipynb results/bench/notebooks/06_performance.ipynb
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jupyter lab notebooks
 
 notebooks: $(INSTALLED) ## write notebooks/*.ipynb, without outputs, from notebooks/*.py
 	$(BIN)/jupytext --update --to ipynb notebooks/*.py

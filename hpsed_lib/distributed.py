@@ -210,7 +210,7 @@ def run_in_processes(
 
 
 def _describe_failure(folder: Path, count: int, status: int) -> str:
-    """Which process failed first, and why."""
+    """Which process failed first, or was killed, and why."""
     # A process that fails makes those fail that wait for it; one that was killed leaves no file of its own.
     reports = sorted(folder.glob("failure*.txt"), key=lambda path: (path.stem != "failure", path.stat().st_mtime_ns))
     if reports:
@@ -231,13 +231,14 @@ def _launch(count: int, folder: Path) -> int:
     try:
         run(parse_args([*options, "--module", "hpsed_lib.distributed", str(folder)]))
     except ChildFailedError as error:
-        failures = error.failures
+        ended = [(failure.timestamp, rank, -failure.exitcode) for rank, failure in error.failures.items()]
         # Once one has failed torchrun ends the others by SIGTERM, and may name them too.
-        own = [rank for rank in failures if failures[rank].exitcode != -signal.SIGTERM] or list(failures)
-        rank = min(own, key=lambda rank: failures[rank].timestamp)
-        if (code := failures[rank].exitcode) < 0:
-            name = signal.Signals(-code).name
-            (folder / "failure.txt").write_text(f"process {rank} was ended by {name}\n", encoding="utf-8")
+        ended = [one for one in ended if one[2] != signal.SIGTERM] or ended
+        killed = sorted(one for one in ended if one[2] > 0)
+        if killed:
+            _, rank, number = killed[0]
+            text = f"process {rank} was ended by {signal.Signals(number).name}\n"
+            (folder / "failure.txt").write_text(text, encoding="utf-8")
         return 1
     return 0
 
