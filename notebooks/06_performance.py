@@ -127,6 +127,17 @@ ax.set(xlabel="seconds of a core", title=parts.task[0])
 #   88 to 79 ms; `esc10`: 202 to 187 ms; memory the same. Kept, in every notebook.
 # - **Freed memory kept by the process (glibc).** Predicted: the same. Measured: the same. Dropped: needs three
 #   settings.
+# - **Large pages for the processes that extract features.** Predicted: they wait for the disk, or for each other.
+#   Measured: without `fsync` 6.2 for 6.5 ms a clip; with large pages 4.1 to 4.8. Kept.
+# - **bfloat16 on this CPU, which has no unit for it** (autocast). Predicted: no gain. Measured: a step of `quick` 91 for
+#   84 ms, of `esc10` 214 for 190. Dropped.
+# - **Names of files and classes found by pandas' index, not by a dictionary.** Predicted: faster. Measured: segment
+#   scores 5.6 to 5.0 ms. Kept: fewer lines.
+# - **Fewer imports.** A notebook's imports take 4.3 to 6.0 s of a core: torch 2.0, scikit-learn and SciPy 1.6, Matplotlib
+#   0.8, pandas 0.5. Runs import no SymPy. The first optimiser of a process imports `torch._dynamo`, 1.8 s, also where
+#   nothing is compiled; there is no setting against it.
+# - **Notebook 02 before the runs, not after them.** Predicted: up to a minute and a half, for it used one core while the
+#   other had nothing to do. Measured: 6 % of the cores' time is idle in all. Kept.
 # - **A GRU with both directions in one product and a written backward pass.** Measured: see the training rows above.
 #   Kept.
 # - **Channels last.** Predicted: faster convolutions. Measured: each convolution up to 6 times faster, gates 4 times
