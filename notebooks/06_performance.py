@@ -82,6 +82,10 @@ plots.plot_parts(profile, ax=ax)
 # many operations on the full frames as `single`, and more in its backward pass. It is a small part of a training
 # step.
 #
+# **Segment scores.** Five milliseconds: columns of a data frame as arrays, names as numbers, and sums of 190,000
+# booleans over classes, segments and clips, three times each. Around the goal, on either side of it from one call of
+# the benchmark to the next (194, then the one above; 203 to 390 before); fewer sums would be another way to count.
+#
 # **Thresholds.** Scipy's median, closing and opening take most of it; counting at all thresholds is the rest.
 
 # %% [markdown]
@@ -129,15 +133,15 @@ ax.set(xlabel="seconds of a core", title=parts.task[0])
 #   settings.
 # - **Large pages for the processes that extract features.** Predicted: they wait for the disk, or for each other.
 #   Measured: without `fsync` 6.2 for 6.5 ms a clip; with large pages 4.1 to 4.8. Kept.
-# - **bfloat16 on this CPU, which has no unit for it** (autocast). Predicted: no gain. Measured: a step of `quick` 91 for
-#   84 ms, of `esc10` 214 for 190. Dropped.
+# - **bfloat16 on this CPU, which has no unit for it** (autocast). Predicted: no gain. Measured: a step of `quick` 91
+#   for 84 ms, of `esc10` 214 for 190. Dropped.
 # - **Names of files and classes found by pandas' index, not by a dictionary.** Predicted: faster. Measured: segment
 #   scores 5.6 to 5.0 ms. Kept: fewer lines.
-# - **Fewer imports.** A notebook's imports take 4.3 to 6.0 s of a core: torch 2.0, scikit-learn and SciPy 1.6, Matplotlib
-#   0.8, pandas 0.5. Runs import no SymPy. The first optimiser of a process imports `torch._dynamo`, 1.8 s, also where
-#   nothing is compiled; there is no setting against it.
-# - **Notebook 02 before the runs, not after them.** Predicted: up to a minute and a half, for it used one core while the
-#   other had nothing to do. Measured: 6 % of the cores' time is idle in all. Kept.
+# - **Fewer imports.** A notebook's imports take 4.3 to 6.0 s of a core: torch 2.0, scikit-learn and SciPy 1.6,
+#   Matplotlib 0.8, pandas 0.5. Runs import no SymPy. The first optimiser of a process imports `torch._dynamo`, 1.8
+#   s, also where nothing is compiled; there is no setting against it.
+# - **Notebook 02 before the runs, not after them.** Predicted: up to a minute and a half, for it used one core while
+#   the other had nothing to do. Measured: 6 % of the cores' time is idle in all. Kept.
 # - **A GRU with both directions in one product and a written backward pass.** Measured: see the training rows above.
 #   Kept.
 # - **Channels last.** Predicted: faster convolutions. Measured: each convolution up to 6 times faster, gates 4 times
