@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from held import JOURNAL, MOMENTS, N_TRAINING, NAME, Project, small_experiment
+from held import JOURNAL, MOMENTS, N_TRAINING, NAME, RUN, Project, small_experiment
 
 from hpsed_lib.execution import is_held
 from hpsed_lib.params import load_experiment
@@ -152,10 +152,11 @@ def lose_launchers(sweep: Sweep, finished_reference: Callable[[], Project]) -> t
     shutil.rmtree(sweep.results / "metrics")
     shutil.rmtree(sweep.results / "notebooks/03_train_variant")
 
-    launched = sweep.launch(options=ON_CLUSTER)
-    sweep.wait_until(sweep.in_training, seconds=300, what="training", launched=launched)
-    cancelled = sweep.in_training()[0]
+    launched = sweep.launch(MOMENTS["mid-epoch"], options=f"--cluster slurm --cores {len(RUNS)}")  # one job stays
+    sweep.wait_until(lambda: set(sweep.in_training()) - {RUN}, seconds=300, what="training", launched=launched)
+    cancelled = min(set(sweep.in_training()) - {RUN})
     subprocess.run(["scancel", str(sweep.job_of(cancelled))], check=True)
+    sweep.wait_until(sweep.is_held, seconds=300, what=RUN, launched=launched)
     sweep.wait_until(sweep.finished, seconds=300, what="a run", launched=launched)
     for process in [*psutil.Process(launched.pid).children(recursive=True), launched]:
         process.kill()
