@@ -133,10 +133,7 @@ def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[s
         makes Snakemake prepare the data again; hidden files, and the list of what could not be fetched, do not count.
         A folder that is no longer there keeps its fingerprint: what has been made from it stays valid.
     """
-    memory = cache_folder(experiment) / "source.json"
-    source: dict[str, str | bool] = {"data_folder": "", "download": False, "fingerprint": ""}
-    if memory.is_file():
-        source = json.loads(memory.read_text(encoding="utf-8"))
+    source = last_launch(experiment)["source"]
     if data is not None:
         if not data.expanduser().is_dir():
             raise DataError(f"no folder {data}: expected the folder of the recordings")
@@ -151,8 +148,6 @@ def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[s
                     stat = (folder / name).stat()
                     listing.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
         source["fingerprint"] = hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
-    with replacing(memory) as temporary:
-        temporary.write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
     return source
 
 
@@ -162,9 +157,16 @@ def available_cores() -> int:
 
 
 def last_launch(experiment: str) -> dict[str, Any]:
-    """What the experiment was last launched with: ``n_seeds``, 0 for its own, and ``cluster``, empty for none."""
+    """What the experiment was last launched with.
+
+    Returns
+    -------
+    dict
+        ``n_seeds``, 0 for its own; ``cluster``, empty for none; ``source``, see `data_source`.
+    """
     memory = cache_folder(experiment) / "launch.json"
-    return json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {"n_seeds": 0, "cluster": ""}
+    never = {"n_seeds": 0, "cluster": "", "source": {"data_folder": "", "download": False, "fingerprint": ""}}
+    return never | json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else never
 
 
 def reproduce(
@@ -211,7 +213,8 @@ def reproduce(
         print(f"cancelled {n_jobs} jobs that an earlier launch had left; their runs go on from here", file=sys.stderr)
     if not dry_run:
         with replacing(cache_folder(experiment) / "launch.json") as temporary:
-            temporary.write_text(json.dumps({"n_seeds": n_seeds, "cluster": cluster}) + "\n", encoding="utf-8")
+            launch = {"n_seeds": n_seeds, "cluster": cluster, "source": source}
+            temporary.write_text(json.dumps(launch, indent=1) + "\n", encoding="utf-8")
     if on_cluster and cluster:
         print(f"how far it is, from another terminal: make status EXPERIMENT={experiment}", file=sys.stderr)
     # Its own session: Ctrl-C reaches this process only, which then ends everything at once.

@@ -168,10 +168,14 @@ class TestLauncher:
 
     def test_a_launch_is_remembered(self, tmp_path, monkeypatch):
         monkeypatch.setattr(workflow, "cache_folder", lambda name: tmp_path / "cache" / name)
-        assert workflow.last_launch("toy") == {"n_seeds": 0, "cluster": ""}
+        nowhere = {"data_folder": "", "download": False, "fingerprint": ""}
+        assert workflow.last_launch("toy") == {"n_seeds": 0, "cluster": "", "source": nowhere}
         monkeypatch.setattr(workflow.sys, "executable", "true")
-        assert workflow.reproduce("toy", {}, n_seeds=5) == 0
-        assert workflow.last_launch("toy") == {"n_seeds": 5, "cluster": ""}
+        assert workflow.reproduce("toy", nowhere | {"download": True}, n_seeds=5, dry_run=True) == 0
+        assert workflow.last_launch("toy")["n_seeds"] == 0
+        assert workflow.reproduce("toy", nowhere | {"download": True}, n_seeds=5) == 0
+        assert workflow.last_launch("toy") == {"n_seeds": 5, "cluster": "", "source": nowhere | {"download": True}}
+        assert workflow.data_source("toy", None, download=False)["download"]
 
     @pytest.mark.parametrize(("job", "lives"), [("", False), ("17", True)], ids=["same place", "job of a cluster"])
     def test_only_a_launcher_in_the_same_place_is_watched(self, job, lives):
@@ -331,6 +335,7 @@ class TestDataSource:
     @pytest.fixture(autouse=True)
     def _cache(self, tmp_path, monkeypatch):
         monkeypatch.setattr(workflow, "cache_folder", lambda name: tmp_path / "cache" / name)
+        monkeypatch.setattr(workflow.sys, "executable", "true")
 
     def test_nothing_given(self):
         source = workflow.data_source("toy", None, download=False)
@@ -343,10 +348,13 @@ class TestDataSource:
         first = workflow.data_source("toy", folder, download=False)
         assert not Path(first["data_folder"]).is_absolute()  # it stands in the executed notebook
         assert (ROOT / first["data_folder"]).resolve() == folder.resolve()
+        assert workflow.data_source("toy", None, download=False)["data_folder"] == ""  # nothing was launched with it
+        workflow.reproduce("toy", first)
         assert workflow.data_source("toy", None, download=False) == first
         (folder / "b.wav").write_bytes(b"b")
         changed = workflow.data_source("toy", None, download=False)
         assert changed["fingerprint"] != first["fingerprint"]
+        workflow.reproduce("toy", changed)
         shutil.rmtree(folder)
         assert workflow.data_source("toy", None, download=False) == changed
 
