@@ -227,11 +227,9 @@ table[columns]
 # %% [markdown]
 # > So there are three arms:
 # >
-# > | structure | forward | backward |
-# > |---|---|---|
-# > | `single` | Eq. 1 | true gradient, Table A-1 left |
-# > | `hierarchical` | Eqs. 3-5 | true gradient, Table A-1 left |
-# > | `appendix` | Eqs. 3-5 | stop-gradient inside Eq. 3, Table A-1 right |
+# > - `single`: Eq. 1, and its derivative, Table A-1 left;
+# > - `hierarchical`: Eqs. 3-5, and their derivative, Table A-1 left;
+# > - `appendix`: Eqs. 3-5, with a stop-gradient on the weights inside Eq. 3, Table A-1 right.
 #
 # The experiments use three stages (Fig. 4): 125 frames, 25 segments, 5 longer segments with the predictions
 # $\tilde x_k$, one clip.
