@@ -9,6 +9,7 @@ bootstrap intervals, and no change stands without a mark that says whether it ca
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +307,7 @@ def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
     counts = metrics[0]["data"]["report"]
     on = {"test_clips_used": counts["test"]["used"], "test_clips_listed": counts["test"]["listed"]}
     caption = describe(experiment, metrics)
+    wrapped = textwrap.fill(caption, width=120, break_long_words=False, break_on_hyphens=False)
     title = warning(counts, stand_in=metrics[0]["data"]["stand_in"])
     outputs = {
         "scores.csv": run_scores.assign(**on).to_csv(index=False, float_format="%.6g"),
@@ -315,7 +317,7 @@ def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
         "threshold_free.csv": threshold_free(metrics).assign(**on).to_csv(float_format="%.6g"),
         "table2.csv": table.assign(**on).to_csv(float_format="%.6g"),
         "table2.md": (f"**{title}**\n\n" if title else "")
-        + f"{text.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n",
+        + f"{text.to_markdown(index=False, disable_numparse=True)}\n\n{wrapped}\n",
         "table2.tex": text.to_latex(
             index=False, caption=caption.translate(LATEX), label=f"tab:{experiment.name}", escape=True
         ).translate({ord("≈"): r"$\approx$", ord("†"): r"$\dagger$"}),
