@@ -177,7 +177,8 @@ def seed_differences(counts: Counts, pairs: Sequence[tuple[Variant, Variant]]) -
                 one, other = runs.index((*reference, seed)), runs.index((*compared, seed))
                 difference = float(observed[other, column] - observed[one, column])
                 rows.append({**_names(reference, compared), "measure": measure, "seed": seed, "difference": difference})
-    return pd.DataFrame(rows)
+    names = ["reference_pooling", "reference_structure", "pooling", "structure"]
+    return pd.DataFrame(rows, columns=[*names, "measure", "seed", "difference"])
 
 
 def paired_comparisons(

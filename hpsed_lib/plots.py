@@ -413,6 +413,9 @@ def plot_differences(compared: pd.DataFrame, *, ax: Axes) -> Axes:
     ax : Axes
     """
     rows = compared.query("measure == 'f_measure'").reset_index(drop=True)
+    if rows.empty:
+        ax.set(title="no variant to compare with single", xticks=[], yticks=[])
+        return ax
     colors = structure_colors()
     for place, row in rows.iterrows():
         told_apart = not row.verdict.startswith(("not", "these networks not"))
@@ -467,6 +470,8 @@ def operating_point_legend(structures: Sequence[str]) -> list[Line2D]:
 def plot_power(curves: pd.DataFrame, *, pooling: str, ax: Axes) -> Axes:
     """Draw the power of the paired t test by number of seeds, with the range due to the standard deviation's interval.
 
+    Where no standard deviation is known, or it is 0, a note says so.
+
     Parameters
     ----------
     curves : DataFrame
@@ -475,14 +480,18 @@ def plot_power(curves: pd.DataFrame, *, pooling: str, ax: Axes) -> Axes:
         The function whose structures are drawn.
     ax : Axes
     """
-    colors = structure_colors()
-    for structure, rows in curves[curves.pooling == pooling].groupby("structure", sort=False):
+    colors, curves = structure_colors(), curves[curves.pooling == pooling]
+    for structure, rows in curves.groupby("structure", sort=False):
         power = 100 * rows.pivot_table(index="n_seeds", columns="bound", values="power")
         ax.plot(power.index, power.estimate, color=colors[structure], linestyle=LINE_STYLES[structure], label=structure)
         ax.fill_between(power.index, power.low, power.high, color=colors[structure], alpha=0.15)
     ax.axhline(80, color="0.4", linewidth=0.8)
     ax.set(xlabel="seeds", ylabel="experiments that find the gain (%)", ylim=(0, 102), title=pooling)
-    ax.legend(title="against single", fontsize="small", title_fontsize="small", loc="lower right")
+    if curves.empty:
+        ax.text(0.5, 0.5, "no spread between\ntrainings to go by", ha="center", va="center", transform=ax.transAxes)
+        ax.set_xticks([])
+    else:
+        ax.legend(title="against single", fontsize="small", title_fontsize="small", loc="lower right")
     return ax
 
 

@@ -192,10 +192,11 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparisons(metrics: list[dict]) -> pd.DataFrame:
-    """Every variant against ``single`` of its pooling function; empty where the experiment has no ``single``."""
+    """Every variant against ``single`` of its pooling function; no row where there is no such pair."""
     counts = counts_from_metrics(metrics)
     pairs = structure_pairs(counts)
-    return paired_comparisons(counts, pairs) if pairs else pd.DataFrame()
+    columns = ["pooling", "structure", "measure", "difference", "low", "high", "p_clips", "p_seeds", "p_adjusted"]
+    return paired_comparisons(counts, pairs) if pairs else pd.DataFrame(columns=[*columns, "verdict"])
 
 
 def seed_study(metrics: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -204,7 +205,7 @@ def seed_study(metrics: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
     Parameters
     ----------
     metrics : list of dict
-        Of two seeds or more; with one the tables are empty.
+        Of two seeds or more; with one the tables have no rows.
 
     Returns
     -------
@@ -221,8 +222,12 @@ def seed_study(metrics: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
             keys = {"pooling": pooling, "structure": structure, "gain": gain}
             needed.append(seeds_needed(rows.difference.to_numpy(), gain=gain).assign(**keys))
             curves.append(power_curve(rows.difference.to_numpy(), gain=gain).assign(**keys))
-    tables = [pd.concat(parts, ignore_index=True) if parts else pd.DataFrame() for parts in (needed, curves)]
-    return tables[0], tables[1]
+    columns = ["pooling", "structure", "gain", "bound", "sd", "n_seeds"]
+    curves = [curve for curve in curves if len(curve)]  # one without rows would make objects of the others' numbers
+    return (
+        pd.concat(needed, ignore_index=True) if needed else pd.DataFrame(columns=columns),
+        pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=[*columns, "power"]),
+    )
 
 
 def claimed_gain() -> float:

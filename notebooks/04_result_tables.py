@@ -104,10 +104,7 @@ needed
 functions = choices.pooling.functions
 figure, axes = plt.subplots(1, len(functions), figsize=(3.4 * len(functions), 3.4), sharey=True, squeeze=False)
 for ax, pooling in zip(axes[0], functions, strict=True):
-    if len(curves):
-        plots.plot_power(curves, pooling=pooling, ax=ax).label_outer()
-    else:
-        ax.set(title=f"{pooling}: one seed,\nspread between trainings unknown", xticks=[], yticks=[])
+    plots.plot_power(curves, pooling=pooling, ax=ax).label_outer()
 plots.save(figure, figures / "power.png")
 plt.show()
 

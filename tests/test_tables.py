@@ -6,11 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
 
-from hpsed_lib import paths, tables
+from hpsed_lib import paths, plots, tables
 from hpsed_lib.comparison import counts_from_metrics, score_intervals
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import Experiment, load_experiment
@@ -120,8 +121,29 @@ class TestTable2:
         bounds = needed.query("structure == 'appendix'").set_index("bound").n_seeds
         assert bounds["low"] <= bounds["estimate"] <= bounds["high"]
 
+    def test_trainings_that_end_alike_leave_the_others_power_as_it_is(self) -> None:
+        by_variant = {("max", "single"): (0.4, 0.4), ("max", "appendix"): (0.4, 0.4)}  # no spread
+        by_variant |= {("linear", "single"): (0.4, 0.4), ("linear", "appendix"): (0.4, 0.5)}
+        metrics = [run(*name, 0.5, score, seed) for name, both in by_variant.items() for seed, score in enumerate(both)]
+        needed, curves = tables.seed_study(metrics)
+        assert needed.query("pooling == 'max'").n_seeds.isna().all()
+        assert set(curves.pooling) == {"linear"}
+        assert curves.power.dtype == float
+        _, (empty, drawn) = plt.subplots(1, 2, sharey=True)
+        assert len(plots.plot_power(curves, pooling="linear", ax=drawn).lines) == 2
+        assert "no spread" in plots.plot_power(curves, pooling="max", ax=empty).texts[0].get_text()
+
     def test_one_seed_says_nothing_about_how_many_are_needed(self) -> None:
+        _, curves = tables.seed_study(METRICS)
         assert [len(part) for part in tables.seed_study(METRICS)] == [0, 0]
+        assert "no spread" in plots.plot_power(curves, pooling="linear", ax=plt.figure().add_subplot()).texts[0].get_text()
+
+    @pytest.mark.parametrize("metrics", [METRICS[:1], METRICS[1:]], ids=["nothing but single", "no single"])
+    def test_without_pairs_there_is_nothing_to_compare(self, metrics: list[dict]) -> None:
+        compared = tables.comparisons(metrics)
+        assert compared.empty
+        assert [len(part) for part in tables.seed_study(metrics)] == [0, 0]
+        assert "no variant" in plots.plot_differences(compared, ax=plt.figure().add_subplot()).get_title()
 
     def test_the_claimed_gain_is_the_papers_smallest(self) -> None:
         assert tables.claimed_gain() == pytest.approx(46.46 - 42.63)
