@@ -88,8 +88,8 @@ lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean: ## remove cache/: prepared data, checkpoints, predictions; results/ stay
-	@echo "removing cache/ (prepared data, checkpoints, predictions); results/ stay"
+clean: ## remove cache/: downloads, prepared data, checkpoints, predictions, DATA as remembered; results/ stay
+	@echo "removing cache/ (downloads, prepared data, checkpoints, predictions, DATA as remembered); results/ stay"
 	@rm -rf cache
 
 lock: $(INSTALLED) ## resolve requirements.lock again; pins that still fit pyproject.toml stay

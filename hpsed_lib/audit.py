@@ -539,7 +539,7 @@ def scored_runs(experiment: str) -> pd.DataFrame:
     """
     counts = ["Nref", "Nsys", "Ntp", "S", "D", "I"]
     found = []
-    for path in sorted((results_folder(experiment) / "metrics").glob("*.json")):
+    for path in sorted((results_folder(experiment) / "metrics").glob("[!.]*.json")):
         overall = json.loads(path.read_text(encoding="utf-8"))["test"]["overall"]
         found.append(
             {"run": path.stem}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
 import re
 import subprocess
 import tempfile
@@ -34,6 +35,11 @@ def visible_gpus() -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         return []
     return [str(index) for index, _ in enumerate(re.findall(r"^GPU \d+:", listed, flags=re.MULTILINE))]
+
+
+def is_gpu_here() -> bool:
+    """Whether a device chosen by itself (``auto``) is a GPU: one of CUDA, or that of an Apple processor."""
+    return bool(visible_gpus()) or (platform.system(), platform.machine()) == ("Darwin", "arm64")
 
 
 def runs_per_gpu() -> int:

@@ -274,7 +274,11 @@ def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, n_pro
     if memory > MEBIBYTE * asked.memory or plan.run > 60 * asked.run_time:
         lines.append(f"a run may take more than {params} asks for: see its resources")
     if plan.memory > (there := psutil.virtual_memory().total):
-        lines.append(f"more memory than there is here, {_size(there)}: CORES={int(there // measured.memory)} would fit")
+        n_fitting = int(there // memory)
+        cores = f"CORES={n_fitting * asked.threads * experiment.training.processes} would fit"
+        lines.append(
+            f"more memory than there is here, {_size(there)}: {cores if n_fitting else 'not even one run fits'}"
+        )
     return "\n".join(lines)
 
 

@@ -5,11 +5,12 @@ time, on any host that shares these folders. An execution is
 
 - ``running``: a process holds its lock;
 - ``failed``: a cell of its notebook failed, and the notebook is kept;
-- ``done``: its results are there, newer than what they were made from, and of the experiment's present settings;
+- ``done``: its results are there, newer than what they were made from, and, of a run, with its present settings;
 - ``stopped``: it was ended from outside (a kill, a cluster's time or memory limit); the next launch goes on with it;
 - ``waiting``: none of these.
 
-Times are in seconds. Whether library code has changed since is for the launch to find out.
+Times are in seconds. Whether library code has changed since, or the settings of a notebook that is no run, is for the
+launch to find out.
 """
 
 from __future__ import annotations
@@ -78,15 +79,15 @@ def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) 
         return _running(experiment, name, log) if is_run else Status(name, "running")
     if failure.is_file():
         return Status(name, "failed", failure=failure.read_text(encoding="utf-8").strip())
+    if log.is_file() and not _is_newer(notebook, [log]):
+        history = _history(experiment, name)
+        return Status(name, "stopped", len(history), min((epoch["validation_loss"] for epoch in history), default=None))
     if is_run:
         if (metrics := _present_metrics(experiment, name, notebook)) is not None:
             losses = [epoch["validation_loss"] for epoch in metrics["history"]]
             return Status(name, "done", len(losses), min(losses))
     elif _is_newer(notebook, _made_from(experiment, name)):
         return Status(name, "done")
-    if log.is_file() and not _is_newer(notebook, [log]):
-        history = _history(experiment, name)
-        return Status(name, "stopped", len(history), min((epoch["validation_loss"] for epoch in history), default=None))
     return Status(name, "waiting")
 
 

@@ -260,9 +260,11 @@ def train(
     ----------
     Sec. 3.2: Adam, early stopping when the validation loss has not fallen for `patience` epochs. On CUDA the
     network runs under bfloat16 autocast; the GRU, pooling and loss stay in float32. With `training.processes` above 1
-    so many processes train together, and this one waits for them.
+    so many processes train together, and this one waits for them. From here on PyTorch has the experiment's number of
+    threads: with another one, as JupyterLab would have it, the last bits and so the run would be others.
     """
     params = experiment.training
+    torch.set_num_threads(experiment.resources.threads)
     rank, n_processes = distributed.rank_and_count()
     device = select_device(params.device)
     if device.type == "cuda":

@@ -268,14 +268,17 @@ def report_success(experiment: Experiment) -> None:
 
 def report_failure(experiment: Experiment, since: float) -> None:
     """Print what failed since a time (s since the epoch), and what is left to do."""
+    from hpsed_lib.status import statuses  # here, because it imports this module
+
     print(f"\nexperiment {experiment.name} is not complete", file=sys.stderr)
     unfinished = []
-    for name, path in executed_notebooks(experiment).items():
+    for execution in statuses(experiment):
+        name = execution.name
         folder = cache_folder("" if name in SHARED else experiment.name)
         message = folder / "notebooks-in-progress" / f"{name}.failed.txt"
         if message.is_file() and message.stat().st_mtime >= since:
             print(f"  {name} " + message.read_text(encoding="utf-8").strip().replace("\n", "\n    "), file=sys.stderr)
-        elif not (ROOT / path).is_file():
+        elif execution.state != "done":
             unfinished.append(name)
     if unfinished:
         print(f"  not run, or ended from outside: {', '.join(unfinished)}", file=sys.stderr)

@@ -69,22 +69,20 @@ plots.plot_parts(profile, ax=ax)
 # %% [markdown]
 # **Features.** The transform itself, decoding and SHA-256 of the file (a manifest without checksums would be faster,
 # and worth less) and the two passes for the power are most of it. librosa's loop is the same arithmetic with more
-# passes. That is one process; two at once, each in fresh memory for every clip, took 16 ms of a core a clip where one
-# alone took 7.7: the faults of the one hold up the other. With large pages, which the workers of `extract` ask for
-# (`use_large_pages`), two take 8.6 ms of a core each; `fsync` is 0.2 of 6.5 ms.
+# passes. That is one process; of two at once, each in fresh memory for every clip, the page faults of the one hold up
+# the other. So the workers of `extract` ask for large pages (`use_large_pages`).
 #
 # **Training.** At the widths of `quick` and `esc10` a convolution has 1 to 16 input channels, too few to fill the
 # vector units: oneDNN's backward pass at full resolution takes longer than everything at lower ones, and batch norm,
-# gates and pooling pass over memory rather than compute. At the paper's widths two thirds are convolutions, and a step
-# reaches nearly half of the peak of this machine; the plain network does, too.
+# gates and pooling pass over memory rather than compute. At the paper's widths most of a step are convolutions, which
+# come near the machine's peak (share of the floor above); those of the plain network do, too.
 #
 # **Pooling.** Each operation on (frames, classes) touches rows of 17 numbers; `hierarchical` makes about twice as
 # many operations on the full frames as `single`, and more in its backward pass. It is a small part of a training
 # step.
 #
-# **Segment scores.** Five milliseconds: columns of a data frame as arrays, names as numbers, and sums of 190,000
-# booleans over classes, segments and clips, three times each. Around the goal, on either side of it from one call of
-# the benchmark to the next (194, then the one above; 203 to 390 before); fewer sums would be another way to count.
+# **Segment scores.** Columns of a data frame as arrays, names as numbers, and sums of 190,000 booleans over classes,
+# segments and clips, three times each; fewer sums would be another way to count.
 #
 # **Thresholds.** Scipy's median, closing and opening take most of it; counting at all thresholds is the rest.
 
@@ -132,11 +130,13 @@ ax.set(xlabel="seconds of a core", title=parts.task[0])
 # - **Freed memory kept by the process (glibc).** Predicted: the same. Measured: the same. Dropped: needs three
 #   settings.
 # - **Large pages for the processes that extract features.** Predicted: they wait for the disk, or for each other.
-#   Measured: without `fsync` 6.2 for 6.5 ms a clip; with large pages 4.1 to 4.8. Kept.
+#   Measured: without `fsync` 6.2 for 6.5 ms a clip; with large pages 4.1 to 4.8. Two at once took 16 ms of a core a
+#   clip where one alone took 7.7; with large pages 8.6. Kept.
 # - **bfloat16 on this CPU, which has no unit for it** (autocast). Predicted: no gain. Measured: a step of `quick` 91
 #   for 84 ms, of `esc10` 214 for 190. Dropped.
 # - **Names of files and classes found by pandas' index, not by a dictionary.** Predicted: faster. Measured: segment
-#   scores 5.6 to 5.0 ms. Kept: fewer lines.
+#   scores 5.6 to 5.0 ms. Kept: fewer lines. From one call of the benchmark to the next they are 176 to 203 times as
+#   fast as sed_eval's, on either side of the goal.
 # - **Fewer imports.** A notebook's imports take 4.3 to 6.0 s of a core: torch 2.0, scikit-learn and SciPy 1.6,
 #   Matplotlib 0.8, pandas 0.5. Runs import no SymPy. The first optimiser of a process imports `torch._dynamo`, 1.8
 #   s, also where nothing is compiled; there is no setting against it.

@@ -342,10 +342,11 @@ class TestThePaper:
         overall = json.loads((ROOT / "results/quick/metrics" / f"{runs.run[0]}.json").read_text())["test"]["overall"]
         assert runs.Ntp[0] == overall["Ntp"]
 
-    def test_where_no_run_is_committed_the_table_is_empty(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_where_no_run_is_complete_the_table_is_empty(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(audit, "results_folder", lambda name: tmp_path / name)
+        assert audit.scored_runs("quick").empty
+        (tmp_path / "quick/metrics").mkdir(parents=True)
+        (tmp_path / "quick/metrics/.linear-single-seed0.unfinished.host.7.json").touch()
         assert audit.scored_runs("quick").empty
 
     def test_the_figure_marks_what_fails(self, table: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from hpsed_lib import gpus
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.gpus import own_gpus, runs_per_gpu, visible_gpus
+from hpsed_lib.gpus import is_gpu_here, own_gpus, runs_per_gpu, visible_gpus
 
 HOLD = """
 import os, sys, time
@@ -30,6 +30,24 @@ def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.delenv("HPSED_RUNS_PER_GPU", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "visible", "expected"),
+    [
+        ("Darwin", "arm64", "", True),
+        ("Darwin", "x86_64", "", False),
+        ("Linux", "aarch64", "", False),
+        ("Linux", "x86_64", "0", True),
+    ],
+)
+def test_a_gpu_that_auto_would_take(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine: str, visible: str, expected: bool
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert is_gpu_here() == expected
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def start(folder: Path, log: Path) -> subprocess.Popen:
 
 
 def metrics_of(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in (folder / "results" / "smoke" / "metrics").glob("*.json")}
+    return {path.stem: path for path in (folder / "results" / "smoke" / "metrics").glob("[!.]*.json")}
 
 
 def n_epochs(checkpoint: Path) -> int:

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,7 +187,6 @@ def test_asking_changes_nothing(experiment, tmp_path, traces, monkeypatch):
 
 
 def test_seeds_are_those_of_the_last_launch(tmp_path, monkeypatch, capsys):
-    shutil.copytree(paths.PARAMS, tmp_path / "params")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(status, "ROOT", tmp_path)
     launched = tmp_path / "cache/smoke/launch.json"

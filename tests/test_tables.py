@@ -136,7 +136,9 @@ class TestTable2:
     def test_one_seed_says_nothing_about_how_many_are_needed(self) -> None:
         _, curves = tables.seed_study(METRICS)
         assert [len(part) for part in tables.seed_study(METRICS)] == [0, 0]
-        assert "no spread" in plots.plot_power(curves, pooling="linear", ax=plt.figure().add_subplot()).texts[0].get_text()
+        assert (
+            "no spread" in plots.plot_power(curves, pooling="linear", ax=plt.figure().add_subplot()).texts[0].get_text()
+        )
 
     @pytest.mark.parametrize("metrics", [METRICS[:1], METRICS[1:]], ids=["nothing but single", "no single"])
     def test_without_pairs_there_is_nothing_to_compare(self, metrics: list[dict]) -> None:

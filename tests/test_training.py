@@ -50,6 +50,15 @@ def test_the_same_seed_gives_the_same_numbers(
     assert other.history.training_loss[0] != trained.history.training_loss[0]
 
 
+def test_other_threads_outside_make_no_other_run(tiny: Experiment, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    train(tiny, tiny_dataset, folder=tmp_path, **VARIANT)
+    written = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    torch.set_num_threads(3)  # as in JupyterLab
+    train(tiny, tiny_dataset, folder=tmp_path, **VARIANT)
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == written
+    assert torch.get_num_threads() == tiny.resources.threads == 1
+
+
 def test_the_loss_of_an_epoch_is_the_mean_over_clips(tiny: Experiment, tiny_dataset: Dataset) -> None:
     network = build_network(tiny, tiny_dataset, seed=0).eval()
     in_batches = evaluate_loss(network, tiny_dataset.training, tiny, pooling="linear", structure="single")

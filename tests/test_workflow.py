@@ -15,7 +15,7 @@ import nbformat
 import pytest
 import yaml
 
-from hpsed_lib import slurm, workflow
+from hpsed_lib import slurm, status, workflow
 from hpsed_lib.errors import DataError, ExecutionError, ParameterError
 from hpsed_lib.execution import is_held
 from hpsed_lib.params import load_experiment
@@ -86,8 +86,24 @@ class TestLauncher:
         message = tmp_path / folder / "notebooks-in-progress" / f"{name}.failed.txt"
         message.parent.mkdir(parents=True)
         message.write_text("failed in cell 3: ValueError\n")
+        monkeypatch.setattr(status, "cache_folder", workflow.cache_folder)
         workflow.report_failure(load_experiment("quick"), since=0.0)
-        assert f"{name} failed in cell 3: ValueError" in capsys.readouterr().err
+        printed = capsys.readouterr().err
+        assert f"{name} failed in cell 3: ValueError" in printed
+        # The results of this checkout are there, but nothing was made here.
+        unfinished = printed.split("not run, or ended from outside: ")[1].splitlines()[0].split(", ")
+        assert set(unfinished) == set(workflow.executed_notebooks(load_experiment("quick"))) - {name} - set(
+            workflow.SHARED
+        )
+
+    def test_a_notebook_that_was_ended_is_named_although_an_older_one_is_there(self, tmp_path, monkeypatch, capsys):
+        for module in (workflow, status):
+            monkeypatch.setattr(module, "cache_folder", lambda experiment: tmp_path / "cache" / experiment)
+        log = tmp_path / "cache/notebooks-in-progress/02_pooling_gradients.log"
+        log.parent.mkdir(parents=True)
+        log.touch()
+        workflow.report_failure(load_experiment("quick"), since=0.0)
+        assert re.search("^  not run, or ended from outside: .*, 02_pooling_gradients$", capsys.readouterr().err, re.M)
 
     def test_unknown_cluster_names_those_there_are(self, bundle):
         shutil.copytree(ROOT / "workflow", bundle / "workflow")
@@ -95,19 +111,22 @@ class TestLauncher:
         assert ended.returncode == 2
         assert ended.stderr == "error: no cluster 'slurn' in workflow/profiles/; there: slurm\n"
 
-    @pytest.mark.parametrize("cluster", ["", "slurm"])
-    def test_seeds_add_runs_and_nothing_else(self, bundle, cluster):
-        for folder in ("workflow", "notebooks", "results/paper"):
+    @pytest.mark.parametrize(
+        ("experiment", "cluster", "n_seeds", "n_runs"),
+        [("smoke", "", 3, 24), ("smoke", "slurm", 3, 24), ("quick", "", 1, 9)],
+    )
+    def test_seeds_add_runs_and_nothing_else(self, bundle, experiment, cluster, n_seeds, n_runs):
+        for folder in ("workflow", "notebooks", "results/paper", "results/quick"):
             shutil.copytree(ROOT / folder, bundle / folder)
-        ended = launch(bundle, "smoke", "--seeds", "3", "--cluster", cluster, "--dry-run")
+        ended = launch(bundle, experiment, "--seeds", str(n_seeds), "--cluster", cluster, "--dry-run")
         assert ended.returncode == 0, ended.stdout + ended.stderr
         jobs = dict(re.findall(r"^(\w+) +(\d+)$", ended.stdout + ended.stderr, flags=re.MULTILINE))
         assert jobs == {
             **dict.fromkeys(("all", "audit", "data", "gradients", "identity", "tables"), "1"),
-            "train": "24",
-            "total": "30",
+            "train": str(n_runs),
+            "total": str(n_runs + 6),
         }
-        assert not (bundle / "cache/smoke/launch.json").exists()  # a dry run is no launch
+        assert not (bundle / f"cache/{experiment}/launch.json").exists()  # a dry run is no launch
 
     def test_nothing_is_done_again_for_other_memory_or_run_time(self, bundle):
         for folder in ("workflow", "notebooks", "results/paper"):
@@ -242,7 +261,8 @@ class TestSlurm:
         queue.write_text("")
         scripts = {
             "squeue": f"cat {queue}",
-            "scancel": f'for job in "$@"; do sed -i "/^$job /d" {queue}; done; echo "$@" >> {tmp_path}/cancelled',
+            "scancel": f'for job in "$@"; do grep -v "^$job " {queue} > {queue}.left; mv {queue}.left {queue}; done'
+            f'; echo "$@" >> {tmp_path}/cancelled',
         }
         for name, script in scripts.items():
             (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -299,7 +319,7 @@ class TestSlurm:
     @pytest.mark.parametrize("is_there", [True, False])
     def test_a_local_launch_ends_what_is_left_on_a_cluster(self, queue, monkeypatch, is_there):
         monkeypatch.setattr(workflow, "cache_folder", lambda name: queue.parent / "cache" / name)
-        monkeypatch.setattr(workflow.sys, "executable", "/bin/true")
+        monkeypatch.setattr(workflow.sys, "executable", shutil.which("true"))
         assert workflow.reproduce("toy", {}, cluster="slurm") == 0
         job = f"10 {slurm.job_prefix('toy')}_1\n"
         queue.write_text(job)

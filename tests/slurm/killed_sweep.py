@@ -202,21 +202,30 @@ class Courses:
             (folder / name).mkdir()
         self.reference = Project(folder / "reference", small_experiment(STRUCTURES, N_EPOCHS))
         self.launched = self.reference.launch(options="--cores 2")
+        self.sweeps = [Sweep(folder / "nodes"), Sweep(folder / "launchers")]
         self.pool = ThreadPoolExecutor()
-        self.lost_nodes = self.pool.submit(lose_nodes, Sweep(folder / "nodes"))
-        self.lost_launchers = self.pool.submit(lose_launchers, Sweep(folder / "launchers"), self.finished_reference)
+        self.lost_nodes = self.pool.submit(lose_nodes, self.sweeps[0])
+        self.lost_launchers = self.pool.submit(lose_launchers, self.sweeps[1], self.finished_reference)
 
     def finished_reference(self) -> Project:
         assert self.launched.wait(timeout=600) == 0, self.reference.log()
         return self.reference
+
+    def end(self) -> None:
+        """Leave nothing that works on, whatever failed."""
+        for sweep in self.sweeps:
+            sweep.ended.set()
+        for project in [self.reference, *self.sweeps]:
+            for process in project.processes():
+                process.kill()
+        self.pool.shutdown()
 
 
 @pytest.fixture(scope="module")
 def courses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Courses]:
     courses = Courses(tmp_path_factory.mktemp("courses"))
     yield courses
-    courses.launched.kill()
-    courses.pool.shutdown()
+    courses.end()
 
 
 def test_a_node_disappears_at_every_moment(courses: Courses) -> None:
