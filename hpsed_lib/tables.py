@@ -224,9 +224,10 @@ def seed_study(metrics: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
             curves.append(power_curve(rows.difference.to_numpy(), gain=gain).assign(**keys))
     columns = ["pooling", "structure", "gain", "bound", "sd", "n_seeds"]
     curves = [curve for curve in curves if len(curve)]  # one without rows would make objects of the others' numbers
+    nothing = pd.DataFrame(columns=[*columns, "power"])
     return (
-        pd.concat(needed, ignore_index=True) if needed else pd.DataFrame(columns=columns),
-        pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=[*columns, "power"]),
+        pd.concat(needed, ignore_index=True)[columns] if needed else nothing[columns],
+        pd.concat(curves, ignore_index=True)[nothing.columns] if curves else nothing,
     )
 
 

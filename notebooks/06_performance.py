@@ -54,6 +54,7 @@ Markdown((folder / "bench.md").read_text(encoding="utf-8"))
 # %%
 figure, ax = plt.subplots(figsize=(8, 1 + 0.45 * pairs.task.nunique()))
 plots.plot_ratios(pairs, ax=ax)
+plt.show()
 
 # %% [markdown]
 # ## 2 Where the rest goes
@@ -65,6 +66,7 @@ plots.plot_ratios(pairs, ax=ax)
 profile = pd.read_csv(folder / "profile.csv")
 figure, ax = plt.subplots(figsize=(9, 0.6 + 0.45 * profile.task.nunique()))
 plots.plot_parts(profile, ax=ax)
+plt.show()
 
 # %% [markdown]
 # **Features.** The transform itself, decoding and SHA-256 of the file (a manifest without checksums would be faster,
@@ -74,8 +76,8 @@ plots.plot_parts(profile, ax=ax)
 #
 # **Training.** At the widths of `quick` and `esc10` a convolution has 1 to 16 input channels, too few to fill the
 # vector units: oneDNN's backward pass at full resolution takes longer than everything at lower ones, and batch norm,
-# gates and pooling pass over memory rather than compute. At the paper's widths most of a step are convolutions, which
-# come near the machine's peak (share of the floor above); those of the plain network do, too.
+# gates and pooling pass over memory rather than compute. At the paper's widths most of a step are convolutions, and
+# it comes much closer to its floor; so does the plain network's.
 #
 # **Pooling.** Each operation on (frames, classes) touches rows of 17 numbers; `hierarchical` makes about twice as
 # many operations on the full frames as `single`, and more in its backward pass. It is a small part of a training
@@ -109,6 +111,7 @@ figure, ax = plt.subplots(figsize=(7, 0.8 + 0.28 * len(parts)))
 ax.barh(parts.part, parts.seconds, color="C0")
 ax.invert_yaxis()
 ax.set(xlabel="seconds of a core", title=parts.task[0])
+plt.show()
 
 # %% [markdown]
 # ## 5 What was tried
