@@ -193,6 +193,7 @@ def plot_spectrogram(features: np.ndarray, *, hop_duration: float, ax: Axes) -> 
         origin="lower",
         aspect="auto",
         cmap="magma",
+        interpolation="nearest",  # a smoothed picture takes half as many bytes again
         extent=(0, len(features) * hop_duration, 0, features.shape[1]),
         vmin=np.percentile(features, 5),
     )
