@@ -36,23 +36,23 @@ help: ## this text
 	@echo "  PYTHON       Python, 3.11 to 3.13, that .venv is made from (default: python3)"
 
 reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table of results
-	@HPSED_LAUNCHER_PID=$$PPID exec $(BIN)/python -m hpsed_lib.workflow "$(EXPERIMENT)" \
+	@HPSED_LAUNCHER_PID=$$PPID exec $(BIN)/python -m hpsed_lib.launch.workflow "$(EXPERIMENT)" \
 	  $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(CORES),--cores $(CORES))
 
 status: $(INSTALLED) ## say how far EXPERIMENT is, at any time, from any terminal
-	@$(BIN)/python -m hpsed_lib.status "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+	@$(BIN)/python -m hpsed_lib.launch.status "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
 plan: $(INSTALLED) ## measure a few steps of EXPERIMENT here and say what all of it will take
-	@$(BIN)/python -m hpsed_lib.plan "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
+	@$(BIN)/python -m hpsed_lib.launch.plan "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
 
 report: $(INSTALLED) ## write Snakemake's report of EXPERIMENT's results, one HTML file: graph, run times, tables, figures
-	@$(BIN)/python -m hpsed_lib.workflow "$(EXPERIMENT)" --report $(if $(SEEDS),--seeds $(SEEDS))
+	@$(BIN)/python -m hpsed_lib.launch.workflow "$(EXPERIMENT)" --report $(if $(SEEDS),--seeds $(SEEDS))
 
 # The newest yt-dlp, not the pinned one: it follows the sites, and an old one fetches nothing.
 dcase2017-audio: $(INSTALLED) ## fill DATA with the audio of DCASE 2017 Task 4, from ARCHIVES and from YouTube
 	$(BIN)/python -m pip install --quiet --upgrade "yt-dlp[default,deno]"
-	$(BIN)/python -m hpsed_lib.dcase2017_audio $(if $(DATA),--data "$(DATA)") $(if $(SETS),--sets $(SETS)) \
+	$(BIN)/python -m hpsed_lib.data.dcase2017.audio $(if $(DATA),--data "$(DATA)") $(if $(SETS),--sets $(SETS)) \
 	  $(if $(ARCHIVES),--archives $(ARCHIVES)) $(if $(filter-out 0,$(RETRY)),--retry) $(if $(JOBS),--jobs $(JOBS))
 
 test: $(INSTALLED) ## run the tests
@@ -63,9 +63,9 @@ slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and
 
 bench: $(INSTALLED) ## time our ways beside librosa, plain PyTorch and sed_eval; writes results/bench/ (some 20 minutes; leave the machine alone)
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m hpsed_lib.bench
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m hpsed_lib.bench_memory
-	$(BIN)/python -m hpsed_lib.bench_experiment
-	$(BIN)/python -m hpsed_lib.execution notebooks/06_performance.ipynb results/bench/notebooks/06_performance.ipynb
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m hpsed_lib.bench.memory
+	$(BIN)/python -m hpsed_lib.bench.experiment
+	$(BIN)/python -m hpsed_lib.launch.execution notebooks/06_performance.ipynb results/bench/notebooks/06_performance.ipynb
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jupyter lab notebooks
@@ -79,7 +79,7 @@ readme: $(INSTALLED) ## put the result tables into README.md
 
 mutants: $(INSTALLED) ## change pooling.py and gradients.py bit by bit and see whether a test notices (about half an hour)
 	$(BIN)/python -m pip install --quiet mutmut==2.5.1
-	$(BIN)/mutmut run --paths-to-mutate hpsed_lib/pooling.py,hpsed_lib/gradients.py --tests-dir tests \
+	$(BIN)/mutmut run --paths-to-mutate hpsed_lib/pooling.py,hpsed_lib/theory/gradients.py --tests-dir tests \
 	  --runner "$(BIN)/python -m pytest -x -q tests/test_pooling.py tests/test_gradients.py" --no-progress || true
 	$(BIN)/mutmut results
 

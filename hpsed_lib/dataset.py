@@ -16,13 +16,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from hpsed_lib.dcase2017 import list_dcase2017
+from hpsed_lib.data.dcase2017.labels import list_dcase2017
+from hpsed_lib.data.folder import list_folder
+from hpsed_lib.data.label_audit import WEAK
+from hpsed_lib.data.labels import Listing
+from hpsed_lib.data.manifest import report
+from hpsed_lib.data.recordings import download_esc10, find_recordings
+from hpsed_lib.data.soundscapes import make_soundscapes
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.features import Spectrograms, band_statistics, extract, feature_file, typed_manifest
-from hpsed_lib.folder import list_folder
-from hpsed_lib.label_audit import WEAK
-from hpsed_lib.labels import Listing
-from hpsed_lib.manifest import report
 from hpsed_lib.params import (
     Dcase2017Data,
     Experiment,
@@ -32,9 +34,7 @@ from hpsed_lib.params import (
     require_available,
 )
 from hpsed_lib.paths import ROOT, cache_folder, replacing
-from hpsed_lib.recordings import download_esc10, find_recordings
 from hpsed_lib.scoring import event_activity
-from hpsed_lib.soundscapes import make_soundscapes
 
 STAND_IN = "STAND-IN-AUDIO.txt"
 """A file of this name in the data folder says that the audio stands in for recordings that nobody has any more."""
@@ -80,7 +80,7 @@ class Dataset:
     training_checksum : str
         The same over the training clips and over the validation clips, which are what a trained network depends on.
     report : dict
-        Clips listed, used, missing and so on in each split; see `hpsed_lib.manifest.report`.
+        Clips listed, used, missing and so on in each split; see `hpsed_lib.data.manifest.report`.
     stand_in : bool
         Whether the audio is not what the labels speak of, but stands in for it (a file named `STAND_IN` says so).
     """
@@ -291,7 +291,7 @@ def recording_of(experiment: Experiment, filename: str) -> Path:
 
 
 def read_manifest(experiment: Experiment) -> pd.DataFrame:
-    """The manifest of a prepared experiment; see `hpsed_lib.manifest`."""
+    """The manifest of a prepared experiment; see `hpsed_lib.data.manifest`."""
     path = cache_folder(experiment.name) / "manifest.csv"
     return typed_manifest(pd.read_csv(path, keep_default_na=False, dtype=str))
 

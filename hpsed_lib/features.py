@@ -29,11 +29,11 @@ import scipy.signal
 import torch
 from joblib import delayed
 
-from hpsed_lib.audio import read_audio
+from hpsed_lib.data.audio import read_audio
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.execution import only_one
 from hpsed_lib.params import Features
 from hpsed_lib.paths import naming_full_disk, replacing
+from hpsed_lib.processes import only_one
 from hpsed_lib.progress import in_parallel
 from hpsed_lib.provenance import code_digest
 
@@ -150,7 +150,7 @@ def _extract_one(path: Path, sr: int, duration: float, params: Features, target:
 
 def feature_file(cache: Path, filenames: Sequence[str], *, sr: int, duration: float, params: Features) -> Path:
     """The file that holds the features of these clips: its name depends on all that decides its content but audio."""
-    code = [code_digest(("features.py", "audio.py")), version("librosa")]
+    code = [code_digest(("features.py", "data/audio.py")), version("librosa")]
     key = hashlib.sha256(json.dumps([sr, duration, params.model_dump(), list(filenames), code]).encode())
     return cache.with_name(f"{cache.name}-{key.hexdigest()[:16]}.npy")
 

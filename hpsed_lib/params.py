@@ -191,7 +191,6 @@ class Training(Section):
     patience: Count  # epochs without a better validation loss before stopping
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     device: Literal["auto", "cpu", "cuda", "mps"]
-    processes: Count  # that train one run together, on CUDA with a GPU each; see hpsed_lib.distributed
     balance_ratio: Annotated[float, Field(ge=1)] | None  # see hpsed_lib.training.epoch_order; null: every clip once
     loader_workers: Annotated[int, Field(ge=0)]  # processes that read ahead; 0: the training process reads
     channels_last: bool  # memory layout of the convolutions
@@ -286,12 +285,6 @@ class Experiment(Section):
             raise ValueError(
                 "decoding.threshold: validation needs clips with strong labels beside the test clips; give a number"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _processes_have_one_thread(self) -> Experiment:
-        if self.training.processes > 1 and self.resources.threads > 1:
-            raise ValueError("with training.processes above 1 each process has one thread: set resources.threads to 1")
         return self
 
     @model_validator(mode="after")
@@ -422,3 +415,41 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def with_seeds(experiment: Experiment, n_seeds: int) -> Experiment:
+    """The experiment with the seeds 0 to `n_seeds` - 1 in place of its own; with 0, the experiment as it is.
+
+    Raises
+    ------
+    ParameterError
+        The number is negative.
+    """
+    if n_seeds < 0:
+        raise ParameterError(f"SEEDS must be 1 or more, or 0 for the experiment's own seeds, got {n_seeds}")
+    if n_seeds == 0:
+        return experiment
+    training = experiment.training.model_copy(update={"seeds": tuple(range(n_seeds))})
+    return experiment.model_copy(update={"training": training})
+
+
+NOT_OF_A_RUN = {
+    "pooling": ("functions", "structures"),
+    "training": ("seeds",),
+    "resources": ("memory", "run_time"),
+}
+
+
+def run_settings(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The settings that one run's result rests on: all but name, title, the lists of variants, memory and run time.
+
+    Parameters
+    ----------
+    parameters : dict
+        An experiment's, as ``model_dump(mode="json")`` gives them and the metrics files hold them.
+    """
+    return {
+        section: {key: value for key, value in content.items() if key not in NOT_OF_A_RUN.get(section, ())}
+        for section, content in parameters.items()
+        if section not in ("name", "title")
+    }

@@ -28,7 +28,7 @@ from hpsed_lib.paths import replacing
 from hpsed_lib.runs import load_predictions
 
 if TYPE_CHECKING:
-    from hpsed_lib.dynamics import Flow
+    from hpsed_lib.theory.dynamics import Flow
 
 LINE_STYLES = {"single": "-", "hierarchical": "--", "appendix": ":", "mixed": "-."}
 """How each structure is drawn, in every figure."""
@@ -87,7 +87,7 @@ def plot_loss_gradients(
     ----------
     Eqs. A-1 to A-3 and Table A-1; its two columns differ in the prediction that stands beside -y.
     """
-    from hpsed_lib import dynamics  # it brings SymPy, which takes as long to import as a notebook's start
+    from hpsed_lib.theory import dynamics  # it brings SymPy, which takes as long to import as a notebook's start
 
     frames = np.arange(1, np.size(frame_prob) + 1)
     for structure in structures:
@@ -139,7 +139,7 @@ def plot_push_regions(
     ----------
     Table A-1, two stages. In a negative clip every direction is the other one.
     """
-    from hpsed_lib import dynamics
+    from hpsed_lib.theory import dynamics
 
     grid = np.linspace(0, 1, n_points + 2)[1:-1]
     x, segment = np.meshgrid(grid, grid)
@@ -369,7 +369,7 @@ def plot_audit(audit: pd.DataFrame, *, ax: Axes) -> Axes:
     Parameters
     ----------
     audit : DataFrame
-        From `hpsed_lib.audit.audit`.
+        From `hpsed_lib.theory.audit.audit`.
     ax : Axes
         Where to draw.
 
@@ -502,7 +502,7 @@ def plot_ratios(pairs: pd.DataFrame, *, ax: Axes) -> Axes:
     Parameters
     ----------
     pairs : DataFrame
-        From `hpsed_lib.bench.time_pairs`.
+        From `hpsed_lib.bench.timing.time_pairs`.
     ax : Axes
 
     Returns
@@ -533,7 +533,7 @@ def plot_parts(parts: pd.DataFrame, *, ax: Axes) -> Axes:
     Parameters
     ----------
     parts : DataFrame with columns task, part, share
-        From `hpsed_lib.bench.largest_parts`; shares in percent.
+        From `hpsed_lib.bench.timing.largest_parts`; shares in percent.
     ax : Axes
 
     Returns

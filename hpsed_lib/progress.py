@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from hpsed_lib.paths import naming_full_disk
+from hpsed_lib.processes import end_with_parent
 
 T = TypeVar("T")
 LOG_VARIABLE = "HPSED_PROGRESS_LOG"
@@ -33,8 +34,6 @@ def use_large_pages() -> None:
 def in_parallel(jobs: Iterable[Any], *, total: int, description: str, batch_size: int) -> Iterator[Any]:
     """Do jobs (`joblib.delayed` calls) on all cores and give their results in order, showing how far it is."""
     from joblib import Parallel  # here, because every execution imports this module
-
-    from hpsed_lib.execution import end_with_parent
 
     use_large_pages()
     with warnings.catch_warnings():

@@ -24,10 +24,10 @@ from hpsed_lib.comparison import (
     seeds_needed,
     structure_pairs,
 )
+from hpsed_lib.data.label_audit import label_report, weak_labels
+from hpsed_lib.data.manifest import coverage_line, warning
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import DataError
-from hpsed_lib.label_audit import label_report, weak_labels
-from hpsed_lib.manifest import coverage_line, warning
 from hpsed_lib.params import Dcase2017Data, Experiment
 from hpsed_lib.paths import ROOT, replacing, results_folder
 from hpsed_lib.runs import estimated_events, load_predictions
@@ -152,7 +152,7 @@ def label_effects(experiment: Experiment, dataset: Dataset, run: dict) -> pd.Dat
     Returns
     -------
     DataFrame
-        From `hpsed_lib.label_audit.label_report`.
+        From `hpsed_lib.data.label_audit.label_report`.
     """
     frame_prob = load_predictions(experiment, run["run"])["test"]
     return label_report(
@@ -335,7 +335,7 @@ def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
 
 
 def write_coverage(experiment: Experiment, coverage: pd.DataFrame) -> pd.DataFrame:
-    """Write ``tables/coverage.csv`` (from `hpsed_lib.manifest.coverage_by_class`, one row per class) and return it."""
+    """Write ``tables/coverage.csv`` (`coverage_by_class`, one row per class) and return it."""
     with replacing(results_folder(experiment.name) / "tables" / "coverage.csv") as temporary:
         flat = coverage.set_axis([f"{split}_{name}" for split, name in coverage.columns], axis=1)
         flat.to_csv(temporary, float_format="%.6g")

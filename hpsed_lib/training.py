@@ -3,8 +3,7 @@
 Conventions: an epoch's data order depends on (seed, epoch) only. At each epoch's end a checkpoint (network, best
 network, optimiser, random states, history) takes the place of the last one at once; a run that was killed goes on from
 there. It is fitted to one set of parameters, data and code on one machine by a fingerprint: with any other the run
-starts anew. Where several processes train one run (`hpsed_lib.distributed`), each executes what is written here on its
-share of every batch, and the first one writes the checkpoint.
+starts anew.
 """
 
 from __future__ import annotations
@@ -25,9 +24,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from hpsed_lib import distributed
 from hpsed_lib.dataset import Dataset, Split
-from hpsed_lib.errors import ExecutionError, ParameterError
+from hpsed_lib.errors import ParameterError
 from hpsed_lib.network import GatedCRNN
 from hpsed_lib.params import Experiment, Training, run_name
 from hpsed_lib.paths import replacing
@@ -60,15 +58,13 @@ def select_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def clip_loss(clip_prob: Tensor, target: Tensor, *, n_clips: float | None = None) -> Tensor:
+def clip_loss(clip_prob: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy, averaged over clips and classes.
 
     Parameters
     ----------
     clip_prob, target : Tensor, shape (batch, classes)
         Probabilities in [0, 1]; labels 0 or 1.
-    n_clips : float, optional
-        Divide the sum over the clips by this instead of their number.
 
     Returns
     -------
@@ -80,9 +76,7 @@ def clip_loss(clip_prob: Tensor, target: Tensor, *, n_clips: float | None = None
     Eq. A-1. Sec. 3.2 calls it categorical; clips carry several labels, so that A-1 is what can be meant.
     """
     clip_prob = clip_prob.clamp(EPSILON, 1 - EPSILON)
-    if n_clips is None:
-        return nn.functional.binary_cross_entropy(clip_prob, target)
-    return nn.functional.binary_cross_entropy(clip_prob, target, reduction="sum") / (n_clips * target.shape[1])
+    return nn.functional.binary_cross_entropy(clip_prob, target)
 
 
 def build_network(experiment: Experiment, dataset: Dataset, *, seed: int) -> GatedCRNN:
@@ -129,7 +123,6 @@ def batches(
     order: np.ndarray | None = None,
     loader_workers: int = 0,
     device: torch.device | None = None,
-    shared: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Features and weak labels of a split, batch by batch.
 
@@ -143,8 +136,6 @@ def batches(
         Processes that read ahead; with 0 this one reads.
     device : torch.device, optional
         Where to; by way of pinned memory if it is a CUDA device. Without it: the CPU.
-    shared : bool
-        Of each batch only this process's share, which may be empty.
 
     Yields
     ------
@@ -156,7 +147,7 @@ def batches(
     rows = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     loader = torch.utils.data.DataLoader(
         _Clips(split),
-        batch_sampler=[(distributed.share(batch) if shared else batch).tolist() for batch in rows],
+        batch_sampler=[batch.tolist() for batch in rows],
         num_workers=loader_workers,
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
@@ -259,21 +250,18 @@ def train(
     References
     ----------
     Sec. 3.2: Adam, early stopping when the validation loss has not fallen for `patience` epochs. On CUDA the
-    network runs under bfloat16 autocast; the GRU, pooling and loss stay in float32. With `training.processes` above 1
-    so many processes train together, and this one waits for them. From here on PyTorch has the experiment's number of
-    threads: with another one, as JupyterLab would have it, the last bits and so the run would be others.
+    network runs under bfloat16 autocast; the GRU, pooling and loss stay in float32. From here on
+    PyTorch has the experiment's number of threads: with another one, as JupyterLab would have it, the last bits and so
+    the run would be others.
     """
     params = experiment.training
     torch.set_num_threads(experiment.resources.threads)
-    rank, n_processes = distributed.rank_and_count()
     device = select_device(params.device)
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     network = build_network(experiment, dataset, seed=seed).to(device)
-    network = distributed.with_global_norms(network, compiled=params.compile)
     network = prepare_for_training(network, params)
-    loss_of = distributed.averaging(_BatchLoss(network, experiment, pooling=pooling, structure=structure))
     optimizer = torch.optim.Adam(network.parameters(), lr=params.learning_rate)
     fingerprint = _fingerprint(experiment, dataset, run_name(pooling, structure, seed), device)
     path = folder / "checkpoint.pt"
@@ -282,15 +270,7 @@ def train(
     best = {"loss": float("inf"), "epoch": 0}
     best_weights = copy.deepcopy(network.state_dict())
     resumed_after: list[int] = []
-    saved = _load_checkpoint(path, fingerprint, quiet=n_processes != params.processes)
-    if n_processes != params.processes and not (saved and _has_ended(saved["history"], saved["best"], params)):
-        variant = {"pooling": pooling, "structure": structure, "seed": seed}
-        distributed.run_in_processes(
-            train, experiment, dataset, **variant, folder=folder, count=params.processes, device=device
-        )
-        saved = _load_checkpoint(path, fingerprint)
-        if not (saved and _has_ended(saved["history"], saved["best"], params)):
-            raise ExecutionError(f"{path}: the processes ended, and it is not theirs; has the code changed meanwhile?")
+    saved = _load_checkpoint(path, fingerprint)
     if saved is not None:
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -304,7 +284,6 @@ def train(
         resumed_after.pop()  # nothing was left to resume
     while not _has_ended(history, best, params):
         epoch = len(history) + 1
-        distributed.seed_apart(seed, epoch)
         started = time.perf_counter()
         order = epoch_order(dataset.training.weak_target, seed=seed, epoch=epoch, balance_ratio=params.balance_ratio)
         starts = range(0, len(order), params.batch_size)
@@ -317,19 +296,18 @@ def train(
                 order=order,
                 loader_workers=params.loader_workers,
                 device=device,
-                shared=True,
             ),
             description=f"epoch {epoch}/{params.max_epochs}",
             total=len(starts),
         )
-        for start, (features, target) in zip(starts, stream, strict=True):
-            n_clips = min(params.batch_size, len(order) - start) / n_processes  # a process's part, on average
-            loss = loss_of(features, target, None if n_processes == 1 else n_clips)
+        for features, target in stream:
+            _, clip_prob = predict(network, features, experiment, pooling=pooling, structure=structure)
+            loss = clip_loss(clip_prob, target)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            total += loss.detach() * n_clips
-        training_loss = distributed.total(float(total)) / len(order)
+            total += loss.detach() * len(target)
+        training_loss = float(total) / len(order)
         validation_loss = evaluate_loss(network, dataset.validation, experiment, pooling=pooling, structure=structure)
         history.append(
             {
@@ -342,41 +320,28 @@ def train(
         if validation_loss < best["loss"]:
             best = {"loss": validation_loss, "epoch": epoch}
             best_weights = copy.deepcopy(network.state_dict())
-        if rank == 0:
-            with replacing(path) as temporary:
-                torch.save(
-                    {
-                        "fingerprint": fingerprint,
-                        "network": network.state_dict(),
-                        "best_weights": best_weights,
-                        "best": best,
-                        "optimizer": optimizer.state_dict(),
-                        "random_state": torch.get_rng_state(),
-                        "device_random_state": getattr(torch, device.type).get_rng_state()
-                        if device.type != "cpu"
-                        else None,
-                        "history": history,
-                        "resumed_after": resumed_after,
-                    },
-                    temporary,
-                )
+        with replacing(path) as temporary:
+            torch.save(
+                {
+                    "fingerprint": fingerprint,
+                    "network": network.state_dict(),
+                    "best_weights": best_weights,
+                    "best": best,
+                    "optimizer": optimizer.state_dict(),
+                    "random_state": torch.get_rng_state(),
+                    "device_random_state": getattr(torch, device.type).get_rng_state()
+                    if device.type != "cpu"
+                    else None,
+                    "history": history,
+                    "resumed_after": resumed_after,
+                },
+                temporary,
+            )
         print(f"epoch {epoch:3d}  training loss {training_loss:.4f}  validation loss {validation_loss:.4f}", flush=True)
 
     network.load_state_dict(best_weights)
     network.eval()
     return Trained(network, pd.DataFrame(history), int(best["epoch"]), resumed_after)
-
-
-class _BatchLoss(nn.Module):
-    """The loss of a variant as a module, which is what DistributedDataParallel wants."""
-
-    def __init__(self, network: GatedCRNN, experiment: Experiment, *, pooling: str, structure: str) -> None:
-        super().__init__()
-        self.network, self.experiment, self.variant = network, experiment, {"pooling": pooling, "structure": structure}
-
-    def forward(self, features: Tensor, target: Tensor, n_clips: float | None) -> Tensor:
-        _, clip_prob = predict(self.network, features, self.experiment, **self.variant)
-        return clip_loss(clip_prob, target, n_clips=n_clips)
 
 
 def predict(
@@ -398,19 +363,18 @@ def predict(
 
 @torch.no_grad()
 def evaluate_loss(network: GatedCRNN, split: Split, experiment: Experiment, *, pooling: str, structure: str) -> float:
-    """Mean loss over a split, in evaluation mode; each process takes its share of the clips."""
+    """Mean loss over a split, in evaluation mode."""
     network.eval()
     total = 0.0
     for features, target in batches(
         split,
         batch_size=experiment.training.batch_size,
-        order=distributed.share(np.arange(len(split.filenames))),
         loader_workers=experiment.training.loader_workers,
         device=network.mean.device,
     ):
         _, clip_prob = predict(network, features, experiment, pooling=pooling, structure=structure)
         total += float(clip_loss(clip_prob, target)) * len(target)
-    return distributed.total(total) / len(split.filenames)
+    return total / len(split.filenames)
 
 
 @torch.no_grad()
@@ -431,10 +395,9 @@ def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: tor
     """What a checkpoint belongs to."""
     params = experiment.model_dump(include={"features", "network"})
     training = experiment.training.model_dump(exclude={"seeds", "loader_workers"})
-    modules = ("network", "recurrence", "pooling", "training", "distributed", "features", "audio", "dataset")
+    modules = ("network", "recurrence", "pooling", "training", "features", "data/audio", "dataset")
     code = code_digest([f"{module}.py" for module in modules])
-    threads = {"n_threads": 1} if experiment.training.processes > 1 else {}  # whatever this process has
-    machine = [str(torch.__version__), describe_device(device) | threads]
+    machine = [str(torch.__version__), describe_device(device)]
     data = [experiment.data.sample_rate, experiment.data.clip_duration, dataset.classes, dataset.training_checksum]
     content = [params, training, experiment.pooling.segment_lengths, run, data, code, machine]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -445,8 +408,8 @@ def _has_ended(history: list, best: dict, params: Training) -> bool:
     return len(history) >= params.max_epochs or len(history) - best["epoch"] >= params.patience
 
 
-def _load_checkpoint(path: Path, fingerprint: str, *, quiet: bool = False) -> dict | None:
-    """The checkpoint, if there is one and it belongs to this run; if it does not, that is printed unless `quiet`."""
+def _load_checkpoint(path: Path, fingerprint: str) -> dict | None:
+    """The checkpoint, if there is one and it belongs to this run; if it does not, that is printed."""
     if not path.is_file():
         return None
     try:
@@ -456,6 +419,5 @@ def _load_checkpoint(path: Path, fingerprint: str, *, quiet: bool = False) -> di
         saved, why = {"fingerprint": None}, f"{path} cannot be read ({error})"
     if saved["fingerprint"] == fingerprint:
         return saved
-    if not quiet:
-        print(f"{why}: training starts anew", flush=True)
+    print(f"{why}: training starts anew", flush=True)
     return None

@@ -45,9 +45,9 @@ import yaml
 from IPython.display import Audio, display
 
 from hpsed_lib import dataset, plots
-from hpsed_lib.audio import read_audio
-from hpsed_lib.labels import remarks_by_kind
-from hpsed_lib.manifest import coverage_by_class, coverage_line, warning
+from hpsed_lib.data.audio import read_audio
+from hpsed_lib.data.labels import remarks_by_kind
+from hpsed_lib.data.manifest import coverage_by_class, coverage_line, warning
 from hpsed_lib.params import SPLITS, load_experiment
 from hpsed_lib.progress import is_headless
 

@@ -30,10 +30,11 @@ import pandas as pd
 import sympy
 import torch
 
-from hpsed_lib import collapse, derivation, dynamics, plots
-from hpsed_lib.gradients import dy_dx
+from hpsed_lib import plots
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
-from hpsed_lib.three_ways import three_ways
+from hpsed_lib.theory import collapse, derivation, dynamics
+from hpsed_lib.theory.gradients import dy_dx
+from hpsed_lib.theory.three_ways import three_ways
 
 print(f"python {platform.python_version()}, numpy {np.__version__}, pandas {pd.__version__}")
 print(f"sympy {sympy.__version__}, torch {torch.__version__}, device cpu")
@@ -275,7 +276,7 @@ pd.DataFrame({s: dy_dx(silent, pooling="linear", structure=s, segment_lengths=[2
 # ## 6 Three ways, one gradient
 #
 # > SymPy's derivative turned into a function (lambdify), automatic differentiation of the library's `pool` in
-# > float64, and finite differences of Eqs. 3-5 written as loops; and the closed forms of `hpsed_lib.gradients`, the
+# > float64, and finite differences of Eqs. 3-5 written as loops; and the closed forms of `theory.gradients`, the
 # > oracle of the tests. Every pooling function, structure and list of stages (one frame, no segment, one segment,
 # > segments of one frame, two stages, three stages), on random clips and at the ends: $x = 0$, $x = 1$, ties, silent
 # > segments. The last three columns are the largest absolute differences from automatic differentiation; the tests

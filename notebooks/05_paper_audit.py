@@ -34,8 +34,9 @@ print(f"matplotlib {matplotlib.__version__}, device cpu")
 import matplotlib.pyplot as plt
 from IPython.display import Markdown
 
-from hpsed_lib import audit, plots
+from hpsed_lib import plots
 from hpsed_lib.paths import results_folder
+from hpsed_lib.theory import audit
 
 plots.use_style()
 pd.options.display.max_colwidth = None

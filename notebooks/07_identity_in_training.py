@@ -33,8 +33,8 @@ experiment: str = "quick"  # name of a file in params/
 
 # %%
 from hpsed_lib import dataset
-from hpsed_lib.agreement import agreement_summary, write_agreement
 from hpsed_lib.params import load_experiment
+from hpsed_lib.theory.agreement import agreement_summary, write_agreement
 
 pd.options.display.max_rows = 100
 choices = load_experiment(experiment)

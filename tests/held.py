@@ -153,7 +153,7 @@ class Project:
         (self.notes / "trace").symlink_to(f"trace{self.n_launches}")
         environment = {key: value for key, value in os.environ.items() if key != "HPSED_LAUNCHER_PID"}
         environment |= {"HPSED_HOLD": str(self.notes), "PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT / 'tests/hold'}"}
-        command = f"cd {self.folder} && exec {sys.executable} -m hpsed_lib.workflow {NAME} {options}"
+        command = f"cd {self.folder} && exec {sys.executable} -m hpsed_lib.launch.workflow {NAME} {options}"
         with open(self.notes / f"log{self.n_launches}", "w") as log:
             return subprocess.Popen(
                 [*(self.disk.enter if self.disk else []), "sh", "-c", command],

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from hpsed_lib.dcase2017_clips import Clip, parse_clip
+from hpsed_lib.data.dcase2017.clips import Clip, parse_clip
 
 SR, DURATION = 8000, 60.0
 # Neighbouring samples are alike, so that a codec keeps the shape.

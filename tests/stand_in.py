@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from hpsed_lib.audio import write_audio
+from hpsed_lib.data.audio import write_audio
+from hpsed_lib.data.synthesis import synthesize
 from hpsed_lib.dataset import STAND_IN
-from hpsed_lib.synthesis import synthesize
 
 SR = 16000
 DURATION = 10.0  # s

@@ -17,10 +17,10 @@ import sed_eval
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hpsed_lib import audit
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.plots import plot_audit
 from hpsed_lib.tables import PERCENTAGES, RATES
+from hpsed_lib.theory import audit
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["a", "b", "c"]

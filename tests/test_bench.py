@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from hpsed_lib import bench_experiment, bench_memory
-from hpsed_lib.bench import (
+from hpsed_lib.bench import experiment as bench_experiment
+from hpsed_lib.bench import memory as bench_memory
+from hpsed_lib.bench.__main__ import comparisons, main
+from hpsed_lib.bench.timing import (
     Comparison,
     Work,
-    comparisons,
     floor,
     largest_parts,
-    main,
     peaks,
     require_agreement,
     summarise,
@@ -142,7 +142,7 @@ def test_a_whole_experiment_is_timed_in_a_copy_against_its_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def launch(command: list[str], *, cwd: Path, **_: object) -> SimpleNamespace:
-        assert command[1:] == ["-m", "hpsed_lib.workflow", "quick", "--cores", "2"]
+        assert command[1:] == ["-m", "hpsed_lib.launch.workflow", "quick", "--cores", "2"]
         assert (cwd / "workflow" / "Snakefile").is_file()
         assert not (cwd / "results" / "quick").exists()
         (cwd / "results" / "quick" / "metrics").mkdir(parents=True)

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpsed_lib import collapse
-from hpsed_lib.collapse import A1, A2, B1, B2, W1, W2
 from hpsed_lib.pooling import pool
+from hpsed_lib.theory import collapse
+from hpsed_lib.theory.collapse import A1, A2, B1, B2, W1, W2
 
 
 def test_every_step_of_the_induction_is_proved():

@@ -15,12 +15,13 @@ import pandas as pd
 import pytest
 import soundfile
 
-from hpsed_lib import dataset, paths, recordings, soundscapes
+from hpsed_lib import dataset, paths
+from hpsed_lib.data import recordings, soundscapes
+from hpsed_lib.data.recordings import ESC10_NAMES, Recording, cut_event, download_esc10, find_recordings
+from hpsed_lib.data.soundscapes import Event, merge_overlaps, mix
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import SPLITS, Experiment, load_experiment, require_available
-from hpsed_lib.recordings import ESC10_NAMES, Recording, cut_event, download_esc10, find_recordings
-from hpsed_lib.soundscapes import Event, merge_overlaps, mix
 
 SR = 16000
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from hpsed_lib import dcase2017, paths
-from hpsed_lib.dcase2017 import CLASSES, STRONG_FILES, WEAK_FILES, clip_names, list_dcase2017
+from hpsed_lib import paths
+from hpsed_lib.data.dcase2017 import labels as dcase2017
+from hpsed_lib.data.dcase2017.labels import CLASSES, STRONG_FILES, WEAK_FILES, clip_names, list_dcase2017
+from hpsed_lib.data.label_audit import STRONG
+from hpsed_lib.data.labels import Listing
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.label_audit import STRONG
-from hpsed_lib.labels import Listing
 from hpsed_lib.params import Dcase2017Data, load_experiment
 
 TRAINING, _ = WEAK_FILES["training"]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from loopback import clip
 
-from hpsed_lib import dcase2017_archives
-from hpsed_lib.dcase2017_archives import ARCHIVES, PASSWORDS, unpack
-from hpsed_lib.dcase2017_clips import audio_path, missing, read_failures
+from hpsed_lib.data.dcase2017 import archives as dcase2017_archives
+from hpsed_lib.data.dcase2017.archives import ARCHIVES, PASSWORDS, unpack
+from hpsed_lib.data.dcase2017.clips import audio_path, missing, read_failures
 from hpsed_lib.errors import DataError
 from hpsed_lib.paths import FAILURES
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from loopback import GOOD, SR, Server, clip
 
-from hpsed_lib import dcase2017, paths
-from hpsed_lib.dcase2017 import WEAK_FILES
-from hpsed_lib.dcase2017_audio import main
-from hpsed_lib.dcase2017_clips import Clip, missing, read_failures
+from hpsed_lib import paths
+from hpsed_lib.data.dcase2017 import labels as dcase2017
+from hpsed_lib.data.dcase2017.audio import main
+from hpsed_lib.data.dcase2017.clips import Clip, missing, read_failures
+from hpsed_lib.data.dcase2017.labels import WEAK_FILES
 from hpsed_lib.paths import FAILURES
 
 

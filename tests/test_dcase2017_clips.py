@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from hpsed_lib.dcase2017 import clip_names
-from hpsed_lib.dcase2017_clips import Clip, audio_path, failure_of, missing, parse_clip, read_failures, write_failures
+from hpsed_lib.data.dcase2017.clips import (
+    Clip,
+    audio_path,
+    failure_of,
+    missing,
+    parse_clip,
+    read_failures,
+    write_failures,
+)
+from hpsed_lib.data.dcase2017.labels import clip_names
 from hpsed_lib.errors import DataError
 from hpsed_lib.paths import FAILURES
 

@@ -24,9 +24,10 @@ from loopback import GOOD, SR, WAVEFORM, Server, clip, encoded
 from yt_dlp import YoutubeDL
 from yt_dlp.utils import DownloadError, ExtractorError
 
-from hpsed_lib import dcase2017_clips, dcase2017_fetching
-from hpsed_lib.dcase2017_clips import REASONS, Clip, audio_path, missing, read_failures
-from hpsed_lib.dcase2017_fetching import Site, classify, fetch, read_section, required_bytes
+from hpsed_lib.data.dcase2017 import clips as dcase2017_clips
+from hpsed_lib.data.dcase2017 import fetching as dcase2017_fetching
+from hpsed_lib.data.dcase2017.clips import REASONS, Clip, audio_path, missing, read_failures
+from hpsed_lib.data.dcase2017.fetching import Site, classify, fetch, read_section, required_bytes
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.paths import FAILURES
 

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import sympy as sp
 
-from hpsed_lib import derivation
-from hpsed_lib.derivation import SLOPE, TOTAL, XTILDE, Printed, W, X, Y, derive, in_words_of, verdict
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.pooling import POOLINGS
+from hpsed_lib.theory import derivation
+from hpsed_lib.theory.derivation import SLOPE, TOTAL, XTILDE, Printed, W, X, Y, derive, in_words_of, verdict
 
 NUMBERED = [*(str(k) for k in range(1, 9)), *(f"A-{k}" for k in range(1, 24))]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from hpsed_lib import dynamics
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.gradients import clip_prob, dy_dw, dy_dx
 from hpsed_lib.pooling import STRUCTURES, pool
+from hpsed_lib.theory import dynamics
+from hpsed_lib.theory.gradients import clip_prob, dy_dw, dy_dx
 
 BAG = [0.15, 0.2, 0.6, 0.3, 0.2, 0.1, 0.15, 0.2]
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.execution import read_parameters
+from hpsed_lib.launch.execution import read_parameters
 
 LIBRARY = Path(__file__).resolve().parents[1] / "hpsed_lib"
 PARAMETERS = """
@@ -48,7 +48,7 @@ def bundle(tmp_path: Path) -> Path:
 
 def start(bundle: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start the command line of the module in the copied bundle."""
-    command = [sys.executable, "-m", "hpsed_lib.execution", "toy.ipynb", "results/toy.ipynb", *arguments]
+    command = [sys.executable, "-m", "hpsed_lib.launch.execution", "toy.ipynb", "results/toy.ipynb", *arguments]
     given = {key: value for key, value in os.environ.items() if key != "HPSED_LAUNCHER_PID"}
     return subprocess.Popen(command, cwd=bundle, env=given | environment, stderr=subprocess.PIPE, text=True)
 
@@ -162,7 +162,7 @@ class TestOutcome:
             "import os, time\nopen(os.environ['HPSED_PROGRESS_LOG'], 'a').write('\\repoch 1\\repoch 2')\ntime.sleep(2)"
         )
         write_notebook(bundle / "toy.ipynb", PARAMETERS, code)
-        module = bundle / "hpsed_lib/execution.py"
+        module = bundle / "hpsed_lib/launch/execution.py"
         module.write_text(module.read_text().replace("PROGRESS_INTERVAL = 10.0", "PROGRESS_INTERVAL = 0.5"))
         status, errors = run(bundle, "--name", "run-a")
         assert status == 0

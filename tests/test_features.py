@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from hpsed_lib.audio import read_audio
+from hpsed_lib.data.audio import read_audio
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.features import CHUNK, Spectrograms, band_statistics, extract, feature_file, log_mel
 from hpsed_lib.params import Features

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpsed_lib.data.folder import list_folder
+from hpsed_lib.data.label_audit import STRONG, WEAK
+from hpsed_lib.data.labels import MOST_SHOWN, REMARK, TREATMENTS, Listing
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.folder import list_folder
-from hpsed_lib.label_audit import STRONG, WEAK
-from hpsed_lib.labels import MOST_SHOWN, REMARK, TREATMENTS, Listing
 from hpsed_lib.params import FolderData
 
 WEAK_HEADER, STRONG_HEADER = ",".join(WEAK), ",".join(STRONG)

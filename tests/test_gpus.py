@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from hpsed_lib import gpus
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.gpus import is_gpu_here, own_gpus, runs_per_gpu, visible_gpus
+from hpsed_lib.launch import gpus
+from hpsed_lib.launch.gpus import is_gpu_here, own_gpus, runs_per_gpu, visible_gpus
 
 HOLD = """
 import os, sys, time
-from hpsed_lib.gpus import own_gpus
+from hpsed_lib.launch.gpus import own_gpus
 with own_gpus(int(os.environ.get("WANTED", "1")), lambda: print("waiting", flush=True)) as gpus:
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(gpus)
     print(*gpus, flush=True)

@@ -9,8 +9,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.gradients import WEIGHT_SLOPES_BY_SHARPNESS, WEIGHTS, clip_prob, dloss_dy, dy_dsharpness, dy_dw, dy_dx
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
+from hpsed_lib.theory.gradients import (
+    WEIGHT_SLOPES_BY_SHARPNESS,
+    WEIGHTS,
+    clip_prob,
+    dloss_dy,
+    dy_dsharpness,
+    dy_dw,
+    dy_dx,
+)
 
 ALL_ARMS = [(pooling, structure) for pooling in POOLINGS for structure in STRUCTURES]
 TRUE_ARMS = [arm for arm in ALL_ARMS if arm[1] != "appendix"]

@@ -28,9 +28,9 @@ N_EPOCHS = 4  # every launch that is to end in mid-epoch does one more before
 KINDS = [["Ctrl-C", "SIGTERM", "kill the run"], ["full disk", "kill Snakemake", "kill everything"]]
 KILLED_OF_RUN = {
     "extraction": "ipykernel_launcher",
-    "mid-epoch": "hpsed_lib.execution",
+    "mid-epoch": "hpsed_lib.launch.execution",
     "before metrics": "ipykernel_launcher",
-    "tables": "hpsed_lib.execution",
+    "tables": "hpsed_lib.launch.execution",
 }
 
 

@@ -12,8 +12,8 @@ import sed_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpsed_lib.data.label_audit import DEFECTS, STRONG, WEAK, label_defects, label_report, without_defect
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.label_audit import DEFECTS, STRONG, WEAK, label_defects, label_report, without_defect
 from hpsed_lib.scoring import event_activity
 
 FILES = ("1.wav", "2.wav", "3.wav")

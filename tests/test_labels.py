@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpsed_lib.data.label_audit import STRONG, WEAK
+from hpsed_lib.data.labels import TREATMENTS, draw_validation, read_labels, read_records, shared_sources
 from hpsed_lib.errors import DataError
-from hpsed_lib.label_audit import STRONG, WEAK
-from hpsed_lib.labels import TREATMENTS, draw_validation, read_labels, read_records, shared_sources
 
 word = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=6)
 name = word.map(lambda text: text.replace("/", "-").replace("\\", "-") + ".wav")

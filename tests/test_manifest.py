@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from hpsed_lib.data.manifest import FLAGS, coverage_by_class, coverage_line, report, warning
 from hpsed_lib.features import MANIFEST, typed_manifest
-from hpsed_lib.manifest import FLAGS, coverage_by_class, coverage_line, report, warning
 
 CLASSES = ("Bus", "Car", "Train horn")
 STATES = ("present", "missing", "unreadable")

@@ -9,8 +9,8 @@ import jupytext
 import nbformat
 import pytest
 
-from hpsed_lib.execution import read_parameters
-from hpsed_lib.workflow import SHARED
+from hpsed_lib.launch.execution import read_parameters
+from hpsed_lib.launch.graph import SHARED
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SOURCES = sorted(FOLDER.glob("*.py"))

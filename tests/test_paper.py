@@ -121,7 +121,7 @@ def test_the_papers_experiment_runs_to_a_table_that_says_what_is_missing(
         os.utime(path, (0, 0) if path.name.startswith("table") else None)
     narrow(copy / "params", **{"incomplete_test: refuse": "incomplete_test: report"})
     done = subprocess.run(
-        [sys.executable, "-m", "hpsed_lib.workflow", "paper_narrow", "--data", str(damaged[0]), "--cores", "2"],
+        [sys.executable, "-m", "hpsed_lib.launch.workflow", "paper_narrow", "--data", str(damaged[0]), "--cores", "2"],
         cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy)},
         text=True,

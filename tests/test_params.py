@@ -81,13 +81,6 @@ def test_a_wrong_entry_is_named(tmp_path: Path, old: str, new: str, message: str
         load_experiment(file)
 
 
-def test_several_processes_have_one_thread_each(tmp_path: Path) -> None:
-    file = tmp_path / "wrong.yaml"
-    file.write_text(QUICK.replace("processes: 1", "processes: 2").replace("threads: 1", "threads: 2"), encoding="utf-8")
-    with pytest.raises(ParameterError, match=r"(?s)wrong.yaml.*set resources.threads to 1"):
-        load_experiment(file)
-
-
 @pytest.mark.parametrize("content", ["- a\n- b\n", "", "title: [unclosed\n"])
 def test_a_file_that_is_no_experiment_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "broken.yaml"

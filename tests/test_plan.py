@@ -6,11 +6,11 @@ import json
 import pytest
 import torch
 
-from hpsed_lib import paths, plan
+from hpsed_lib import paths
 from hpsed_lib.errors import ParameterError
+from hpsed_lib.launch import plan
 from hpsed_lib.network import GatedCRNN
-from hpsed_lib.params import load_experiment
-from hpsed_lib.sweep import with_seeds
+from hpsed_lib.params import load_experiment, with_seeds
 
 MEASURED = plan.Calibration("cpu", training=0.1, prediction=0.02, features=0.03, memory=1e9, n_parameters=1000)
 COUNTS = {"training": 100, "validation": 10, "test": 20}
@@ -24,15 +24,6 @@ def test_time_by_hand(tiny):
     assert made.data == pytest.approx(130 * 0.03 / 2)
     assert made.total == pytest.approx(made.data + 5 * run)  # 24 runs in fives: five times
     assert made.memory == pytest.approx(5e9)
-
-
-def test_processes_share_the_training_of_a_run_and_not_its_memory(tiny):
-    shared = tiny.model_copy(update={"training": tiny.training.model_copy(update={"processes": 2})})
-    made = plan.make_plan(shared, MEASURED, COUNTS, at_once=3, cores=6)
-    assert made.run == pytest.approx((100 * 0.1 + 10 * 0.02) + 30 * 0.02 + plan.RUN_OVERHEAD)  # 2 epochs
-    assert made.memory == pytest.approx(6e9)
-    assert "2.0 GB a run" in plan.describe(shared, MEASURED, made, n_processes=6)
-    assert plan._at_once(shared, 2) == (1, 2)
 
 
 def test_disk_is_what_the_files_take(tiny, tiny_dataset, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from hpsed_lib.bench_experiment import parts_of_all, sections_of_a_run
+from hpsed_lib.bench.experiment import parts_of_all, sections_of_a_run
 
 ROOT = Path(__file__).parents[1]
 RUNS = [f"{p}-{s}-seed0" for p in ("linear", "power") for s in ("single", "hierarchical", "appendix", "mixed")]
@@ -38,7 +38,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(folder: Path, log: Path) -> subprocess.Popen:
     with open(log, "w") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "hpsed_lib.workflow", "smoke", "--cores", "2"],
+            [sys.executable, "-m", "hpsed_lib.launch.workflow", "smoke", "--cores", "2"],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(folder)},
             stdout=output,

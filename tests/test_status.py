@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpsed_lib import paths, status
+from hpsed_lib import paths
+from hpsed_lib.launch import status
+from hpsed_lib.launch.graph import executed_notebooks
 from hpsed_lib.params import Experiment
 from hpsed_lib.progress import LOG_VARIABLE, track
-from hpsed_lib.workflow import executed_notebooks
 
 HISTORY = [
     {"epoch": 1, "training_loss": 0.9, "validation_loss": 0.8, "seconds": 10.0},

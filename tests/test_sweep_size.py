@@ -16,8 +16,8 @@ COUNT = """
 import contextlib, cProfile, io, json, pstats, sys
 
 from hpsed_lib.params import load_experiment
-from hpsed_lib.status import statuses
-from hpsed_lib.sweep import with_seeds
+from hpsed_lib.launch.status import statuses
+from hpsed_lib.params import with_seeds
 from snakemake.cli import main
 
 def n_calls(function):

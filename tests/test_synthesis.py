@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy import optimize, signal
 
-from hpsed_lib import synthesis
+from hpsed_lib.data import synthesis
+from hpsed_lib.data.synthesis import CLASSES, SOUND_MODELS, colored_noise, synthesize
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.synthesis import CLASSES, SOUND_MODELS, colored_noise, synthesize
 
 SR = 16000
 LABELS = (

@@ -14,8 +14,8 @@ import pytest
 from hpsed_lib import paths, plots, tables
 from hpsed_lib.comparison import counts_from_metrics, score_intervals
 from hpsed_lib.errors import DataError
+from hpsed_lib.launch.graph import executed_notebooks
 from hpsed_lib.params import Experiment, load_experiment
-from hpsed_lib.workflow import executed_notebooks
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = ["quick", "esc10"]

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpsed_lib import three_ways as roads
 from hpsed_lib.pooling import POOLINGS, STRUCTURES
+from hpsed_lib.theory import three_ways as roads
 
 
 @pytest.fixture(scope="module")

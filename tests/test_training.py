@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from hpsed_lib import training
-from hpsed_lib.agreement import structure_agreement
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.params import Experiment
+from hpsed_lib.theory.agreement import structure_agreement
 from hpsed_lib.training import Trained, batches, build_network, epoch_order, evaluate_loss, predict, train
 
 VARIANT = {"pooling": "linear", "structure": "hierarchical", "seed": 0}

@@ -15,11 +15,11 @@ import nbformat
 import pytest
 import yaml
 
-from hpsed_lib import slurm, status, workflow
+from hpsed_lib import paths
 from hpsed_lib.errors import DataError, ExecutionError, ParameterError
-from hpsed_lib.execution import is_held
-from hpsed_lib.params import load_experiment
-from hpsed_lib.sweep import run_settings, with_seeds
+from hpsed_lib.launch import graph, slurm, status, workflow
+from hpsed_lib.params import load_experiment, run_settings, with_seeds
+from hpsed_lib.processes import is_held
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +39,7 @@ def bundle(tmp_path: Path) -> Path:
 
 def launch(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the launcher of the copied bundle to its end."""
-    command = [sys.executable, "-m", "hpsed_lib.workflow", *arguments]
+    command = [sys.executable, "-m", "hpsed_lib.launch.workflow", *arguments]
     return subprocess.run(command, cwd=bundle, capture_output=True, text=True, timeout=60)
 
 
@@ -56,7 +56,7 @@ class TestLauncher:
         assert ended.stderr == "error: no folder nowhere: expected the folder of the recordings\n"
 
     def test_second_launcher_gives_up(self, bundle):
-        module = bundle / "hpsed_lib/workflow.py"
+        module = bundle / "hpsed_lib/launch/workflow.py"
         module.write_text(module.read_text().replace("PATIENCE = 10.0", "PATIENCE = 0.5"))
         lock = bundle / "cache/quick/workflow.lock"
         lock.parent.mkdir(parents=True)
@@ -71,7 +71,7 @@ class TestLauncher:
 
     def test_every_execution_has_its_notebook(self):
         experiment = load_experiment("quick")
-        paths = workflow.executed_notebooks(experiment)
+        paths = graph.executed_notebooks(experiment)
         assert len(paths) == len(experiment.runs()) + 5
         run = experiment.runs()[0]
         assert paths[run] == f"results/quick/notebooks/03_train_variant/{run}.ipynb"
@@ -82,19 +82,16 @@ class TestLauncher:
         ("name", "folder"), [("05_paper_audit", "cache"), ("04_result_tables", "cache/quick")], ids=["shared", "own"]
     )
     def test_a_failed_notebook_is_reported(self, tmp_path, monkeypatch, capsys, name, folder):
-        monkeypatch.setattr(workflow, "cache_folder", lambda experiment: tmp_path / "cache" / experiment)
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
         message = tmp_path / folder / "notebooks-in-progress" / f"{name}.failed.txt"
         message.parent.mkdir(parents=True)
         message.write_text("failed in cell 3: ValueError\n")
-        monkeypatch.setattr(status, "cache_folder", workflow.cache_folder)
         workflow.report_failure(load_experiment("quick"), since=0.0)
         printed = capsys.readouterr().err
         assert f"{name} failed in cell 3: ValueError" in printed
         # The results of this checkout are there, but nothing was made here.
         unfinished = printed.split("not run, or ended from outside: ")[1].splitlines()[0].split(", ")
-        assert set(unfinished) == set(workflow.executed_notebooks(load_experiment("quick"))) - {name} - set(
-            workflow.SHARED
-        )
+        assert set(unfinished) == set(graph.executed_notebooks(load_experiment("quick"))) - {name} - set(graph.SHARED)
 
     def test_a_notebook_that_was_ended_is_named_although_an_older_one_is_there(self, tmp_path, monkeypatch, capsys):
         for module in (workflow, status):
@@ -180,27 +177,27 @@ class TestLauncher:
 
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         monkeypatch.setenv("HPSED_RUNS_PER_GPU", shared)
-        monkeypatch.setattr(workflow, "cache_folder", lambda name: tmp_path / name)
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
         monkeypatch.setattr(workflow.subprocess, "Popen", Ended)
         assert workflow.reproduce("toy", {}) == 0
         assert commands[0][commands[0].index("--resources") + 1] == expected
 
     def test_a_launch_is_remembered(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(workflow, "cache_folder", lambda name: tmp_path / "cache" / name)
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
         nowhere = {"data_folder": "", "download": False, "fingerprint": ""}
-        assert workflow.last_launch("toy") == {"n_seeds": 0, "cluster": "", "source": nowhere}
+        assert graph.last_launch("toy") == {"n_seeds": 0, "cluster": "", "source": nowhere}
         monkeypatch.setattr(workflow.sys, "executable", "true")
         assert workflow.reproduce("toy", nowhere | {"download": True}, n_seeds=5, dry_run=True) == 0
-        assert workflow.last_launch("toy")["n_seeds"] == 0
+        assert graph.last_launch("toy")["n_seeds"] == 0
         assert workflow.reproduce("toy", nowhere | {"download": True}, n_seeds=5) == 0
-        assert workflow.last_launch("toy") == {"n_seeds": 5, "cluster": "", "source": nowhere | {"download": True}}
+        assert graph.last_launch("toy") == {"n_seeds": 5, "cluster": "", "source": nowhere | {"download": True}}
         assert workflow.data_source("toy", None, download=False)["download"]
 
     @pytest.mark.parametrize(("job", "lives"), [("", False), ("17", True)], ids=["same place", "job of a cluster"])
     def test_only_a_launcher_in_the_same_place_is_watched(self, job, lives):
         gone = subprocess.Popen(["true"])
         gone.wait()
-        code = "import time; from hpsed_lib import execution as e; e.end_with_launcher(); time.sleep(1); print('alive')"
+        code = "import time; from hpsed_lib import processes as e; e.end_with_launcher(); time.sleep(1); print('alive')"
         given = {"HPSED_LAUNCHER_PID": f"{gone.pid}@{socket.gethostname()}/", "SLURM_JOB_ID": job}
         ended = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, env=os.environ | given, capture_output=True, text=True, timeout=60
@@ -300,7 +297,7 @@ class TestSlurm:
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,50}", slurm.job_prefix(name))
 
     def test_jobs_of_an_earlier_launch_end_before_and_own_ones_after(self, queue, monkeypatch, capsys):
-        monkeypatch.setattr(workflow, "cache_folder", lambda name: queue.parent / "cache" / name)
+        monkeypatch.setattr(paths, "ROOT", queue.parent)
         prefix = slurm.job_prefix("toy")
         queue.write_text(f"10 {prefix}_1\n")
         # plays Snakemake: it notes its arguments and the queue that it finds, and leaves a job behind
@@ -318,7 +315,7 @@ class TestSlurm:
 
     @pytest.mark.parametrize("is_there", [True, False])
     def test_a_local_launch_ends_what_is_left_on_a_cluster(self, queue, monkeypatch, is_there):
-        monkeypatch.setattr(workflow, "cache_folder", lambda name: queue.parent / "cache" / name)
+        monkeypatch.setattr(paths, "ROOT", queue.parent)
         monkeypatch.setattr(workflow.sys, "executable", shutil.which("true"))
         assert workflow.reproduce("toy", {}, cluster="slurm") == 0
         job = f"10 {slurm.job_prefix('toy')}_1\n"
@@ -331,7 +328,7 @@ class TestSlurm:
 
 class TestBasis:
     def test_it_is_written_again_only_when_it_changes(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(workflow, "ROOT", tmp_path)
+        monkeypatch.setattr(graph, "ROOT", tmp_path)
         (tmp_path / "hpsed_lib").mkdir()
         module = tmp_path / "hpsed_lib/model.py"
         module.write_text("a = 1\n")
@@ -339,7 +336,7 @@ class TestBasis:
         nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "toy.ipynb")
 
         def written(settings: dict) -> tuple[int, dict]:
-            path = tmp_path / workflow.basis("toy.ipynb", settings, "cache")
+            path = tmp_path / graph.basis("toy.ipynb", settings, "cache")
             assert path == tmp_path / "cache/toy.json"
             return path.stat().st_ino, json.loads(path.read_text())
 
@@ -354,7 +351,7 @@ class TestBasis:
 class TestDataSource:
     @pytest.fixture(autouse=True)
     def _cache(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(workflow, "cache_folder", lambda name: tmp_path / "cache" / name)
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
         monkeypatch.setattr(workflow.sys, "executable", "true")
 
     def test_nothing_given(self):
@@ -393,9 +390,9 @@ def test_library_of_follows_imports(tmp_path, monkeypatch):
     code = "%matplotlib inline\nimport hpsed_lib.plots\nfrom hpsed_lib.model import Network"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     nbformat.write(notebook, tmp_path / "toy.ipynb")
-    monkeypatch.setattr(workflow, "ROOT", tmp_path)
+    monkeypatch.setattr(graph, "ROOT", tmp_path)
     expected = ["hpsed_lib/errors.py", "hpsed_lib/model.py", "hpsed_lib/pooling.py"]
-    assert workflow.library_of("toy.ipynb", without=["plots"]) == expected
+    assert graph.library_of("toy.ipynb", without=["hpsed_lib.plots"]) == expected
 
 
 class TestInstallation:

@@ -23,8 +23,8 @@ import psutil
 import pytest
 from held import JOURNAL, MOMENTS, N_TRAINING, NAME, RUN, Project, small_experiment
 
-from hpsed_lib.execution import is_held
 from hpsed_lib.params import load_experiment
+from hpsed_lib.processes import is_held
 
 STRUCTURES = ["single", "hierarchical", "appendix"]
 RUNS = [f"linear-{structure}-seed0" for structure in STRUCTURES]

@@ -1,4 +1,4 @@
-"""Execute one notebook headlessly: ``python -m hpsed_lib.execution NOTEBOOK OUTPUT -p key value ...``.
+"""Execute one notebook headlessly: ``python -m hpsed_lib.launch.execution NOTEBOOK OUTPUT -p key value ...``.
 
 The executed copy appears at OUTPUT only when every cell has run, free of times, host paths and random ids, so that two
 executions of the same thing are the same bytes. Until then, and after a failure, it lies in
@@ -14,12 +14,8 @@ import argparse
 import ast
 import contextlib
 import difflib
-import fcntl
-import itertools
-import math
 import os
 import re
-import socket
 import sys
 import threading
 import time
@@ -27,19 +23,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
-from hpsed_lib.gpus import own_gpus
+from hpsed_lib.launch.gpus import own_gpus
 from hpsed_lib.paths import ROOT, cache_folder, naming_full_disk, replacing
+from hpsed_lib.processes import end_with_launcher, only_one
 from hpsed_lib.progress import LOG_VARIABLE, use_large_pages
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-LAUNCHER = "HPSED_LAUNCHER_PID"  # "pid", or "pid@place", of the process this one must not outlive
 PROGRESS_INTERVAL = 10.0  # s between two lines of one run
-POLL_INTERVAL = 1.0  # s
 LARGE = 1_000_000  # bytes; a notebook or picture above this is reported
 THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
@@ -111,86 +104,6 @@ def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
         except (KeyError, SyntaxError, ValueError):
             raise ParameterError(f"{notebook}: parameter {name!r} expects {kind}, got {text!r}") from None
     return values
-
-
-def end_with_launcher() -> None:
-    """End this process, and all that it started, as soon as the process named in ``HPSED_LAUNCHER_PID`` is gone.
-
-    Without that variable, or if it names a process of another host or outside of this job of a cluster, nothing is
-    watched. Processes started from here then watch this one.
-    """
-    here = f"{socket.gethostname()}/{os.environ.get('SLURM_JOB_ID', '')}"
-    pid, _, place = os.environ.get(LAUNCHER, "").partition("@")
-    if pid and place in ("", here):
-        threading.Thread(target=_watch, args=(int(pid),), daemon=True).start()
-    os.environ[LAUNCHER] = f"{os.getpid()}@{here}"
-
-
-def end_with_parent() -> None:
-    """End this process as soon as its parent is gone: a worker must not outlive a kernel that was killed."""
-    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
-
-
-def _watch(pid: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        launcher = psutil.Process(pid)
-        while launcher.is_running() and launcher.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(POLL_INTERVAL)
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            kill_family(child)
-    os._exit(1)
-
-
-def kill_family(process: psutil.Process) -> None:
-    """Kill a process and every one that descends from it."""
-    for each in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
-
-
-@contextlib.contextmanager
-def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = math.inf) -> Iterator[None]:
-    """Hold `lock` exclusively; while another process holds it, call `waiting` once with its id and host and wait.
-
-    The lock ends with the process, however that ends; nothing needs to be unlocked by hand.
-
-    Raises
-    ------
-    ExecutionError
-        The lock is still held after `patience` seconds.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "a+", encoding="utf-8") as file:
-        started = time.monotonic()
-        for attempt in itertools.count():
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip()
-            if attempt == 1:  # at the first, `is_held` may have had it for an instant
-                waiting(holder)
-            if time.monotonic() - started > patience:
-                raise ExecutionError(f"process {holder} still holds {os.path.relpath(lock, ROOT)}")
-            time.sleep(0.2)
-        file.truncate(0)
-        file.write(f"{os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
-
-
-def is_held(lock: Path) -> bool:
-    """Whether a process holds `lock` (see `only_one`), on this host or on another that shares the file system."""
-    if not lock.is_file():
-        return False
-    with open(lock, encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _show_progress(log: Path, say: Callable[[str], None], stop: threading.Event) -> None:
@@ -277,7 +190,7 @@ def execute(
     threads : int, default 1
         Threads each numerical library of the kernel may use.
     gpus : int, default 0
-        Wait for so many GPUs that no other run has, and show the kernel these only (`hpsed_lib.gpus`).
+        Wait for so many GPUs that no other run has, and show the kernel these only (`hpsed_lib.launch.gpus`).
 
     Raises
     ------
@@ -359,7 +272,7 @@ def _execute(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, 1 if the execution failed, or 2 if it could not be started."""
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.execution", description="Execute one notebook.")
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.execution", description="Execute one notebook.")
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path, help="where the executed copy is put once every cell has run")
     parser.add_argument("--name", help="label of the run (default: the output's stem)")

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.label_audit import STRONG, WEAK
-from hpsed_lib.labels import (
+from hpsed_lib.data.label_audit import STRONG, WEAK
+from hpsed_lib.data.labels import (
     Listing,
     draw_validation,
     gather,
@@ -32,16 +31,17 @@ from hpsed_lib.labels import (
     rows_of,
     shared_sources,
 )
+from hpsed_lib.data.synthesis import CLASSES
+from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import Dcase2017Data
 from hpsed_lib.paths import cache_folder, files_below
-from hpsed_lib.synthesis import CLASSES
 
 LABELS_COMMIT = "96dc262e3869580c0ff4c4de622995a8e3573ad9"
 LABELS_URL = (
     "https://raw.githubusercontent.com/ankitshah009/"
     f"Task-4-Large-scale-weakly-supervised-sound-event-detection-for-smart-cars/{LABELS_COMMIT}/"
 )
-LABELS_REGISTRY = Path(__file__).with_name("dcase2017_sha256.txt")
+LABELS_REGISTRY = Path(__file__).with_name("sha256.txt")
 DOWNLOAD_RETRIES = 3
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -65,7 +65,7 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
     ----------
     params : Dcase2017Data
         Its test set is the development set (488 clips), or the evaluation set (1,103), with the development set for
-        tuning. Validation clips are drawn from the training clips by video (`hpsed_lib.labels.draw_validation`).
+        tuning. Validation clips are drawn from the training clips by video (`hpsed_lib.data.labels.draw_validation`).
     folder : Path
         Audio files lie anywhere below it, and so may the label files.
     download : bool

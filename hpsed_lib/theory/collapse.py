@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 import sympy as sp
 
-from hpsed_lib.derivation import SLOPE, W, X, symbolic_weights, weighted_mean
+from hpsed_lib.theory.derivation import SLOPE, W, X, symbolic_weights, weighted_mean
 
 _A, _B = sp.IndexedBase("A"), sp.IndexedBase("B")
 _J, _LENGTH = sp.symbols("j M", integer=True, positive=True)

@@ -18,9 +18,9 @@ import pandas as pd
 import sympy as sp
 import torch
 
-from hpsed_lib import gradients
-from hpsed_lib.derivation import ALPHA, EXPONENT, concrete_clip, frame_symbols, symbolic_weights, weighted_mean
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
+from hpsed_lib.theory import gradients
+from hpsed_lib.theory.derivation import ALPHA, EXPONENT, concrete_clip, frame_symbols, symbolic_weights, weighted_mean
 
 STAGES: tuple[tuple[int, tuple[int, ...]], ...] = ((1, (1,)), (8, ()), (8, (8,)), (8, (1,)), (8, (4,)), (8, (2, 2)))
 """(frames, segment lengths): one frame, no segment, one segment, segments of one frame, two stages, three stages."""

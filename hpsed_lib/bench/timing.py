@@ -1,33 +1,18 @@
-"""How long our ways take beside what one would otherwise use: ``python -m hpsed_lib.bench``, or ``make bench``.
-
-Conventions: the two sides of a comparison, where both are ways to one result, must agree before anything is timed.
-Then they run in turn, the first of one pair last in the next, so that a machine that grows slower or faster meets both
-alike; each pair gives one ratio, theirs over ours: 2 is twice as fast. Beside each stands its floor: the least
-arithmetic and the least traffic with memory that the task can do with, at the speed that this machine reaches in a
-matrix product and in a copy, measured in the same call. The comparisons are in ``bench_scoring.py``,
-``bench_features.py`` and ``bench_training.py``; what grows with the data set is in ``bench_memory.py``, a whole
-experiment in ``bench_experiment.py``.
-"""
+"""Time two ways to one result side by side, beside the least work that the task can do with."""
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import functools
 import pstats
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import matplotlib
 import pandas as pd
 import torch
 
-from hpsed_lib import provenance
 from hpsed_lib.errors import HpsedError, ParameterError
-from hpsed_lib.paths import replacing, results_folder
 
 
 class Work(NamedTuple):
@@ -50,26 +35,6 @@ class Comparison(NamedTuple):
     work: Work
     parts: Callable[[], dict[str, float]]  # seconds of our side's parts
     scale: float = 1.0  # theirs does one part of so many, and its time counts for all
-
-
-def comparisons() -> dict[str, Callable[..., Comparison]]:
-    """Every comparison by name; each is made with ``tiny``, which shows that it works and not how fast."""
-    from hpsed_lib import bench_features, bench_scoring, bench_training
-
-    return {
-        "log_mel_files": bench_features.log_mel_files,
-        "training_step_quick": partial(bench_training.training_step, "quick"),
-        "training_step_esc10": partial(bench_training.training_step, "esc10"),
-        "training_step_paper": partial(bench_training.training_step, "paper"),
-        "pooling_hierarchical": partial(bench_training.pooling_step, "hierarchical"),
-        "pooling_appendix": partial(bench_training.pooling_step, "appendix"),
-        "pooling_in_training": bench_training.pooling_share,
-        "segment_scores": bench_scoring.segment_scores,
-        "threshold_search": bench_scoring.threshold_search,
-        "inference_1": partial(bench_training.inference, 1),
-        "inference_8": partial(bench_training.inference, 8),
-        "inference_32": partial(bench_training.inference, 32),
-    }
 
 
 def require_agreement(comparison: Comparison) -> None:
@@ -216,60 +181,3 @@ def ratios(table: pd.DataFrame) -> str:
         }
     )
     return shown.to_markdown(index=False, disable_numparse=True) + "\n"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--tiny", action="store_true", help="small sizes: shows that it works, not how fast")
-    parser.add_argument("--pairs", type=int, default=7, help="times that both sides run (default: 7)")
-    parser.add_argument("--output", type=Path, help="folder of the files (default: results/bench)")
-    parser.add_argument("--only", nargs="+", choices=list(comparisons()), help="comparisons (default: all)")
-    options = parser.parse_args(arguments)
-    chosen = {name: make for name, make in comparisons().items() if not options.only or name in options.only}
-    timed, profiles, n_threads = [], [], set()
-    for name, make in chosen.items():
-        print(f"timing {name}", flush=True)
-        comparison = make(tiny=options.tiny)
-        timed.append(time_pairs(comparison, n_pairs=options.pairs))
-        n_threads.add(comparison.work.threads)
-        profiles.append(largest_parts(comparison))
-    pairs = pd.concat(timed)
-
-    machine = provenance.describe_device(torch.device("cpu"))
-    made_by = ", ".join(f"{name} {number}" for name, number in provenance.versions().items())
-    reached = "; ".join(
-        f"{threads} thread{'s' * (threads > 1)}: {operations / 1e9:.0f} GFLOP/s in a matrix product, "
-        f"{n_bytes / 1e9:.1f} GB/s in a copy"
-        for threads in sorted(n_threads)
-        for operations, n_bytes in [peaks(threads)]
-    )
-    text = (
-        f"{summarise(pairs).to_markdown(index=False, floatfmt='.3g')}\n\n"
-        "Ratio: theirs / ours, of runs in turn; median, smallest and largest pair. Floor: the least work at this "
-        f"machine's peaks ({reached}).\n\n"
-        f"{machine['device_name']}; {made_by}; commit {provenance.commit()}.\n"
-    )
-    folder = options.output or results_folder("bench")
-    files = {
-        "bench.csv": pairs.to_csv(index=False, float_format="%.6g"),
-        "profile.csv": pd.concat(profiles).to_csv(index=False, float_format="%.3g"),
-        "bench.md": text,
-        "ratios.md": ratios(summarise(pairs)),
-    }
-    for name, content in files.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    print(text)
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    from hpsed_lib import plots
-
-    plots.use_style()
-    figure, ax = plt.subplots(figsize=(8, 1 + 0.45 * len(chosen)))
-    plots.plot_ratios(pairs, ax=ax)
-    plots.save(figure, folder / "bench.png")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ include the extension. A label with a comma stands in double quotes where commas
 
 Training and validation clips are those of the weak label files, test clips those of the strong one, whose events are
 also their weak labels. Strong labels of the validation clips are there to choose thresholds on. What is odd is refused
-or remarked on: see `hpsed_lib.labels.TREATMENTS`.
+or remarked on: see `hpsed_lib.data.labels.TREATMENTS`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.label_audit import STRONG, WEAK
-from hpsed_lib.labels import (
+from hpsed_lib.data.label_audit import STRONG, WEAK
+from hpsed_lib.data.labels import (
     Listing,
     draw_validation,
     gather,
@@ -32,6 +31,7 @@ from hpsed_lib.labels import (
     read_labels,
     refuse_odd_rows,
 )
+from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import FolderData
 
 
@@ -42,7 +42,7 @@ def list_folder(params: FolderData, *, folder: Path) -> Listing:
     ----------
     params : FolderData
         Names the label files, the audio folder and the classes. Without a label file of validation clips, these are
-        drawn from the training clips (`hpsed_lib.labels.draw_validation`). Without classes, they are the labels of the
+        drawn from the training clips (`draw_validation`). Without classes, they are the labels of the
         training clips, sorted.
     folder : Path
         The data folder.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpsed_lib.bench import Comparison, Work, parts_by_function
+from hpsed_lib.bench.timing import Comparison, Work, parts_by_function
 from hpsed_lib.decoding import decode, to_events
 from hpsed_lib.features import log_mel
 from hpsed_lib.network import GatedCRNN

@@ -1,4 +1,4 @@
-"""Reproduce one experiment: ``python -m hpsed_lib.workflow EXPERIMENT``, the command behind ``make reproduce``.
+"""Reproduce one experiment: ``python -m hpsed_lib.launch.workflow EXPERIMENT``, the command behind ``make reproduce``.
 
 Snakemake decides what has to run and runs it; this module starts it, lets nothing outlive its own end, however that
 comes, and says at the end what came out. The same command again goes on where the last one stopped.
@@ -7,9 +7,7 @@ comes, and says at the end what came out. The same command again goes on where t
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -20,98 +18,21 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from hpsed_lib import slurm
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
-from hpsed_lib.execution import end_with_launcher, kill_family, only_one
-from hpsed_lib.gpus import require_gpus, runs_per_gpu, visible_gpus
-from hpsed_lib.params import Experiment, load_experiment, require_available
+from hpsed_lib.launch import slurm
+from hpsed_lib.launch.gpus import runs_per_gpu, visible_gpus
+from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
+from hpsed_lib.launch.status import statuses
+from hpsed_lib.params import Experiment, load_experiment, require_available, with_seeds
 from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, naming_full_disk, replacing, results_folder
-from hpsed_lib.sweep import with_seeds
+from hpsed_lib.processes import end_with_launcher, kill_family, only_one
 
-SHARED = {  # executions that are the same for every experiment, and where they end up
-    "02_pooling_gradients": "results/derivation/notebooks",
-    "05_paper_audit": "results/paper/notebooks",
-}
 PROFILES = ROOT / "workflow" / "profiles"
 LITTLE_SPACE = 1 << 20  # bytes
 PATIENCE = 10.0  # s to wait for a launcher that may be about to end
-
-
-def executed_notebooks(experiment: Experiment) -> dict[str, str]:
-    """Name of every execution of an experiment, and where its notebook ends up, relative to the root."""
-    folder = f"results/{experiment.name}/notebooks"
-    paths = {"01_data_preparation": f"{folder}/01_data_preparation.ipynb"}
-    paths |= {run: f"{folder}/03_train_variant/{run}.ipynb" for run in experiment.runs()}
-    paths |= {name: f"{folder}/{name}.ipynb" for name in ("07_identity_in_training", "04_result_tables")}
-    return paths | {name: f"{shared_folder}/{name}.ipynb" for name, shared_folder in SHARED.items()}
-
-
-def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
-    """Files of ``hpsed_lib`` that a notebook imports, directly or through others, relative to the root.
-
-    Parameters
-    ----------
-    notebook : str
-        Path relative to the root.
-    without : sequence of str
-        Modules that cannot change what the notebook computes.
-    """
-    # As JSON: importing nbformat takes longer than all the rest of reading the graph, in every job of a cluster again.
-    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    lines = [line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))]
-    found: set[str] = set()
-    waiting = set(_imported("\n".join(lines)))
-    while waiting:
-        module = waiting.pop()
-        path = ROOT / "hpsed_lib" / f"{module}.py"
-        if module not in found and module not in without and path.is_file():
-            found.add(module)
-            waiting.update(_imported(path.read_text(encoding="utf-8")))
-    return [f"hpsed_lib/{module}.py" for module in sorted(found)]
-
-
-def basis(notebook: str, settings: dict[str, Any], folder: str, *, without: Sequence[str] = ()) -> str:
-    """Write what an execution rests on beside its data, if that has changed, and return the file's path.
-
-    As a rule's input this one file stands for all library modules and settings: their change makes the rule run again.
-    Snakemake sees that even after a job of a cluster that ended when no launcher was there to take notes of it.
-
-    Parameters
-    ----------
-    notebook : str
-        Path relative to the root.
-    settings : dict
-        Those of the experiment's settings that the execution reads.
-    folder : str
-        Where the file is kept, relative to the root; its stem is the notebook's.
-    without : sequence of str
-        See `library_of`.
-    """
-    modules = library_of(notebook, without=without)
-    digests = {module: hashlib.sha256((ROOT / module).read_bytes()).hexdigest() for module in modules}
-    path = ROOT / folder / f"{Path(notebook).stem}.json"
-    text = json.dumps({"library": digests, "settings": settings}, indent=1) + "\n"
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return path.relative_to(ROOT).as_posix()
-
-
-@functools.cache
-def _imported(code: str) -> frozenset[str]:
-    """Modules of ``hpsed_lib`` named in the import statements of a piece of code."""
-    names: list[str] = []
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return frozenset(name.split(".")[1] for name in names if name.startswith("hpsed_lib."))
 
 
 def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[str, str | bool]:
@@ -154,19 +75,6 @@ def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[s
 def available_cores() -> int:
     """Number of processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def last_launch(experiment: str) -> dict[str, Any]:
-    """What the experiment was last launched with.
-
-    Returns
-    -------
-    dict
-        ``n_seeds``, 0 for its own; ``cluster``, empty for none; ``source``, see `data_source`.
-    """
-    memory = cache_folder(experiment) / "launch.json"
-    never = {"n_seeds": 0, "cluster": "", "source": {"data_folder": "", "download": False, "fingerprint": ""}}
-    return never | json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else never
 
 
 def reproduce(
@@ -268,8 +176,6 @@ def report_success(experiment: Experiment) -> None:
 
 def report_failure(experiment: Experiment, since: float) -> None:
     """Print what failed since a time (s since the epoch), and what is left to do."""
-    from hpsed_lib.status import statuses  # here, because it imports this module
-
     print(f"\nexperiment {experiment.name} is not complete", file=sys.stderr)
     unfinished = []
     for execution in statuses(experiment):
@@ -294,7 +200,9 @@ def _stop(signal_number: int, _frame: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, 1 if something failed, or 2 if the experiment could not be started."""
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.workflow", description="Reproduce one experiment.")
+    parser = argparse.ArgumentParser(
+        prog="python -m hpsed_lib.launch.workflow", description="Reproduce one experiment."
+    )
     parser.add_argument("experiment", help="name of a file in params/")
     parser.add_argument("--data", type=Path, help="folder of recordings; remembered until another one is given")
     parser.add_argument("--download", action="store_true", help="fetch the recordings if they are not there")
@@ -321,10 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ParameterError(f"no cluster {options.cluster!r} in workflow/profiles/; there: {', '.join(clusters)}")
         if options.cores is not None and options.cores < 1:
             raise ParameterError(f"CORES must be 1 or more, got {options.cores}")
-        if not options.cluster and experiment.training.device == "cuda":
-            if not (gpus := visible_gpus()):
-                raise ParameterError("training.device is 'cuda', and there is no GPU here; set it to auto or cpu")
-            require_gpus(experiment.training.processes, gpus)
+        if not options.cluster and experiment.training.device == "cuda" and not visible_gpus():
+            raise ParameterError("training.device is 'cuda', and there is no GPU here; set it to auto or cpu")
         lock = cache_folder(experiment.name) / "workflow.lock"
 
         def waiting(holder: str) -> None:

@@ -1,11 +1,11 @@
-"""Fill a folder with the audio of DCASE 2017 Task 4: ``python -m hpsed_lib.dcase2017_audio --data FOLDER``.
+"""Fill a folder with the audio of DCASE 2017 Task 4: ``python -m hpsed_lib.data.dcase2017.audio --data FOLDER``.
 
 The clips are those of the published label files, which are looked for below the folder and fetched if they are not
 there. What is in archives at hand is unpacked, the rest is fetched from YouTube, and in the end the command says how
 much of each set is there and why the rest is not. Run again it goes on: a clip that is there is not touched, one known
 to be out of reach is not asked for. One process at a time fills a folder.
 
-Tested against a server on loopback only (`hpsed_lib.dcase2017_fetching`).
+Tested against a server on loopback only (`hpsed_lib.data.dcase2017.fetching`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpsed_lib.dcase2017 import WEAK_FILES, clip_names
-from hpsed_lib.dcase2017_archives import unpack
-from hpsed_lib.dcase2017_clips import REASONS, Clip, missing, parse_clip, read_failures
-from hpsed_lib.dcase2017_fetching import SR, Site, fetch, required_bytes
+from hpsed_lib.data.dcase2017.archives import unpack
+from hpsed_lib.data.dcase2017.clips import REASONS, Clip, missing, parse_clip, read_failures
+from hpsed_lib.data.dcase2017.fetching import SR, Site, fetch, required_bytes
+from hpsed_lib.data.dcase2017.labels import WEAK_FILES, clip_names
 from hpsed_lib.errors import DataError, HpsedError
 from hpsed_lib.paths import FAILURES
 
@@ -121,7 +121,7 @@ def _fill(folder: Path, clips: Sequence[Clip], site: Site, options: argparse.Nam
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m hpsed_lib.dcase2017_audio",
+        prog="python -m hpsed_lib.data.dcase2017.audio",
         description="Fill a folder with the audio of DCASE 2017 Task 4; run it again to go on.",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder to fill")

@@ -17,7 +17,7 @@ import librosa
 import numpy as np
 import pandas as pd
 
-from hpsed_lib.audio import read_audio
+from hpsed_lib.data.audio import read_audio
 from hpsed_lib.errors import DataError
 
 ESC10_COMMIT = "553c8f1743b9dba6b282e1323c3ca8fa76923448"

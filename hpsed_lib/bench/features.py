@@ -14,8 +14,8 @@ import joblib
 import librosa
 import numpy as np
 
-from hpsed_lib.audio import read_audio, write_audio
-from hpsed_lib.bench import Comparison, Work, parts_by_function
+from hpsed_lib.bench.timing import Comparison, Work, parts_by_function
+from hpsed_lib.data.audio import read_audio, write_audio
 from hpsed_lib.features import Spectrograms, extract, feature_file, log_mel
 from hpsed_lib.params import Features
 

@@ -1,4 +1,4 @@
-"""How far a launched experiment is: ``python -m hpsed_lib.status EXPERIMENT``, the command behind ``make status``.
+"""How far an experiment is: ``python -m hpsed_lib.launch.status EXPERIMENT``, the command behind ``make status``.
 
 Reads what the executions leave in ``cache/`` and ``results/`` and changes none of it, so that it may be asked at any
 time, on any host that shares these folders. An execution is
@@ -26,11 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpsed_lib.errors import HpsedError
-from hpsed_lib.execution import is_held
-from hpsed_lib.params import Experiment, load_experiment
+from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
+from hpsed_lib.params import Experiment, load_experiment, run_settings, with_seeds
 from hpsed_lib.paths import ROOT, cache_folder, results_folder
-from hpsed_lib.sweep import run_settings, with_seeds
-from hpsed_lib.workflow import SHARED, executed_notebooks, last_launch
+from hpsed_lib.processes import is_held
 
 LOG_TAIL = 1000  # bytes, enough for the last line of progress
 PROGRESS = re.compile(r"epoch (\d+)/\d+: +(\d+)%[^\[]*\[([\d:]+)<")
@@ -195,7 +194,7 @@ def duration(seconds: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 if there is no such experiment."""
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.status", description="How far an experiment is.")
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.status", description="How far an experiment is.")
     parser.add_argument("experiment", help="name of a file in params/")
     parser.add_argument("--seeds", type=int, help="as in the launch (default: as in the last launch)")
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
 """The audio of DCASE 2017 Task 4 out of the zip files that were published.
 
-Conventions: names of clips and of their files are those of `hpsed_lib.dcase2017_clips`. A member of an archive is a
-clip's by the last part of its name, with or without the leading ``Y``, whatever folder of the archive it lies in.
+Conventions: names of clips and files are those of `clips`. A member of an archive is a clip's by the last part of its
+name, with or without the leading ``Y``, whatever folder of the archive it lies in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
-from hpsed_lib.dcase2017_clips import (
+from hpsed_lib.data.dcase2017.clips import (
     Clip,
     Failure,
     audio_path,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpsed_lib.bench import Comparison, Work, parts_by_function
+from hpsed_lib.bench.timing import Comparison, Work, parts_by_function
 from hpsed_lib.decoding import decode, smooth, to_events
 from hpsed_lib.params import Decoding
 from hpsed_lib.scoring import (

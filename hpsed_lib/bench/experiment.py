@@ -1,4 +1,4 @@
-"""A whole experiment against its training alone: ``python -m hpsed_lib.bench_experiment``, a part of ``make bench``.
+"""A whole experiment against its training alone: ``python -m hpsed_lib.bench.experiment``, a part of ``make bench``.
 
 Conventions: the experiment runs from nothing, by the command behind ``make reproduce``, in a temporary copy of the
 project. Its trainings run one a core; the sum of their times over the number of cores is what it could not do without.
@@ -25,10 +25,11 @@ import nbformat
 import pandas as pd
 
 from hpsed_lib.errors import HpsedError
-from hpsed_lib.execution import LAUNCHER, THREAD_VARIABLES
+from hpsed_lib.launch.execution import THREAD_VARIABLES
+from hpsed_lib.launch.workflow import available_cores
 from hpsed_lib.params import load_experiment
 from hpsed_lib.paths import ROOT, replacing, results_folder
-from hpsed_lib.workflow import available_cores
+from hpsed_lib.processes import LAUNCHER
 
 NEEDED = ("hpsed_lib", "notebooks", "params", "workflow", "results/paper")
 GOAL = 1.25
@@ -54,7 +55,7 @@ def measure(name: str, *, cores: int) -> tuple[dict[str, str | int | float], pd.
         for part in NEEDED:
             shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
         environment = os.environ | {"PYTHONPATH": str(project), LAUNCHER: str(os.getpid())}
-        command = [sys.executable, "-m", "hpsed_lib.workflow", name, "--cores", str(cores)]
+        command = [sys.executable, "-m", "hpsed_lib.launch.workflow", name, "--cores", str(cores)]
         start = time.perf_counter()
         done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
         seconds = time.perf_counter() - start
@@ -139,7 +140,7 @@ def seconds_by_section(notebook: Path) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench_experiment", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench.experiment", description=__doc__.split("\n")[0])
     parser.add_argument("experiment", nargs="?", default="quick", help="one that needs no recordings (default: quick)")
     parser.add_argument("--output", type=Path, help="folder of the tables (default: results/bench)")
     options = parser.parse_args(arguments)

@@ -18,9 +18,9 @@ import scipy.integrate
 import scipy.special
 import sympy as sp
 
-from hpsed_lib import gradients
-from hpsed_lib.derivation import ALPHA, EXPONENT, TOTAL, XHAT, W, X, Y, derive, in_words_of
 from hpsed_lib.errors import ParameterError
+from hpsed_lib.theory import gradients
+from hpsed_lib.theory.derivation import ALPHA, EXPONENT, TOTAL, XHAT, W, X, Y, derive, in_words_of
 
 
 def loss_gradient(
@@ -43,7 +43,7 @@ def loss_gradient(
     target : {0, 1}
         The clip's label.
     pooling, structure, segment_lengths, attention, sharpness
-        As in `hpsed_lib.gradients.dy_dx`.
+        As in `hpsed_lib.theory.gradients.dy_dx`.
     quantity : {"dL/dx", "dL/dw"}
         With respect to the frame's probability, or to its attention weight.
 
@@ -90,7 +90,7 @@ def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Cal
 
     References
     ----------
-    Table A-1; made from `hpsed_lib.derivation.derive`.
+    Table A-1; made from `hpsed_lib.theory.derivation.derive`.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def gradient_flow(
     target : {0, 1}
         The clip's label.
     pooling, structure, segment_lengths, attention, sharpness
-        As in `hpsed_lib.gradients.dy_dx`; a trained sharpness is kept where it is.
+        As in `hpsed_lib.theory.gradients.dy_dx`; a trained sharpness is kept where it is.
     end : float
         Time of the last step; the steps are spaced evenly in the logarithm of time.
     n_steps : int

@@ -22,13 +22,13 @@ import pandas as pd
 import soundfile
 from joblib import delayed
 
-from hpsed_lib import synthesis
+from hpsed_lib.data import synthesis
+from hpsed_lib.data.labels import REMARK, Listing
+from hpsed_lib.data.recordings import Recording, cut_event
 from hpsed_lib.errors import DataError
-from hpsed_lib.labels import REMARK, Listing
 from hpsed_lib.params import SPLITS, RecordedData, Soundscapes, SyntheticData
 from hpsed_lib.paths import replacing
 from hpsed_lib.progress import in_parallel
-from hpsed_lib.recordings import Recording, cut_event
 
 COMPANIONS = {
     "Train horn": "Train",

@@ -1,4 +1,4 @@
-"""What an experiment will take here: ``python -m hpsed_lib.plan EXPERIMENT``, the command behind ``make plan``.
+"""What an experiment will take here: ``python -m hpsed_lib.launch.plan EXPERIMENT``, the command behind ``make plan``.
 
 A short calibration measures the experiment's own network on random input of the right shape, and features of generated
 noise, in as many processes at once as runs would be trained at once. The rest is arithmetic.
@@ -25,12 +25,11 @@ import numpy as np
 import psutil
 
 from hpsed_lib.errors import HpsedError, ParameterError
-from hpsed_lib.gpus import runs_per_gpu, visible_gpus
-from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, load_experiment
+from hpsed_lib.launch.gpus import runs_per_gpu, visible_gpus
+from hpsed_lib.launch.status import duration
+from hpsed_lib.launch.workflow import available_cores
+from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, load_experiment, with_seeds
 from hpsed_lib.paths import cache_folder
-from hpsed_lib.status import duration
-from hpsed_lib.sweep import with_seeds
-from hpsed_lib.workflow import available_cores
 
 MEASURED_CLIPS = 8  # in a batch on the CPU, at most: what a larger one takes is in proportion
 MEASURED_SECONDS = 10.0  # of training steps, and at least three of them
@@ -129,7 +128,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
 
 def _time_of_features(experiment: Experiment, generator: np.random.Generator, n_clips: int = 5) -> float:
     """Seconds for reading one clip of noise and extracting its features."""
-    from hpsed_lib.audio import read_audio, write_audio
+    from hpsed_lib.data.audio import read_audio, write_audio
     from hpsed_lib.features import log_mel
 
     sr, clip_duration = experiment.data.sample_rate, experiment.data.clip_duration
@@ -226,9 +225,9 @@ def make_plan(
         Processes that extract features at once.
     """
     n_runs, n_clips = len(experiment.runs()), sum(counts.values())
-    n_evaluated, processes = counts["validation"] + counts["test"], experiment.training.processes
+    n_evaluated = counts["validation"] + counts["test"]
     epoch = counts["training"] * measured.training + counts["validation"] * measured.prediction
-    run = experiment.training.max_epochs * epoch / processes + n_evaluated * measured.prediction + RUN_OVERHEAD
+    run = experiment.training.max_epochs * epoch + n_evaluated * measured.prediction + RUN_OVERHEAD
     data = n_clips * measured.features / cores
     n_classes = N_CLASSES.get(experiment.data.source, 17)
     made_here = hasattr(experiment.data, "n_clips")  # soundscapes, written as 16-bit WAV
@@ -238,7 +237,7 @@ def make_plan(
         data=data,
         run=run,
         total=data + -(-n_runs // at_once) * run,
-        memory=at_once * processes * measured.memory,
+        memory=at_once * measured.memory,
         disk={
             "soundscapes": made_here * n_clips * 2 * experiment.data.clip_duration * experiment.data.sample_rate,
             "features": n_clips * 4 * experiment.n_frames * experiment.features.n_mels,
@@ -257,7 +256,7 @@ def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, n_pro
 
     machine = describe_device(torch.device(measured.device))["device_name"]
     batch, asked, params = experiment.training.batch_size, experiment.resources, f"params/{experiment.name}.yaml"
-    largest, memory = max(plan.disk, key=lambda kind: plan.disk[kind]), experiment.training.processes * measured.memory
+    largest, memory = max(plan.disk, key=lambda kind: plan.disk[kind]), measured.memory
     lines = [
         f"{experiment.name}: {plan.n_runs} runs of {experiment.training.max_epochs} epochs, {plan.at_once} at a time",
         f"  time    {duration(plan.total)} at most, notebooks 02, 04, 05 and 07 aside: "
@@ -275,7 +274,7 @@ def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, n_pro
         lines.append(f"a run may take more than {params} asks for: see its resources")
     if plan.memory > (there := psutil.virtual_memory().total):
         n_fitting = int(there // memory)
-        cores = f"CORES={n_fitting * asked.threads * experiment.training.processes} would fit"
+        cores = f"CORES={n_fitting * asked.threads} would fit"
         lines.append(
             f"more memory than there is here, {_size(there)}: {cores if n_fitting else 'not even one run fits'}"
         )
@@ -298,15 +297,16 @@ def _at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
     n_runs = len(experiment.runs())
     if select_device(experiment.training.device).type != "cpu":
         places = max(len(visible_gpus()), 1) * runs_per_gpu()
-        return min(n_runs, max(places // experiment.training.processes, 1)), 1
-    processes = experiment.training.processes
-    at_once = min(max(1, cores // (experiment.resources.threads * processes)), n_runs)
-    return at_once, min(at_once * processes, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
+        return min(n_runs, max(places, 1)), 1
+    at_once = min(max(1, cores // experiment.resources.threads), n_runs)
+    return at_once, min(at_once, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 if the experiment cannot be planned."""
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.plan", description="What an experiment will take.")
+    parser = argparse.ArgumentParser(
+        prog="python -m hpsed_lib.launch.plan", description="What an experiment will take."
+    )
     parser.add_argument("experiment", help="name of a file in params/")
     parser.add_argument("--seeds", type=int, default=0, help="seeds 0 to SEEDS - 1, not the experiment's own")
     parser.add_argument("--cores", type=int, default=available_cores(), help="runs at a time (default: all cores)")

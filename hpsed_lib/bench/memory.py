@@ -1,4 +1,4 @@
-"""Memory against the size of the data set: ``python -m hpsed_lib.bench_memory``, a part of ``make bench``.
+"""Memory against the size of the data set: ``python -m hpsed_lib.bench.memory``, a part of ``make bench``.
 
 Conventions: each figure is the largest memory of a fresh process and its workers, added up (resident set size; pages
 that they share count for each), sampled while it works through a whole data set once. Training reads spectrograms of
@@ -31,7 +31,7 @@ STEPS = 3  # of training
 
 def train(n_clips: int, folder: Path) -> None:
     """Go once through a training set, and make a few steps."""
-    from hpsed_lib.bench_training import random_network, stepper
+    from hpsed_lib.bench.training import random_network, stepper
     from hpsed_lib.dataset import Split
     from hpsed_lib.features import Spectrograms
     from hpsed_lib.params import load_experiment
@@ -57,7 +57,7 @@ def train(n_clips: int, folder: Path) -> None:
 def extract(n_clips: int, folder: Path) -> None:
     """Features of a whole data set."""
     from hpsed_lib import features
-    from hpsed_lib.audio import write_audio
+    from hpsed_lib.data.audio import write_audio
     from hpsed_lib.params import Features
 
     sr, duration = 8000, 1.0
@@ -81,7 +81,7 @@ TASKS: dict[str, Callable[[int, Path], None]] = {
 def peak_memory(work: Callable[[int, Path], None], n_clips: int) -> float:
     """Bytes that a process needs at most, with those it starts, to do some work in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
-        code = f"from hpsed_lib import bench_memory as b; b.{work.__name__}({n_clips}, b.Path({folder!r}))"
+        code = f"from hpsed_lib.bench import memory as b; b.{work.__name__}({n_clips}, b.Path({folder!r}))"
         process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
         watched, largest = psutil.Process(process.pid), 0.0
         try:
@@ -107,7 +107,7 @@ def _memory(process: psutil.Process) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench_memory", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench.memory", description=__doc__.split("\n")[0])
     parser.add_argument("--clips", type=int, nargs="+", default=SIZES, help="sizes (default: 1000 10000 50000)")
     parser.add_argument("--output", type=Path, help="folder of memory.csv (default: results/bench)")
     options = parser.parse_args(arguments)

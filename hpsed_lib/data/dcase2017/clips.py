@@ -2,7 +2,7 @@
 
 Conventions: a clip is named as in the label files, ``<video>_<start>_<end>.wav``, start and end in seconds of the
 video; its audio is the file ``Y<clip>`` in the folder, as it was published, or what the user has put there under
-another name that `hpsed_lib.dcase2017` knows. A file of ours is whole: it was checked before it got the name. What
+another name that `labels` knows. A file of ours is whole: it was checked before it got the name. What
 could not be had is a row of `FAILURES` in that folder (clip, reason, detail, time in UTC), the newest of each clip;
 `REASONS` lists the reasons.
 """
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from hpsed_lib.dcase2017 import audio_files
+from hpsed_lib.data.dcase2017.labels import audio_files
 from hpsed_lib.errors import DataError
 from hpsed_lib.paths import FAILURES, files_below, replacing
 

@@ -1,6 +1,6 @@
 """The audio of DCASE 2017 Task 4, clip by clip, from where it was uploaded.
 
-Conventions: names of clips and of their files are those of `hpsed_lib.dcase2017_clips`. What is fetched becomes mono,
+Conventions: names of clips and files are those of `hpsed_lib.data.dcase2017.clips`. What is fetched becomes mono,
 16 bit, 44.1 kHz unless another rate is asked for, as it was published. A clip is shorter than its section where the
 recording ends first, as 10,000 of the published ones are. Less than `MINIMUM_DURATION` is not kept, and neither is a
 clip that ends before both its section and its recording do.
@@ -35,8 +35,8 @@ from yt_dlp.networking import Request
 from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, TransportError
 from yt_dlp.utils import GeoRestrictedError, UnsupportedError, YoutubeDLError
 
-from hpsed_lib.audio import write_audio
-from hpsed_lib.dcase2017_clips import (
+from hpsed_lib.data.audio import write_audio
+from hpsed_lib.data.dcase2017.clips import (
     Clip,
     Failure,
     audio_path,

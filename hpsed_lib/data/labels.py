@@ -2,7 +2,7 @@
 
 Conventions: *weak labels* are pairs (filename, event_label), *strong labels* rows (filename, onset, offset,
 event_label); times are in seconds from the clip's start. An empty label lists a clip without events. The formats are
-those of `hpsed_lib.folder`.
+those of `hpsed_lib.data.folder`.
 
 **Labels are never changed.** A row that is odd is either refused, or kept and counted; `TREATMENTS` says which, for
 every kind. Inside this module a label file is a table of *rows*: file, line (from 1), text (the row as it stands), kind
@@ -24,8 +24,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from hpsed_lib.data.label_audit import STRONG, WEAK, label_defects
 from hpsed_lib.errors import DataError
-from hpsed_lib.label_audit import STRONG, WEAK, label_defects
 
 WEAK_IN_VIDEO = ["filename", "start", "end", "event_label"]
 """Columns of DCASE's weak labels, which have no header; the clip's position in its video, in seconds, is not used."""
@@ -159,7 +159,7 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
     name : str
         What remarks call the file.
     columns : sequence of str
-        `hpsed_lib.label_audit.WEAK` or `hpsed_lib.label_audit.STRONG`.
+        `hpsed_lib.data.label_audit.WEAK` or `hpsed_lib.data.label_audit.STRONG`.
 
     Returns
     -------

@@ -1,0 +1,1 @@
+"""How long our ways take beside what one would otherwise use."""

@@ -1,0 +1,1 @@
+"""Sounds and labels: from files, from recordings, or drawn."""

@@ -1,0 +1,1 @@
+"""Running an experiment's notebooks: here, on GPUs, or on a Slurm cluster."""

@@ -1,0 +1,107 @@
+"""What the graph of an experiment is made of: its executions, what each rests on, and how it was last launched."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpsed_lib.params import Experiment
+from hpsed_lib.paths import ROOT, cache_folder, replacing
+
+SHARED = {  # executions that are the same for every experiment, and where they end up
+    "02_pooling_gradients": "results/derivation/notebooks",
+    "05_paper_audit": "results/paper/notebooks",
+}
+
+
+def executed_notebooks(experiment: Experiment) -> dict[str, str]:
+    """Name of every execution of an experiment, and where its notebook ends up, relative to the root."""
+    folder = f"results/{experiment.name}/notebooks"
+    paths = {"01_data_preparation": f"{folder}/01_data_preparation.ipynb"}
+    paths |= {run: f"{folder}/03_train_variant/{run}.ipynb" for run in experiment.runs()}
+    paths |= {name: f"{folder}/{name}.ipynb" for name in ("07_identity_in_training", "04_result_tables")}
+    return paths | {name: f"{shared_folder}/{name}.ipynb" for name, shared_folder in SHARED.items()}
+
+
+def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
+    """Files of ``hpsed_lib`` that a notebook imports, directly or through others, relative to the root.
+
+    Parameters
+    ----------
+    notebook : str
+        Path relative to the root.
+    without : sequence of str
+        Modules that cannot change what the notebook computes.
+    """
+    # As JSON: importing nbformat takes longer than all the rest of reading the graph, in every job of a cluster again.
+    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    lines = [line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))]
+    found: set[str] = set()
+    waiting = set(_imported("\n".join(lines)))
+    while waiting:
+        module = waiting.pop()
+        path = ROOT / f"{module.replace('.', '/')}.py"
+        if module not in found and module not in without and path.is_file():
+            found.add(module)
+            waiting.update(_imported(path.read_text(encoding="utf-8")))
+    return [f"{module.replace('.', '/')}.py" for module in sorted(found)]
+
+
+def basis(notebook: str, settings: dict[str, Any], folder: str, *, without: Sequence[str] = ()) -> str:
+    """Write what an execution rests on beside its data, if that has changed, and return the file's path.
+
+    As a rule's input this one file stands for all library modules and settings: their change makes the rule run again.
+    Snakemake sees that even after a job of a cluster that ended when no launcher was there to take notes of it.
+
+    Parameters
+    ----------
+    notebook : str
+        Path relative to the root.
+    settings : dict
+        Those of the experiment's settings that the execution reads.
+    folder : str
+        Where the file is kept, relative to the root; its stem is the notebook's.
+    without : sequence of str
+        See `library_of`.
+    """
+    modules = library_of(notebook, without=without)
+    digests = {module: hashlib.sha256((ROOT / module).read_bytes()).hexdigest() for module in modules}
+    path = ROOT / folder / f"{Path(notebook).stem}.json"
+    text = json.dumps({"library": digests, "settings": settings}, indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def _imported(code: str) -> frozenset[str]:
+    """Modules of ``hpsed_lib`` named in the import statements of a piece of code."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    # A name may be a module or a module's content, so that its parent is named too; what is no file falls away.
+    names = [name for name in names if name.startswith("hpsed_lib.")]
+    return frozenset(names) | {name.rpartition(".")[0] for name in names}
+
+
+def last_launch(experiment: str) -> dict[str, Any]:
+    """What the experiment was last launched with.
+
+    Returns
+    -------
+    dict
+        ``n_seeds``, 0 for its own; ``cluster``, empty for none; ``source``, see `data_source`.
+    """
+    memory = cache_folder(experiment) / "launch.json"
+    never = {"n_seeds": 0, "cluster": "", "source": {"data_folder": "", "download": False, "fingerprint": ""}}
+    return never | json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else never
