@@ -433,14 +433,7 @@ def plot_differences(compared: pd.DataFrame, *, ax: Axes) -> Axes:
     return ax
 
 
-POINT_MARKERS = {
-    "fixed": "x",
-    "global_f_measure": "o",
-    "global_error_rate": "s",
-    "per_class_f_measure": "^",
-    "per_class_error_rate": "v",
-    "hysteresis_f_measure": "D",
-}
+POINT_MARKERS = {"fixed": "x", "global_f_measure": "o", "global_error_rate": "s"}
 """How each operating point is drawn."""
 
 

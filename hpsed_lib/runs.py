@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,18 @@ import pandas as pd
 
 from hpsed_lib import provenance
 from hpsed_lib.dataset import Dataset, Split
-from hpsed_lib.decoding import CRITERIA, choose_hysteresis, choose_threshold, decode, to_events
+from hpsed_lib.decoding import CRITERIA, choose_threshold, decode, smooth, to_events
 from hpsed_lib.errors import DataError
-from hpsed_lib.params import Decoding, Experiment, run_name
+from hpsed_lib.params import Experiment, run_name
 from hpsed_lib.paths import cache_folder, replacing, results_folder
-from hpsed_lib.scoring import best_constant_guess, event_activity, sed_eval_scores
-from hpsed_lib.threshold_free import clip_scores, event_based_scores, threshold_free_scores
+from hpsed_lib.scoring import (
+    best_constant_guess,
+    clip_scores,
+    event_activity,
+    event_based_scores,
+    sed_eval_scores,
+    threshold_free_scores,
+)
 from hpsed_lib.training import Trained, predict_split
 
 TAGGING_THRESHOLD = 0.5
@@ -64,7 +69,7 @@ def finish_run(
     metrics : dict
         What ``results/<experiment>/metrics/<run>.json`` holds: ``test`` is the score of the decoding that the
         experiment asks for, ``operating_points`` has those of `operating_points`, ``threshold_free``, ``event_based``
-        and ``tagging`` those of `hpsed_lib.threshold_free`.
+        and ``tagging`` those of `hpsed_lib.scoring`.
     curve : DataFrame with columns threshold, f_measure and the counts
         Every threshold that makes a difference on the tuning clips, as `choose_threshold` returns it; without tuning
         clips it has no row.
@@ -76,22 +81,7 @@ def finish_run(
         for name, split in splits.items()
     }
     frame_prob = {name: frames for name, (frames, _) in predicted.items()}
-    _, clip_prob = predicted["test"]
-    curve = pd.DataFrame(columns=["threshold", "f_measure"])
-    chosen = experiment.decoding.threshold
-    if dataset.tuning:
-        best_threshold, _, curve = choose_threshold(
-            frame_prob["tuning"],
-            reference_activity(experiment, dataset, dataset.tuning),
-            params=experiment.decoding,
-            frame_duration=experiment.frame_duration,
-            time_resolution=experiment.scoring.time_resolution,
-        )
-    threshold = best_threshold if chosen == "validation" else float(chosen)
-    of_record = partial(score, experiment, dataset, threshold=threshold, decoding=experiment.decoding)
-
-    device = next(trained.network.parameters()).device
-    history = trained.history
+    threshold, curve = _threshold(experiment, dataset, frame_prob)
     metrics = {
         "run": run,
         "experiment": experiment.name,
@@ -99,40 +89,11 @@ def finish_run(
         "structure": structure,
         "seed": seed,
         "threshold": threshold,
-        "n_thresholds_tried": len(curve) if chosen == "validation" else 0,
+        "n_thresholds_tried": len(curve) if experiment.decoding.threshold == "validation" else 0,
         "best_epoch": trained.best_epoch,
         "n_test_clips": len(dataset.test.filenames),
-        "best_constant_guess": best_constant_guess(reference_activity(experiment, dataset, dataset.test)),
-        "tuning": of_record(dataset.tuning, frame_prob["tuning"])["overall"] if dataset.tuning else None,
-        "test": of_record(dataset.test, frame_prob["test"]),
-        "operating_points": operating_points(experiment, dataset, frame_prob),
-        "threshold_free": threshold_free_scores(
-            frame_prob["test"],
-            clip_prob,
-            dataset.test.strong_labels,
-            filenames=dataset.test.filenames,
-            classes=dataset.classes,
-            clip_duration=experiment.data.clip_duration,
-            frame_duration=experiment.frame_duration,
-            time_resolution=experiment.scoring.time_resolution,
-            params=experiment.decoding,
-        ),
-        "event_based": event_based_scores(
-            dataset.test.strong_labels,
-            estimated_events(
-                experiment, dataset, dataset.test, frame_prob["test"], threshold=threshold, decoding=experiment.decoding
-            ),
-            filenames=dataset.test.filenames,
-            classes=dataset.classes,
-        ),
-        "tagging": clip_scores(dataset.test.weak_target > 0, clip_prob, threshold=TAGGING_THRESHOLD),
-        "history": history[["epoch", "training_loss", "validation_loss"]].to_dict("records"),
-        "parameters": experiment.model_dump(mode="json"),
-        "data": {"checksum": dataset.checksum, "report": dataset.report, "stand_in": dataset.stand_in},
-        "commit": provenance.commit(),
-        "versions": provenance.versions(),
-        **provenance.describe_device(device),
-        "time": {"training_seconds": round(float(history.seconds.sum()), 1), "resumed_after": trained.resumed_after},
+        **_scores(experiment, dataset, frame_prob, predicted["test"][1], threshold=threshold),
+        **_provenance(experiment, dataset, trained),
     }
     with replacing(run_folder(experiment, run) / "predictions.npz") as temporary:
         np.savez_compressed(temporary, **frame_prob)  # type: ignore[arg-type]
@@ -141,13 +102,77 @@ def finish_run(
     return metrics, curve
 
 
+def _threshold(
+    experiment: Experiment, dataset: Dataset, frame_prob: dict[str, np.ndarray]
+) -> tuple[float, pd.DataFrame]:
+    """The run's threshold, and F1 at every threshold on the tuning clips, without rows if there are none."""
+    chosen = experiment.decoding.threshold
+    best, curve = math.nan, pd.DataFrame(columns=["threshold", "f_measure"])
+    if dataset.tuning:
+        best, _, curve = choose_threshold(
+            frame_prob["tuning"],
+            reference_activity(experiment, dataset, dataset.tuning),
+            params=experiment.decoding,
+            frame_duration=experiment.frame_duration,
+            time_resolution=experiment.scoring.time_resolution,
+        )
+    return best if chosen == "validation" else float(chosen), curve
+
+
+def _scores(
+    experiment: Experiment,
+    dataset: Dataset,
+    frame_prob: dict[str, np.ndarray],
+    clip_prob: np.ndarray,
+    *,
+    threshold: float,
+) -> dict:
+    """Every score of a run, in the order of its metrics file."""
+    test, tuning, decoding = dataset.test, dataset.tuning, experiment.decoding
+    names: dict[str, Any] = {"filenames": test.filenames, "classes": dataset.classes}
+    estimated = estimated_events(experiment, dataset, test, frame_prob["test"], threshold=threshold)
+    return {
+        "best_constant_guess": best_constant_guess(reference_activity(experiment, dataset, test)),
+        "tuning": score(experiment, dataset, tuning, frame_prob["tuning"], threshold=threshold)["overall"]
+        if tuning
+        else None,
+        "test": score(experiment, dataset, test, frame_prob["test"], threshold=threshold),
+        "operating_points": operating_points(experiment, dataset, frame_prob),
+        "threshold_free": threshold_free_scores(
+            frame_prob["test"],
+            smooth(frame_prob["test"], params=decoding, frame_duration=experiment.frame_duration),
+            clip_prob,
+            test.strong_labels,
+            **names,
+            clip_duration=experiment.data.clip_duration,
+            frame_duration=experiment.frame_duration,
+            time_resolution=experiment.scoring.time_resolution,
+        ),
+        "event_based": event_based_scores(test.strong_labels, estimated, **names),
+        "tagging": clip_scores(test.weak_target > 0, clip_prob, threshold=TAGGING_THRESHOLD),
+    }
+
+
+def _provenance(experiment: Experiment, dataset: Dataset, trained: Trained) -> dict:
+    """What made a run: its history, parameters, data, code, device and time."""
+    history = trained.history
+    return {
+        "history": history[["epoch", "training_loss", "validation_loss"]].to_dict("records"),
+        "parameters": experiment.model_dump(mode="json"),
+        "data": {"checksum": dataset.checksum, "report": dataset.report, "stand_in": dataset.stand_in},
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        **provenance.describe_device(next(trained.network.parameters()).device),
+        "time": {"training_seconds": round(float(history.seconds.sum()), 1), "resumed_after": trained.resumed_after},
+    }
+
+
 def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[str, np.ndarray]) -> dict[str, dict]:
-    """Scores of the test clips with thresholds chosen in several ways, each on tuning clips only.
+    """Scores of the test clips at three thresholds: 0.5, and those with the best F1 and ER on the tuning clips.
 
     Parameters
     ----------
     experiment : Experiment
-        Its decoding says what is short, and the median length, but for hysteresis, which chooses its own.
     dataset : Dataset
     frame_prob : dict of np.ndarray, shape (clips, frames, classes)
         Predictions for ``test`` and, if there are tuning clips, ``tuning``.
@@ -155,50 +180,32 @@ def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[
     Returns
     -------
     dict of dict, by name
-        ``fixed`` (0.5), ``global_f_measure`` and ``global_error_rate`` (one threshold for all classes),
-        ``per_class_f_measure`` and ``per_class_error_rate`` (a list, in the order of ``dataset.classes``),
-        ``hysteresis_f_measure`` ([high, low]). Each has ``threshold``, ``median_length`` in frames, ``criterion`` and
-        ``tuning``, what it was chosen by and the value there (None: not chosen, or no reference activity), and
-        ``test``, sed_eval's overall scores. Without tuning clips there is ``fixed`` alone.
+        ``fixed``, ``global_f_measure`` and ``global_error_rate``; without tuning clips ``fixed`` alone. Each has
+        ``threshold``, ``criterion`` and ``tuning``, what it was chosen by and the value there (None: not chosen, or no
+        reference activity), and ``test``, sed_eval's overall scores.
     """
-    choice: dict[str, Any] = {
-        "params": experiment.decoding,
-        "frame_duration": experiment.frame_duration,
-        "time_resolution": experiment.scoring.time_resolution,
-    }
 
-    def point(
-        threshold: float | list[float],
-        *,
-        criterion: str | None = None,
-        value: float = math.nan,
-        low: float | None = None,
-        median_length: int = experiment.decoding.median_length,
-    ) -> dict:
-        decoding = experiment.decoding.model_copy(update={"median_length": median_length})
-        scores = score(
-            experiment, dataset, dataset.test, frame_prob["test"], threshold=threshold, low=low, decoding=decoding
-        )
+    def point(threshold: float, criterion: str | None, value: float) -> dict:
         return {
-            "threshold": threshold if low is None else [threshold, low],
-            "median_length": median_length,
+            "threshold": threshold,
             "criterion": criterion,
             "tuning": value if math.isfinite(value) else None,
-            "test": scores["overall"],
+            "test": score(experiment, dataset, dataset.test, frame_prob["test"], threshold=threshold)["overall"],
         }
 
-    points = {"fixed": point(0.5)}
+    points = {"fixed": point(0.5, None, math.nan)}
     if dataset.tuning is None:
         return points
-    tuning = frame_prob["tuning"], reference_activity(experiment, dataset, dataset.tuning)
-    for scope in ("global", "per_class"):
-        for criterion in CRITERIA:
-            threshold, value, _ = choose_threshold(
-                *tuning, **choice, criterion=criterion, per_class=scope == "per_class"
-            )
-            points[f"{scope}_{criterion}"] = point(threshold, criterion=criterion, value=value)
-    high, low, length, value, _ = choose_hysteresis(*tuning, **choice, criterion="f_measure")
-    points["hysteresis_f_measure"] = point(high, criterion="f_measure", value=value, low=low, median_length=length)
+    for criterion in CRITERIA:
+        threshold, value, _ = choose_threshold(
+            frame_prob["tuning"],
+            reference_activity(experiment, dataset, dataset.tuning),
+            params=experiment.decoding,
+            frame_duration=experiment.frame_duration,
+            time_resolution=experiment.scoring.time_resolution,
+            criterion=criterion,
+        )
+        points[f"global_{criterion}"] = point(threshold, criterion, value)
     return points
 
 
@@ -213,20 +220,11 @@ def reference_activity(experiment: Experiment, dataset: Dataset, split: Split) -
     )
 
 
-def score(
-    experiment: Experiment,
-    dataset: Dataset,
-    split: Split,
-    frame_prob: np.ndarray,
-    *,
-    threshold: float | list[float],
-    decoding: Decoding,
-    low: float | None = None,
-) -> dict:
+def score(experiment: Experiment, dataset: Dataset, split: Split, frame_prob: np.ndarray, *, threshold: float) -> dict:
     """Decode a split's predictions and score the events by sed_eval; see `decode` and `sed_eval_scores`."""
     return sed_eval_scores(
         split.strong_labels,
-        estimated_events(experiment, dataset, split, frame_prob, threshold=threshold, decoding=decoding, low=low),
+        estimated_events(experiment, dataset, split, frame_prob, threshold=threshold),
         filenames=split.filenames,
         classes=dataset.classes,
         clip_duration=experiment.data.clip_duration,
@@ -235,20 +233,12 @@ def score(
 
 
 def estimated_events(
-    experiment: Experiment,
-    dataset: Dataset,
-    split: Split,
-    frame_prob: np.ndarray,
-    *,
-    threshold: float | list[float],
-    decoding: Decoding,
-    low: float | None = None,
+    experiment: Experiment, dataset: Dataset, split: Split, frame_prob: np.ndarray, *, threshold: float
 ) -> pd.DataFrame:
     """Events of a split's predictions; see `decode` and `to_events`."""
-    active = decode(frame_prob, threshold=threshold, low=low, params=decoding, frame_duration=experiment.frame_duration)
-    return to_events(
-        active, filenames=split.filenames, classes=dataset.classes, frame_duration=experiment.frame_duration
-    )
+    frame_duration = experiment.frame_duration
+    active = decode(frame_prob, threshold=threshold, params=experiment.decoding, frame_duration=frame_duration)
+    return to_events(active, filenames=split.filenames, classes=dataset.classes, frame_duration=frame_duration)
 
 
 def to_json(metrics: dict) -> str:

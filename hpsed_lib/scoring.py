@@ -1,8 +1,8 @@
-"""Segment-based detection scores (Sec. 3.3).
+"""Detection scores: segment-based (Sec. 3.3), event-based, over all thresholds (PSDS, average precision), of clips.
 
-Conventions: a clip is cut into segments of ``time_resolution`` seconds; a class is active in every segment that one of
-its events touches, ``floor(onset / time_resolution)`` to ``ceil(offset / time_resolution)``, as in sed_eval. So an
-event without duration counts in the segment it lies in and, on a border, nowhere; of overlapping events of one class
+**Segment-based.** A clip is cut into segments of ``time_resolution`` seconds; a class is active in every segment that
+one of its events touches, ``floor(onset / time_resolution)`` to ``ceil(offset / time_resolution)``, as in sed_eval. So
+an event without duration counts in the segment it lies in and, on a border, nowhere; of overlapping events of one class
 each segment counts once; what lies past the clip's end does not count. Segment activities are (clips, segments,
 classes). Every clip counts, with events or without. Counts are micro-averaged: summed over clips, segments and classes
 before any ratio.
@@ -14,21 +14,49 @@ refuses to go on if they differ.
 Where precision, recall or F1 has no value (nothing to be found, or nothing estimated) it is 0. An error rate without
 reference activity has no value: 0 would read as perfect. It is None in what is written to files, NaN in arrays and data
 frames.
+
+**Over all thresholds.** Segments, frames and clips are ranked by the probability as it is; PSDS takes it smoothed.
+``micro`` pools clips (frames, segments) and classes before the score is computed; ``macro`` is the mean over the
+classes that have one. A class without positives has none: its score is None, ``n_classes_scored`` says over how many
+classes a mean goes, and in the pooled scores it counts with its negatives.
+
+**PSDS** [1]_. A detection is relevant if the reference events of its class cover the share ``dtc`` of it, otherwise it
+is a false positive; a reference event is found if relevant detections cover the share ``gtc`` of it; a false positive
+of which the events of another class cover the share ``cttc`` is a cross-trigger too. Every threshold that makes a
+difference is an operating point [2]_: pooling functions differ in how their frame probabilities spread between 0 and 1,
+and a grid of thresholds would score that. The counts are our own: psds_eval 0.5.3 calls what pandas 3 and numpy 2.4 no
+longer have (the tests mend that and compare with it), and sed_scores_eval 0.0.4 cannot read the arrays of pandas 3.
+Reference events without duration are left out; those of one class and clip that overlap are joined. A class without
+reference events is left out, with its detections. A clip without events counts with its duration.
+
+References
+----------
+.. [1] C. Bilen, G. Ferroni, F. Tuveri, J. Azcarreta and S. Krstulovic, "A framework for the robust evaluation of sound
+   event detection", ICASSP 2020.
+.. [2] J. Ebbers, R. Serizel and R. Haeb-Umbach, "Threshold independent evaluation of sound event detection scores",
+   ICASSP 2022.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
 from hpsed_lib.errors import DataError, HpsedError, ParameterError
 
 _EPSILON = 1e-6  # of a segment or frame: what rounding may add to a time
+ONSET_COLLAR = 0.2
+"""Seconds by which an onset, and an offset, may be off in DCASE's event-based F1."""
+OFFSET_SHARE = 0.2
+"""Share of the event's length by which its offset may be off, if that is more."""
+_TOLERANCE = 1e-6  # s: a share met but for rounding is met
 
 
 def segment_activity(
@@ -92,11 +120,7 @@ def event_activity(
     """
     if len(set(filenames)) < len(filenames) or len(set(classes)) < len(classes):
         raise ParameterError("filenames and classes must name each file and each class once")
-    clip = pd.Index(filenames).get_indexer(events["filename"])  # -1: unknown
-    label = pd.Index(classes).get_indexer(events["event_label"])
-    onset, offset = events["onset"].to_numpy(float), events["offset"].to_numpy(float)
-    unknown = (clip < 0) | (label < 0) | ~np.isfinite(onset) | ~np.isfinite(offset)
-    _refuse(unknown, events, "unknown file, label or time")
+    clip, label, onset, offset = _event_arrays(events, filenames, classes)
     _refuse((onset < 0) | (offset < 0), events, "before the clip's start")
 
     n_segments = int(np.ceil(clip_duration / time_resolution))
@@ -107,6 +131,18 @@ def event_activity(
     active = np.zeros((len(filenames), n_segments, len(classes)), dtype=bool)
     active[np.repeat(clip, n_touched), np.repeat(first, n_touched) + nth, np.repeat(label, n_touched)] = True
     return active
+
+
+def _event_arrays(
+    events: pd.DataFrame, filenames: Sequence[str], classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Clip and class indices, onsets and offsets."""
+    clip = pd.Index(filenames).get_indexer(events["filename"])  # -1: unknown
+    label = pd.Index(classes).get_indexer(events["event_label"])
+    onset, offset = events["onset"].to_numpy(float), events["offset"].to_numpy(float)
+    unknown = (clip < 0) | (label < 0) | ~np.isfinite(onset) | ~np.isfinite(offset)
+    _refuse(unknown, events, "unknown file, label or time")
+    return clip, label, onset, offset
 
 
 def _refuse(bad: np.ndarray, events: pd.DataFrame, reason: str) -> None:
@@ -228,33 +264,6 @@ def threshold_curve(segment_score: np.ndarray, reference: np.ndarray, *, thresho
     )
 
 
-def class_threshold_counts(
-    segment_score: np.ndarray, reference: np.ndarray, *, thresholds: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The counts of each class for every threshold at once, as `threshold_curve` has them for all classes together.
-
-    Parameters
-    ----------
-    segment_score : np.ndarray, shape (clips, segments, classes)
-    reference : np.ndarray of bool, shape (clips, segments, classes)
-    thresholds : np.ndarray, shape (thresholds,)
-        Ascending. Compared in the type of `segment_score`.
-
-    Returns
-    -------
-    dict of np.ndarray of int, shape (thresholds, classes)
-        ``Nsys, Ntp``.
-    """
-    level = _level(segment_score, thresholds)
-    n_thresholds, n_classes = len(thresholds), level.shape[2]
-    level = level + (n_thresholds + 1) * np.arange(n_classes)  # a histogram of its own for each class
-    counts = {}
-    for name, cells in (("Nsys", level.ravel()), ("Ntp", level[reference])):
-        histogram = np.bincount(cells, minlength=(n_thresholds + 1) * n_classes).reshape(n_classes, -1)
-        counts[name] = histogram[:, :0:-1].cumsum(axis=1)[:, ::-1].T  # (thresholds, classes)
-    return counts
-
-
 def _level(segment_score: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """How many of the thresholds lie below each score."""
     compared = np.asarray(thresholds, dtype=segment_score.dtype)
@@ -371,14 +380,18 @@ def evaluate_by_sed_eval(
     -------
     sed_eval.sound_event.SegmentBasedMetrics
     """
-    with warnings.catch_warnings():  # dcase_util imports pkg_resources, which warns of its own end
-        warnings.simplefilter("ignore")
-        import sed_eval
-
+    sed_eval = _sed_eval()
     metrics = sed_eval.sound_event.SegmentBasedMetrics(event_label_list=list(classes), time_resolution=time_resolution)
     for reference, estimated in clips:
         metrics.evaluate(reference, estimated, evaluated_length_seconds=clip_duration)
     return metrics
+
+
+def _sed_eval() -> Any:
+    with warnings.catch_warnings():  # dcase_util imports pkg_resources, which warns of its own end
+        warnings.simplefilter("ignore")
+        import sed_eval
+    return sed_eval
 
 
 def _compare(ours: dict[str, int], theirs: dict[str, float]) -> None:
@@ -416,3 +429,410 @@ def _number(value: float) -> float:
 def _rate(value: float, n_ref: float) -> float | None:
     """An error rate; None where there is no reference activity (sed_eval divides by a tiny number there)."""
     return float(value) if n_ref else None
+
+
+def frame_activity(
+    events: pd.DataFrame, *, filenames: Sequence[str], classes: Sequence[str], n_frames: int, frame_duration: float
+) -> np.ndarray:
+    """Frames whose centre lies within an event.
+
+    Parameters
+    ----------
+    events : DataFrame with columns filename, onset, offset, event_label
+        Times in seconds.
+    filenames, classes : sequence of str
+        Names of the first and the last axis.
+    n_frames : int
+        Frames in a clip.
+    frame_duration : float
+        Seconds per frame.
+
+    Returns
+    -------
+    np.ndarray of bool, shape (clips, n_frames, classes)
+
+    Raises
+    ------
+    DataError
+        An event of an unknown file or class, or with a time that is no number.
+    """
+    centres = (np.arange(n_frames) + 0.5) * frame_duration
+    active = np.zeros((len(filenames), n_frames, len(classes)), dtype=bool)
+    for clip, label, onset, offset in zip(*_event_arrays(events, filenames, classes), strict=True):
+        active[clip, :, label] |= (onset <= centres) & (centres < offset)
+    return active
+
+
+def ranking_scores(reference: np.ndarray, scores: np.ndarray, *, classes: Sequence[str]) -> dict:
+    """How well scores rank what is active above what is not (scikit-learn).
+
+    Parameters
+    ----------
+    reference : np.ndarray of bool, shape (..., classes)
+        Whether the class is active in the clip, frame or segment.
+    scores : np.ndarray, shape (..., classes)
+    classes : sequence of str
+
+    Returns
+    -------
+    dict
+        ``micro``, ``macro`` and each class in ``class_wise``: ``average_precision`` (area under the precision-recall
+        staircase) and ``roc_auc``, None where there is none; ``n_classes_scored``, the classes with positives.
+        A class that is active everywhere has an average precision, 1, and no ROC curve.
+    """
+    if reference.shape != scores.shape or reference.shape[-1] != len(classes):
+        raise ParameterError(f"reference {reference.shape}, scores {scores.shape}: expected one shape, (..., classes)")
+    truth, ranked = reference.reshape(-1, len(classes)), scores.reshape(-1, len(classes))
+    class_wise = {label: _ranking(truth[:, index], ranked[:, index]) for index, label in enumerate(classes)}
+    macro = {name: _mean([score[name] for score in class_wise.values()]) for name in ("average_precision", "roc_auc")}
+    return {
+        "micro": _ranking(truth.ravel(), ranked.ravel()),
+        "macro": macro,
+        "class_wise": class_wise,
+        "n_classes_scored": int(truth.any(axis=0).sum()),
+    }
+
+
+def threshold_free_scores(
+    frame_prob: np.ndarray,
+    smoothed: np.ndarray,
+    clip_prob: np.ndarray,
+    reference: pd.DataFrame,
+    *,
+    filenames: Sequence[str],
+    classes: Sequence[str],
+    clip_duration: float,
+    frame_duration: float,
+    time_resolution: float,
+) -> dict:
+    """All scores that need no threshold, as plain numbers for a metrics file.
+
+    Parameters
+    ----------
+    frame_prob, smoothed : np.ndarray, shape (clips, frames, classes)
+        As predicted, and after `hpsed_lib.decoding.smooth`.
+    clip_prob : np.ndarray, shape (clips, classes)
+    reference : DataFrame with columns filename, onset, offset, event_label
+        Times in seconds.
+    filenames, classes : sequence of str
+        Every clip, with events or without, and every class.
+    clip_duration, frame_duration, time_resolution : float
+        Seconds per clip, frame and segment.
+
+    Returns
+    -------
+    dict
+        ``psds``: the scenarios of `SCENARIOS`, None where no reference event has a duration;
+        ``segment``, ``frame`` and ``clip``: `ranking_scores`.
+    """
+    segments = event_activity(
+        reference,
+        filenames=filenames,
+        classes=classes,
+        clip_duration=clip_duration,
+        time_resolution=time_resolution,
+    )
+    frames = frame_activity(
+        reference,
+        filenames=filenames,
+        classes=classes,
+        n_frames=frame_prob.shape[1],
+        frame_duration=frame_duration,
+    )
+    by_segment = segment_activity(
+        frame_prob,
+        frame_duration=frame_duration,
+        n_segments=segments.shape[1],
+        time_resolution=time_resolution,
+    )
+    areas: dict[str, float | None] = dict.fromkeys(SCENARIOS)
+    if (reference.offset > reference.onset).any():
+        points = psd_points(
+            smoothed,
+            reference,
+            filenames=filenames,
+            classes=classes,
+            clip_duration=clip_duration,
+            frame_duration=frame_duration,
+        )
+        for name, scenario in SCENARIOS.items():
+            areas[name] = psds(psd_roc(points[points.scenario == name], scenario=scenario))
+    return {
+        "psds": areas,
+        "segment": ranking_scores(segments, by_segment, classes=classes),
+        "frame": ranking_scores(frames, frame_prob, classes=classes),
+        "clip": ranking_scores(segments.max(axis=1), clip_prob, classes=classes),
+    }
+
+
+def clip_scores(reference: np.ndarray, clip_prob: np.ndarray, *, threshold: float) -> dict[str, float]:
+    """Audio tagging at one threshold, micro-averaged (scikit-learn): what subtask A of DCASE 2017 Task 4 measures.
+
+    Parameters
+    ----------
+    reference : np.ndarray of bool, shape (clips, classes)
+        Whether the class sounds in the clip.
+    clip_prob : np.ndarray, shape (clips, classes)
+    threshold : float
+        A class is estimated above it.
+
+    Returns
+    -------
+    dict
+        ``precision``, ``recall``, ``f_measure``; 0 where they have no value.
+    """
+    precision, recall, f_measure, _ = precision_recall_fscore_support(
+        np.asarray(reference, dtype=bool), clip_prob > threshold, average="micro", zero_division=0
+    )
+    return {"precision": float(precision), "recall": float(recall), "f_measure": float(f_measure)}
+
+
+def event_based_scores(
+    reference: pd.DataFrame, estimated: pd.DataFrame, *, filenames: Sequence[str], classes: Sequence[str]
+) -> dict:
+    """sed_eval's event-based F1, with DCASE's collars.
+
+    An event is found if an estimated one of its class starts within `ONSET_COLLAR` of its onset and ends within
+    `ONSET_COLLAR`, or `OFFSET_SHARE` of its length if that is more, of its offset. Each event is matched at most once.
+
+    Parameters
+    ----------
+    reference, estimated : DataFrame with columns filename, onset, offset, event_label
+        Times in seconds.
+    filenames, classes : sequence of str
+        Every clip, with events or without, and every class.
+
+    Returns
+    -------
+    dict
+        ``micro``: precision, recall, f_measure; ``macro``: f_measure, the mean over classes with reference events, None
+        if there are none; ``n_classes_scored``, their number.
+    """
+    sed_eval = _sed_eval()
+    metrics = sed_eval.sound_event.EventBasedMetrics(
+        event_label_list=list(classes), t_collar=ONSET_COLLAR, percentage_of_length=OFFSET_SHARE
+    )
+    groups = [events_by_file(events) for events in (reference, estimated)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for filename in filenames:
+            metrics.evaluate(groups[0].get(filename, []), groups[1].get(filename, []))
+        micro = {name: _number(value) for name, value in metrics.overall_f_measure().items()}
+        of_classes = [
+            _number(metrics.class_wise_f_measure(label)["f_measure"])
+            for label in classes
+            if metrics.class_wise[label]["Nref"]
+        ]
+    return {"micro": micro, "macro": {"f_measure": _mean(of_classes)}, "n_classes_scored": len(of_classes)}
+
+
+def _ranking(truth: np.ndarray, ranked: np.ndarray) -> dict[str, float | None]:
+    return {
+        "average_precision": float(average_precision_score(truth, ranked)) if truth.any() else None,
+        "roc_auc": float(roc_auc_score(truth, ranked)) if truth.any() and not truth.all() else None,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that there are; None if there are none."""
+    numbers = [value for value in values if value is not None]
+    return float(np.mean(numbers)) if numbers else None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What counts as found and what errors cost.
+
+    Attributes
+    ----------
+    dtc, gtc, cttc : float
+        Shares: detection tolerance, ground truth intersection, cross-trigger tolerance criterion.
+    alpha_ct : float
+        Weight of the cross-triggers in the effective rate of false positives.
+    alpha_st : float
+        Weight of the standard deviation over classes in the effective ratio of true positives.
+    max_efpr : float
+        Highest effective rate of false positives that counts, per hour.
+    """
+
+    dtc: float
+    gtc: float
+    cttc: float
+    alpha_ct: float
+    alpha_st: float = 1.0
+    max_efpr: float = 100.0
+
+
+SCENARIOS = {
+    "scenario1": Scenario(dtc=0.7, gtc=0.7, cttc=0.3, alpha_ct=0.0),
+    "scenario2": Scenario(dtc=0.1, gtc=0.1, cttc=0.3, alpha_ct=0.5),
+}
+"""Those of DCASE's Task 4 since 2021: 1 asks for exact times, 2 for the right class. 1 ignores ``cttc``."""
+
+
+def psd_points(
+    smoothed: np.ndarray,
+    reference: pd.DataFrame,
+    *,
+    filenames: Sequence[str],
+    classes: Sequence[str],
+    clip_duration: float,
+    frame_duration: float,
+    scenarios: Mapping[str, Scenario] = SCENARIOS,
+) -> pd.DataFrame:
+    """Rates of true and false positives of each class at every threshold.
+
+    What a clip adds to the counts of a class changes at no threshold but one of its own smoothed frame probabilities:
+    each clip and class is decoded at those, and the changes are summed over clips in the order of the thresholds [2]_.
+
+    Parameters
+    ----------
+    smoothed : np.ndarray, shape (clips, frames, classes)
+        Frame probabilities after `hpsed_lib.decoding.smooth`; frame k covers [k, k + 1) * frame_duration seconds.
+    reference : DataFrame with columns filename, onset, offset, event_label
+        Times in seconds.
+    filenames, classes : sequence of str
+        Names of the first and the last axis of ``smoothed``.
+    clip_duration, frame_duration : float
+        Seconds per clip and per frame.
+    scenarios : dict of Scenario
+
+    Returns
+    -------
+    DataFrame with columns scenario, event_label, threshold, tp_ratio, effective_fp_rate
+        A row per scenario, class with reference events, and threshold at which its rates change, the highest first; a
+        frame is active from the threshold up. ``tp_ratio`` is the share of the events found; ``effective_fp_rate`` is,
+        per hour, ``false positives / duration + alpha_ct * mean over other classes of (cross-triggers / duration of
+        their events)``.
+
+    Raises
+    ------
+    DataError
+        An event of an unknown file or class or with a time that is no number; no event with a duration.
+    ParameterError
+        ``smoothed`` does not fit the names.
+    """
+    if smoothed.ndim != 3 or smoothed.shape[::2] != (len(filenames), len(classes)):
+        raise ParameterError(f"frame_prob {smoothed.shape}: expected {len(filenames)} clips, {len(classes)} classes")
+    clip, label, onset, offset = _reference_arrays(reference, filenames, classes)
+    present, label = np.unique(label, return_inverse=True)
+    graded = smoothed[:, :, present]
+    n_clips, n_frames, n_classes = graded.shape
+    n_ref = np.bincount(label)  # (classes,)
+    sounding = np.bincount(label, offset - onset)  # s
+    pair, with_events = np.full((n_clips, n_classes), -1), np.unique([clip, label], axis=1)  # clips and classes in them
+    pair[*with_events] = np.arange(with_events.shape[1])
+    borders = np.arange(n_frames + 1) * frame_duration
+    covered = np.zeros((n_clips, n_classes, n_frames + 1))  # seconds of reference events up to each border
+    np.add.at(covered, (clip, label), np.clip(borders - onset[:, None], 0, (offset - onset)[:, None]))
+
+    levels = -np.sort(-graded, axis=1)  # (clips, frames, classes)
+    # What each clip adds at its thresholds, first of all nothing: true positives, effective rate of false positives.
+    added = {name: np.zeros((2, n_frames + 1, n_clips, n_classes)) for name in scenarios}
+    for index in range(n_frames):
+        in_clip, of_class, start, end = active_runs((graded >= levels[:, index, None]) & (graded > 0))
+        length = (end - start) * frame_duration
+        overlap = covered[in_clip, :, end] - covered[in_clip, :, start]  # (detections, classes), s
+        own = overlap[np.arange(len(length)), of_class]
+        for name, scenario in scenarios.items():
+            relevant = (own > 0) & (own >= scenario.dtc * length - _TOLERANCE)
+            row = pair[in_clip[relevant], of_class[relevant]]
+            steps = np.zeros((with_events.shape[1], n_frames + 1), dtype=np.int8)
+            steps[row, start[relevant]], steps[row, end[relevant]] = 1, -1
+            frames = steps.cumsum(axis=1)[:, :-1]  # 1 in the frames of relevant detections
+            detected = frame_duration * np.pad(frames.cumsum(axis=1), ((0, 0), (1, 0)))[pair[clip, label]]
+            within = _at(detected, offset / frame_duration) - _at(detected, onset / frame_duration)  # (events,), s
+            found = (within > 0) & (within >= scenario.gtc * (offset - onset) - _TOLERANCE)
+            np.add.at(added[name][0, index + 1], (clip[found], label[found]), 1)
+
+            in_clip_wrong, of_class_wrong = in_clip[~relevant], of_class[~relevant]
+            costs = np.full(len(of_class_wrong), 3600 / (n_clips * clip_duration))
+            if scenario.alpha_ct and n_classes > 1:
+                wrong = overlap[~relevant]
+                triggers = (wrong > 0) & (wrong >= scenario.cttc * length[~relevant, None] - _TOLERANCE)
+                triggers[np.arange(len(triggers)), of_class_wrong] = False
+                costs += triggers @ (3600 * scenario.alpha_ct / (n_classes - 1) / sounding)
+            np.add.at(added[name][1, index + 1], (in_clip_wrong, of_class_wrong), costs)
+
+    points = []
+    for name in scenarios:
+        changes = np.diff(added[name], axis=1)  # (2, frames, clips, classes)
+        for column, present_class in enumerate(present):
+            thresholds = levels[:, :, column].T.ravel()  # (frames * clips,), as the changes
+            order = np.argsort(-thresholds, kind="stable")
+            thresholds, counts = thresholds[order], changes[..., column].reshape(2, -1)[:, order].cumsum(axis=1)
+            counts = np.round(counts, 9)  # equal rates are to be equal
+            last = np.append(thresholds[1:] != thresholds[:-1], True)  # of equal thresholds: when all changes are in
+            thresholds, counts = thresholds[last], counts[:, last]
+            changed = np.asarray(np.diff(counts, axis=1, prepend=0).any(axis=0))
+            point = {"threshold": thresholds, "tp_ratio": counts[0] / n_ref[column], "effective_fp_rate": counts[1]}
+            table = pd.DataFrame(point)[changed | (np.arange(len(changed)) == 0)]
+            points.append(table.assign(scenario=name, event_label=classes[int(present_class)]))
+    columns = ["scenario", "event_label", "threshold", "tp_ratio", "effective_fp_rate"]
+    return pd.concat(points, ignore_index=True)[columns]
+
+
+def psd_roc(points: pd.DataFrame, *, scenario: Scenario) -> pd.DataFrame:
+    """The curve under which the score is the area.
+
+    Parameters
+    ----------
+    points : DataFrame
+        From `psd_points`, of one scenario.
+    scenario : Scenario
+
+    Returns
+    -------
+    DataFrame with columns effective_fp_rate, effective_tp_ratio
+        A staircase, each ratio up to the next rate, ending at ``max_efpr``: ``max(0, mean - alpha_st * std)`` over
+        classes of the highest ``tp_ratio`` that a class reaches with no more false positives.
+    """
+    rates = np.unique(np.append(points.effective_fp_rate, 0.0))
+    rates = np.append(rates[rates < scenario.max_efpr], scenario.max_efpr)
+    ratios = []
+    for _, own in points.groupby("event_label", sort=False):
+        own = own.sort_values("effective_fp_rate", kind="stable")
+        best = np.append(0.0, np.maximum.accumulate(own.tp_ratio))
+        ratios.append(best[np.searchsorted(own.effective_fp_rate, rates, side="right")])
+    effective = np.mean(ratios, axis=0) - scenario.alpha_st * np.std(ratios, axis=0)
+    return pd.DataFrame({"effective_fp_rate": rates, "effective_tp_ratio": np.maximum(effective, 0)})
+
+
+def psds(roc: pd.DataFrame) -> float:
+    """Area under the curve of `psd_roc`, over that of a perfect detector: 0 to 1."""
+    rates, ratios = roc.effective_fp_rate.to_numpy(), roc.effective_tp_ratio.to_numpy()
+    return float((np.diff(rates) * ratios[:-1]).sum() / rates[-1])
+
+
+def _reference_arrays(
+    reference: pd.DataFrame, filenames: Sequence[str], classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Clip and class indices, onsets and offsets of the reference events, overlapping ones joined."""
+    clip, label, onset, offset = _event_arrays(reference, filenames, classes)
+    events: list[list[float]] = []
+    for row in sorted(zip(clip.tolist(), label.tolist(), onset.tolist(), offset.tolist(), strict=True)):
+        if row[2] >= row[3]:
+            continue
+        if events and events[-1][:2] == [*row[:2]] and row[2] < events[-1][3]:
+            events[-1][3] = max(row[3], events[-1][3])
+        else:
+            events.append([*row])
+    if not events:
+        raise DataError("expected a reference event with a duration in some clip, found none: the score has no value")
+    clip, label, onset, offset = np.array(events).T
+    return clip.astype(int), label.astype(int), onset, offset
+
+
+def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of True along the frames of (clips, frames, classes): clip, class, first frame, frame after the last."""
+    edges = np.diff(np.pad(active.transpose(0, 2, 1).astype(np.int8), ((0, 0), (0, 0), (1, 1))), axis=2)
+    clip, label, start = np.nonzero(edges == 1)
+    return clip, label, start, np.nonzero(edges == -1)[2]
+
+
+def _at(values: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Row by row, the value (rows, borders) at a position between borders, in frames; constant past the last."""
+    last = values.shape[1] - 1
+    position = np.minimum(position, last)
+    before = np.minimum(position.astype(int), last - 1)
+    rows = np.arange(len(values))
+    return values[rows, before] + (position - before) * (values[rows, before + 1] - values[rows, before])

@@ -51,6 +51,9 @@ HEADINGS = {
     "f_measure_paper": "F1 (paper)",
 }
 
+POINTS = ("fixed", "global_f_measure", "global_error_rate")
+"""Thresholds: 0.5, and those with the best F1 and ER on the tuning clips (`hpsed_lib.runs.operating_points`)."""
+
 MARKS = {
     "better": "*",
     "worse": "*",
@@ -162,9 +165,7 @@ def label_effects(experiment: Experiment, dataset: Dataset, run: dict) -> pd.Dat
         classes=dataset.classes,
         clip_duration=experiment.data.clip_duration,
         time_resolution=experiment.scoring.time_resolution,
-        estimated=estimated_events(
-            experiment, dataset, dataset.test, frame_prob, threshold=run["threshold"], decoding=experiment.decoding
-        ),
+        estimated=estimated_events(experiment, dataset, dataset.test, frame_prob, threshold=run["threshold"]),
     )
 
 
@@ -238,7 +239,7 @@ def claimed_gain() -> float:
 
 
 def operating_points(metrics: list[dict]) -> pd.DataFrame:
-    """Test scores of every variant at every operating point, averaged over seeds; precision, recall, F1 in percent.
+    """Test scores of every variant at each of `POINTS`, averaged over seeds; precision, recall, F1 in percent.
 
     Returns
     -------
@@ -254,6 +255,7 @@ def operating_points(metrics: list[dict]) -> pd.DataFrame:
         }
         for run in metrics
         for name, point in run["operating_points"].items()
+        if name in POINTS
     ]
     return pd.DataFrame(rows).groupby(["pooling", "structure", "point"], sort=False).mean()
 

@@ -99,9 +99,8 @@ plt.show()
 pd.Series(metrics["test"]["overall"], name="test").to_frame().round(4)
 
 # %% [markdown]
-# The same network at other thresholds, all but the first chosen on the tuning clips: 0.5; one for all classes, for F1
-# and for ER; one for each class; hysteresis (an event starts above the higher and lasts above the lower), with its own
-# median length. Notebook 04 compares the systems at each.
+# The same network at other thresholds: 0.5, and those with the best F1 and the best ER on the tuning clips. Notebook 04
+# compares the systems at each.
 
 # %%
 points = {name: point["test"] for name, point in metrics["operating_points"].items()}

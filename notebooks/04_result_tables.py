@@ -111,8 +111,7 @@ plt.show()
 # %% [markdown]
 # ## 3 Where on the curve
 #
-# Every system at several operating points, all but the first chosen on clips that are not the test clips: 0.5; one
-# threshold for all classes, best for F1 or best for ER; one for each class; hysteresis with its own median length.
+# Every system at three thresholds: 0.5, and those with the best F1 and the best ER on the tuning clips.
 #
 # > A system's best F1 and its best ER belong to different thresholds. A table that took each from its own would
 # > describe no system there is; notebook 05 asks whether the paper's does.

@@ -11,7 +11,7 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpsed_lib.decoding import choose_hysteresis, choose_threshold, decode, smooth, to_events
+from hpsed_lib.decoding import CRITERIA, choose_threshold, decode, smooth, to_events
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.params import Decoding
 from hpsed_lib.scoring import (
@@ -51,22 +51,13 @@ def cleaned_by_loops(active: list[bool], params: Decoding) -> list[bool]:
     return active
 
 
-def decoded_by_loops(prob: np.ndarray, high: np.ndarray, low: np.ndarray, params: Decoding) -> np.ndarray:
-    """Median filter, runs above `low` that hold a frame above `high`, short gaps, short events: all by plain loops."""
+def by_loops(prob: np.ndarray, threshold: float, params: Decoding) -> np.ndarray:
+    """Median filter, threshold, short gaps, short events: all by plain loops."""
     active = np.zeros(prob.shape, bool)
     for clip, index in np.ndindex(prob.shape[0], prob.shape[2]):
         row = filtered_by_loops(list(prob[clip, :, index]), params.median_length)
-        kept = []
-        for above, group in itertools.groupby(row, key=lambda value: bool(value > low[index])):
-            run = list(group)
-            kept += [above and any(value > high[index] for value in run)] * len(run)
-        active[clip, :, index] = cleaned_by_loops(kept, params)
+        active[clip, :, index] = cleaned_by_loops([bool(value > prob.dtype.type(threshold)) for value in row], params)
     return active
-
-
-def by_loops(prob: np.ndarray, threshold: float, params: Decoding) -> np.ndarray:
-    each = np.full(prob.shape[2], threshold, prob.dtype)
-    return decoded_by_loops(prob, each, each, params)
 
 
 def boolean_runs(active: np.ndarray, params: Decoding) -> np.ndarray:
@@ -113,30 +104,6 @@ def test_smoothing_in_grey_scale_is_that_of_thresholded_float32_predictions() ->
     assert len(n_active) > 40
 
 
-@settings(max_examples=300, deadline=None)
-@given(rows, decodings, st.integers(0, 8), st.integers(0, 8))
-def test_hysteresis_is_that_of_plain_loops(row: list[int], params: Decoding, one: int, other: int) -> None:
-    prob = (np.array(row) / 8).astype(np.float32)[None, :, None]
-    low, high = sorted((one / 8, other / 8))
-    found = decode(prob, threshold=high, low=low, params=params, frame_duration=FRAME)
-    expected = decoded_by_loops(prob, np.array([high]), np.array([low]), params)
-    np.testing.assert_array_equal(found, expected)
-    plain = decode(prob, threshold=high, params=params, frame_duration=FRAME)
-    same = decode(prob, threshold=high, low=high, params=params, frame_duration=FRAME)
-    np.testing.assert_array_equal(plain, same)
-    assert (plain <= found).all()  # a lower low threshold only adds frames
-
-
-def test_each_class_has_its_threshold_and_touches_no_other() -> None:
-    rng = np.random.default_rng(1)
-    prob, params = rng.random((3, 30, 3)), params_of(3, 0.2, 0.2)
-    together = decode(prob, threshold=[0.2, 0.5, 0.8], low=0.1, params=params, frame_duration=FRAME)
-    for clip, (index, threshold) in itertools.product(range(3), enumerate((0.2, 0.5, 0.8))):
-        alone = prob[clip : clip + 1, :, index : index + 1]
-        by_itself = decode(alone, threshold=threshold, low=0.1, params=params, frame_duration=FRAME)
-        np.testing.assert_array_equal(together[clip, :, index], by_itself[0, :, 0])
-
-
 def test_the_median_filter_is_scipys() -> None:
     prob = np.random.default_rng(0).random((2, 60, 3))
     ours = decode(prob, threshold=0.4, params=params_of(5), frame_duration=FRAME)
@@ -151,11 +118,9 @@ def test_what_is_no_probability_or_no_threshold_is_refused() -> None:
     for wrong in (prob > 0, prob + 1, prob * np.nan, prob - 1, prob[0], prob.astype(np.float16)):
         with pytest.raises(ParameterError, match="frame_prob must"):
             decode(wrong, threshold=0.5, **kwargs)
-    for threshold, low in ((1.5, None), (-0.1, None), (np.nan, None), (0.5, 0.6), ([0.5, 0.3], 0.4), (0.5, -0.1)):
-        with pytest.raises(ParameterError, match="expected 0 <= low <= threshold <= 1"):
-            decode(prob, threshold=threshold, low=low, **kwargs)
-    with pytest.raises(ParameterError, match="one for each of 2 classes"):
-        decode(prob, threshold=[0.5, 0.5, 0.5], **kwargs)
+    for threshold in (1.5, -0.1, np.nan):
+        with pytest.raises(ParameterError, match=r"expected a threshold in \[0, 1\]"):
+            decode(prob, threshold=threshold, **kwargs)
 
 
 SEGMENTS = {"frame_duration": FRAME, "n_segments": 3, "time_resolution": 0.4}
@@ -177,18 +142,13 @@ def some_params(rng: np.random.Generator) -> Decoding:
     return params_of(*(rng.choice(options).item() for options in ([1, 3], [0.0, 0.2], [0.0, 0.2])))
 
 
-def counts_at(prob: np.ndarray, reference: np.ndarray, thresholds: tuple, params: Decoding) -> dict[str, int]:
-    each = np.array(thresholds, prob.dtype)
-    return segment_counts(reference, segment_activity(decoded_by_loops(prob, each, each, params), **SEGMENTS))
-
-
-def errors(counts: dict[str, int]) -> int:
-    return counts["S"] + counts["D"] + counts["I"]
+def counts_at(prob: np.ndarray, reference: np.ndarray, threshold: float, params: Decoding) -> dict[str, int]:
+    return segment_counts(reference, segment_activity(by_loops(prob, threshold, params), **SEGMENTS))
 
 
 def goodness(counts: dict[str, int], criterion: str) -> float:
     """What is to be highest; of the error rate's errors, which have a value without reference too, the negative."""
-    return f_score(counts) if criterion == "f_measure" else -errors(counts)
+    return f_score(counts) if criterion == "f_measure" else -(counts["S"] + counts["D"] + counts["I"])
 
 
 def choice(params: Decoding, criterion: str) -> dict:
@@ -204,19 +164,15 @@ def test_the_chosen_threshold_is_the_best_of_all(criterion: str, kind: type) -> 
         prob, reference = problem(rng, int(rng.integers(1, 4)), kind)
         params = some_params(rng)
         threshold, value, curve = choose_threshold(prob, reference, **choice(params, criterion))
-        n_classes = prob.shape[2]
-        every = {
-            level: counts_at(prob, reference, (level,) * n_classes, params)
-            for level in (0.0, *np.unique(prob).tolist(), 1.0)
-        }
+        every = {level: counts_at(prob, reference, level, params) for level in (0.0, *np.unique(prob).tolist(), 1.0)}
         best = max(goodness(counts, criterion) for counts in every.values())
-        promised = counts_at(prob, reference, (threshold,) * n_classes, params)
+        promised = counts_at(prob, reference, threshold, params)
         assert goodness(promised, criterion) == best
         # The rule for ties: no threshold as good makes less active.
         assert promised["Nsys"] == min(c["Nsys"] for c in every.values() if goodness(c, criterion) == best)
         np.testing.assert_equal(value, f_score(promised) if criterion == "f_measure" else error_rate(promised))
         for row in curve.itertuples():
-            counts = counts_at(prob, reference, (row.threshold,) * n_classes, params)
+            counts = counts_at(prob, reference, row.threshold, params)
             assert {name: getattr(row, name) for name in counts} == counts
         assert set(curve.Nsys) == {counts["Nsys"] for counts in every.values()}  # none is left out
         assert curve.Nsys.iloc[-1] == 0
@@ -224,103 +180,13 @@ def test_the_chosen_threshold_is_the_best_of_all(criterion: str, kind: type) -> 
     assert len(chosen) > 30
 
 
-def test_thresholds_of_the_classes_have_the_best_f1_of_all_combinations() -> None:
-    rng = np.random.default_rng(3)
-    n_better = 0
-    for _ in range(60):
-        prob, reference = problem(rng, 3)
-        params = some_params(rng)
-        thresholds, value, curve = choose_threshold(prob, reference, **choice(params, "f_measure"), per_class=True)
-        every = [
-            segment_activity(by_loops(prob, level, params), **SEGMENTS) for level in (0.0, *np.unique(prob).tolist())
-        ]
-        combinations = (
-            np.stack([every[k][:, :, c] for c, k in enumerate(each)], axis=2)
-            for each in itertools.product(range(len(every)), repeat=3)
-        )
-        best = max(f_score(segment_counts(reference, estimated)) for estimated in combinations)
-        assert f_score(counts_at(prob, reference, tuple(thresholds), params)) == value == best
-        assert curve.groupby("class_index").f_measure.max().tolist() == [best] * 3
-        n_better += best > choose_threshold(prob, reference, **choice(params, "f_measure"))[1]
-    assert n_better > 20  # than one threshold for all
-
-
-def test_thresholds_of_the_classes_have_an_error_rate_that_no_class_alone_lowers() -> None:
-    rng = np.random.default_rng(4)
-    n_better = 0
-    for _ in range(60):
-        prob, reference = problem(rng, 3)
-        params = some_params(rng)
-        thresholds, value, curve = choose_threshold(prob, reference, **choice(params, "error_rate"), per_class=True)
-        found = counts_at(prob, reference, tuple(thresholds), params)
-        np.testing.assert_equal(value, error_rate(found))
-        for index, level in itertools.product(range(3), (0.0, *np.unique(prob).tolist())):
-            other = counts_at(prob, reference, (*thresholds[:index], level, *thresholds[index + 1 :]), params)
-            assert errors(found) <= errors(other)
-        assert (curve.S + curve.D + curve.I).min() == errors(found)
-        common, _, _ = choose_threshold(prob, reference, **choice(params, "error_rate"))
-        common_errors = errors(counts_at(prob, reference, (common,) * 3, params))
-        assert errors(found) <= common_errors
-        n_better += errors(found) < common_errors
-    assert n_better > 20
-
-
 @pytest.mark.parametrize("criterion", ["f_measure", "error_rate"])
-def test_high_low_and_median_are_the_best_of_those_tried(criterion: str) -> None:
-    rng = np.random.default_rng(5)
-    lows, medians = (0.2, 0.5, 0.7), (1, 3)
-    for _ in range(25):
-        prob, _ = problem(rng, 2, np.float32)
-        params = some_params(rng)
-        truth = decoded_by_loops(prob, np.quantile(prob, [0.9, 0.9]), np.quantile(prob, [0.4, 0.4]), params)
-        reference = segment_activity(truth, **SEGMENTS) ^ (rng.random((2, 3, 2)) < 0.05)
-        high, low, median, value, table = choose_hysteresis(
-            prob, reference, **choice(params, criterion), lows=lows, median_lengths=medians
-        )
-
-        def goodness_at(high: float, low: float, median: int, prob=prob, reference=reference, params=params) -> float:
-            used = params.model_copy(update={"median_length": median})
-            active = decoded_by_loops(prob, np.full(2, high, np.float32), np.full(2, low, np.float32), used)
-            return goodness(segment_counts(reference, segment_activity(active, **SEGMENTS)), criterion)
-
-        highs = [*np.unique(prob).tolist(), *np.float32(lows).tolist(), 1.0]
-        pairs = [(h, k, m) for h, k, m in itertools.product(highs, lows, medians) if h >= np.float32(k)]
-        singles = [(h, h, m) for h, m in itertools.product((0.0, *highs), medians)]
-        best_pair, best_single = (max(itertools.starmap(goodness_at, tried)) for tried in (pairs, singles))
-        found = goodness_at(high, low, median)
-        assert found >= max(best_pair, best_single)
-        assert found == (value if criterion == "f_measure" else -table[["S", "D", "I"]].sum(axis=1).min())
-        for row in table.itertuples():
-            assert (row.f_measure if criterion == "f_measure" else -(row.S + row.D + row.I)) == goodness_at(
-                row.threshold, row.low, row.median_length
-            )
-        assert len(table) >= len(lows) * len(medians)
-
-
-def test_two_thresholds_do_what_one_cannot() -> None:
-    """A loud event goes on softly (0.9, then 0.4); elsewhere something is louder than that, and is none (0.5)."""
-    prob = np.zeros((2, 15, 1), np.float32)
-    prob[0, :5], prob[0, 5:10], prob[1, 10:] = 0.9, 0.4, 0.5
-    reference = np.array([[1, 1, 0], [0, 0, 0]], bool)[:, :, None]
-    _, value, _ = choose_threshold(prob, reference, **choice(params_of(), "f_measure"))
-    assert value == pytest.approx(2 * 2 / (2 + 3))  # everything
-    high, low, median, value, _ = choose_hysteresis(prob, reference, **choice(params_of(), "f_measure"))
-    assert value == 1
-    assert (high, low, median) == (pytest.approx(0.7), 0.35, 1)  # between 0.5 and 0.9; the highest below 0.4
-
-
-@pytest.mark.parametrize("per_class", [False, True])
-@pytest.mark.parametrize("criterion", ["f_measure", "error_rate"])
-def test_where_nothing_is_to_be_found_nothing_is(criterion: str, per_class: bool) -> None:
+def test_where_nothing_is_to_be_found_nothing_is(criterion: str) -> None:
     prob = np.random.default_rng(6).random((2, 15, 2), dtype=np.float32)
     reference = np.zeros((2, 3, 2), bool)
-    kwargs = choice(params_of(), criterion)
-    threshold, value, _ = choose_threshold(prob, reference, **kwargs, per_class=per_class)
+    threshold, value, _ = choose_threshold(prob, reference, **choice(params_of(), criterion))
     assert not decode(prob, threshold=threshold, params=params_of(), frame_duration=FRAME).any()
     np.testing.assert_equal(value, 0.0 if criterion == "f_measure" else np.nan)
-    high, low, median, _, _ = choose_hysteresis(prob, reference, **kwargs, lows=[0.3], median_lengths=[3, 1])
-    assert median == 1
-    assert not decode(prob, threshold=high, low=low, params=params_of(), frame_duration=FRAME).any()
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -351,7 +217,7 @@ def test_the_chosen_threshold_keeps_its_promise_by_sed_eval() -> None:
     names = {"filenames": shape["filenames"], "classes": shape["classes"], "frame_duration": FRAME}
     reference = to_events(truth, **names)
     params = params_of(3, 0.2, 0.2)
-    for criterion, per_class in itertools.product(("f_measure", "error_rate"), (False, True)):
+    for criterion in CRITERIA:
         threshold, value, _ = choose_threshold(
             prob,
             event_activity(reference, **shape),
@@ -359,13 +225,11 @@ def test_the_chosen_threshold_keeps_its_promise_by_sed_eval() -> None:
             frame_duration=FRAME,
             time_resolution=1.0,
             criterion=criterion,
-            per_class=per_class,
         )
         active = decode(prob, threshold=threshold, params=params, frame_duration=FRAME)
         scores = sed_eval_scores(reference, to_events(active, **names), **shape)
         assert scores["overall"][criterion] == pytest.approx(value)
-        assert isinstance(threshold, list) == per_class
-        assert all(0.2 < one < 0.6 for one in np.ravel(threshold))
+        assert 0.2 < threshold < 0.6
 
 
 def test_what_cannot_be_chosen_is_refused() -> None:
@@ -374,9 +238,6 @@ def test_what_cannot_be_chosen_is_refused() -> None:
         choose_threshold(prob, reference, **choice(params_of(), "accuracy"))
     with pytest.raises(ParameterError, match="expected a reference"):
         choose_threshold(prob, reference[:1], **choice(params_of(), "f_measure"))
-    for lengths in ([], [3, 4], [-1]):
-        with pytest.raises(ParameterError, match="median_lengths must be odd"):
-            choose_hysteresis(prob, reference, **choice(params_of(), "f_measure"), median_lengths=lengths)
 
 
 def test_activity_of_frames_and_of_their_events_is_one_thing() -> None:

@@ -144,7 +144,7 @@ class TestOutcome:
 
     def test_a_run_sees_the_gpu_that_is_its_own_and_no_other(self, bundle):
         write_notebook(bundle / "toy.ipynb", PARAMETERS, "import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'])")
-        process = start(bundle, "--gpus", "1", CUDA_VISIBLE_DEVICES="5,6", SLURM_JOB_ID="", TMPDIR=str(bundle))
+        process = start(bundle, "--gpu", CUDA_VISIBLE_DEVICES="5,6", SLURM_JOB_ID="", TMPDIR=str(bundle))
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
         [output] = nbformat.read(bundle / "results" / "toy.ipynb", as_version=4).cells[-1].outputs

@@ -12,14 +12,14 @@ import pytest
 
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.launch import gpus
-from hpsed_lib.launch.gpus import is_gpu_here, own_gpus, runs_per_gpu, visible_gpus
+from hpsed_lib.launch.gpus import is_gpu_here, own_gpu, runs_per_gpu, visible_gpus
 
 HOLD = """
-import os, sys, time
-from hpsed_lib.launch.gpus import own_gpus
-with own_gpus(int(os.environ.get("WANTED", "1")), lambda: print("waiting", flush=True)) as gpus:
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(gpus)
-    print(*gpus, flush=True)
+import os, time
+from hpsed_lib.launch.gpus import own_gpu
+with own_gpu(lambda: print("waiting", flush=True)) as gpu:
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu
+    print(gpu, flush=True)
     time.sleep(600)
 """
 
@@ -94,45 +94,10 @@ def test_several_runs_share_a_gpu_if_asked_and_spread_first(
     assert [said(hold(HPSED_RUNS_PER_GPU="2")) for _ in range(4)] == ["0", "1", "0", "1"]
 
 
-def test_a_run_of_several_processes_takes_as_many_gpus_at_once_or_none(
-    monkeypatch: pytest.MonkeyPatch, hold: Callable[..., subprocess.Popen]
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    first, second = hold(), hold(WANTED="2")
-    assert {said(first), said(second)} in ({"0", "1 2"}, {"2", "0 1"})
-    large = hold(WANTED="3")
-    assert said(large) == "waiting"
-    first.kill()
-    first.wait()
-    assert said(hold()) in ("0", "2")  # the one that waits for three keeps none of them from others
-    second.kill()
-
-
-def test_of_two_runs_that_want_every_gpu_one_has_them_all(
-    monkeypatch: pytest.MonkeyPatch, hold: Callable[..., subprocess.Popen]
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    runs = [hold(WANTED="2"), hold(WANTED="2")]
-    lines = [said(run) for run in runs]
-    assert sorted(lines) == ["0 1", "waiting"]
-    runs[lines.index("0 1")].kill()
-    assert said(runs[lines.index("waiting")]) == "0 1"
-
-
-def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setenv("HPSED_RUNS_PER_GPU", "2")
-    with (
-        pytest.raises(ParameterError, match=r"processes is 3, and the GPUs here are 2 \(0, 1\)"),
-        own_gpus(3, pytest.fail),
-    ):
-        pass
-
-
 def test_without_a_gpu_nothing_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with own_gpus(2, pytest.fail) as gpus:
-        assert gpus == []
+    with own_gpu(pytest.fail) as gpu:
+        assert gpu == ""
 
 
 def test_allocations_that_both_call_their_gpu_0_do_not_wait_for_each_other(
@@ -144,7 +109,8 @@ def test_allocations_that_both_call_their_gpu_0_do_not_wait_for_each_other(
 
 def test_what_was_visible_before_is_visible_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
-    with pytest.raises(KeyboardInterrupt), own_gpus(2, pytest.fail):
+    with pytest.raises(KeyboardInterrupt), own_gpu(pytest.fail) as gpu:
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu == "3"
         raise KeyboardInterrupt
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,4"
 

@@ -17,7 +17,6 @@ from hpsed_lib.errors import DataError, HpsedError, ParameterError
 from hpsed_lib.scoring import (
     best_constant_guess,
     class_counts,
-    class_threshold_counts,
     clip_counts,
     error_rate,
     event_activity,
@@ -280,16 +279,11 @@ def test_all_thresholds_at_once_are_one_at_a_time(kind: type) -> None:
         reference = rng.random(score.shape) < rng.random()
         thresholds = np.unique(np.concatenate([score.ravel()[:20], [0.0, 0.5, 1.0]]))
         curve = threshold_curve(score, reference, thresholds=thresholds)
-        by_class = class_threshold_counts(score, reference, thresholds=thresholds)
         for index, threshold in enumerate(thresholds):
             counts = segment_counts(reference, score > kind(threshold))
             assert {name: curve[name][index] for name in counts} == counts
             assert curve.f_measure[index] == f_score(counts)
             np.testing.assert_equal(curve.error_rate[index], error_rate(counts))
-            of_classes = class_counts(reference, score > kind(threshold))
-            for name, count in by_class.items():
-                assert count.shape == (len(thresholds), n_classes)
-                np.testing.assert_array_equal(count[index], of_classes[name])
 
 
 def test_thresholds_out_of_order_are_refused() -> None:

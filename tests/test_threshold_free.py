@@ -15,11 +15,15 @@ from scipy.optimize import linear_sum_assignment
 from hpsed_lib.decoding import smooth, to_events
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import Decoding
-from hpsed_lib.psds import SCENARIOS, Scenario, operating_points, psd_roc, psds
-from hpsed_lib.threshold_free import (
+from hpsed_lib.scoring import (
+    SCENARIOS,
+    Scenario,
     clip_scores,
     event_based_scores,
     frame_activity,
+    psd_points,
+    psd_roc,
+    psds,
     ranking_scores,
     threshold_free_scores,
 )
@@ -51,12 +55,11 @@ def probabilities(rng: np.random.Generator, reference: pd.DataFrame, classes: tu
 
 
 def score(frame_prob: np.ndarray, reference: pd.DataFrame, scenario: Scenario, params: Decoding = PLAIN) -> float:
-    points = operating_points(
-        frame_prob,
+    points = psd_points(
+        smooth(frame_prob, params=params, frame_duration=FRAME),
         reference,
         filenames=FILES[: len(frame_prob)],
         classes=CLASSES[: frame_prob.shape[2]],
-        params=params,
         scenarios={"this": scenario},
         **LENGTHS,
     )
@@ -159,7 +162,7 @@ def test_what_cannot_be_found_is_left_out() -> None:
     with pytest.raises(DataError, match="unknown file, label or time"):
         score(frame_prob, reference.assign(event_label="z"), scenario)
     with pytest.raises(ParameterError, match="expected 12 clips, 3 classes"):
-        operating_points(frame_prob, reference, filenames=FILES, classes=CLASSES, params=PLAIN, **LENGTHS)
+        psd_points(frame_prob, reference, filenames=FILES, classes=CLASSES, **LENGTHS)
 
 
 def test_frames_are_active_where_their_centre_is() -> None:
@@ -268,12 +271,12 @@ def test_scores_are_plain_numbers_or_none(case: str) -> None:
         warnings.simplefilter("error")
         scores = threshold_free_scores(
             frame_prob,
+            smooth(frame_prob, params=SMOOTH, frame_duration=FRAME),
             frame_prob.max(axis=1),
             reference.iloc[:0] if case == "no events" else reference,
             filenames=FILES,
             classes=CLASSES,
             time_resolution=1.0,
-            params=SMOOTH,
             **LENGTHS,
         )
     assert json.loads(json.dumps(scores)) == scores

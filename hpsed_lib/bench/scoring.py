@@ -18,7 +18,6 @@ from hpsed_lib.decoding import decode, smooth, to_events
 from hpsed_lib.params import Decoding
 from hpsed_lib.scoring import (
     class_counts,
-    class_threshold_counts,
     evaluate_by_sed_eval,
     event_activity,
     events_by_file,
@@ -78,7 +77,7 @@ def segment_scores(*, tiny: bool) -> Comparison:
 
 
 def threshold_search(*, tiny: bool) -> Comparison:
-    """Counts at 100 thresholds, for all classes together and for each, against decoding and sed_eval at each of them.
+    """Counts at 100 thresholds, for all classes together, against decoding and sed_eval at each of them.
 
     One of the 100 stands for all of sed_eval's side.
     """
@@ -106,9 +105,8 @@ def threshold_search(*, tiny: bool) -> Comparison:
             time_resolution=TIME_RESOLUTION,
         )
         curve = threshold_curve(score, reference_activity, thresholds=THRESHOLDS)
-        by_class = class_threshold_counts(score, reference_activity, thresholds=THRESHOLDS)
         overall = {name: int(curve[name].iloc[place]) for name in ("Nref", "Nsys", "Ntp", "Nfp", "Nfn", "S", "D", "I")}
-        return {"overall": overall, **_by_label({name: count[place] for name, count in by_class.items()})}
+        return {"overall": overall}
 
     def theirs() -> dict[str, dict]:
         active = decode(frame_prob, threshold=THRESHOLDS[place], params=DECODING, frame_duration=FRAME_DURATION)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
-from hpsed_lib.launch.gpus import own_gpus
+from hpsed_lib.launch.gpus import own_gpu
 from hpsed_lib.paths import ROOT, cache_folder, naming_full_disk, replacing
 from hpsed_lib.processes import end_with_launcher, only_one
 from hpsed_lib.progress import LOG_VARIABLE, use_large_pages
@@ -172,7 +172,7 @@ def _describe_failure(kept: Path, error: Exception) -> str:
 
 
 def execute(
-    notebook: Path, output: Path, given: Mapping[str, str], *, name: str, threads: int = 1, gpus: int = 0
+    notebook: Path, output: Path, given: Mapping[str, str], *, name: str, threads: int = 1, gpu: bool = False
 ) -> None:
     """Execute a notebook and put the executed copy at `output`.
 
@@ -189,8 +189,8 @@ def execute(
         ``cache/<experiment>/notebooks-in-progress/``.
     threads : int, default 1
         Threads each numerical library of the kernel may use.
-    gpus : int, default 0
-        Wait for so many GPUs that no other run has, and show the kernel these only (`hpsed_lib.launch.gpus`).
+    gpu : bool, default False
+        Wait for a GPU that no other run has, and show the kernel this one only (`hpsed_lib.launch.gpus`).
 
     Raises
     ------
@@ -210,10 +210,8 @@ def execute(
         failure, log = folder / f"{name}.failed.txt", folder / f"{name}.log"
         failure.unlink(missing_ok=True)
         log.write_text("", encoding="utf-8")
-        waiting = "waits for a GPU" if gpus == 1 else f"waits for {gpus} GPUs"
-        taken = own_gpus(gpus, lambda: say(waiting)) if gpus else contextlib.nullcontext()
         try:
-            with taken:
+            with own_gpu(lambda: say("waits for a GPU")) if gpu else contextlib.nullcontext():
                 _execute(notebook, output, given, folder / f"{name}.ipynb", log, threads, say)
         except HpsedError as error:
             with contextlib.suppress(DataError), replacing(failure) as temporary:  # a full disk takes no message
@@ -277,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("output", type=Path, help="where the executed copy is put once every cell has run")
     parser.add_argument("--name", help="label of the run (default: the output's stem)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each numerical library (default: 1)")
-    parser.add_argument("--gpus", type=int, default=0, help="take so many that no other run has, if there are any")
+    parser.add_argument("--gpu", action="store_true", help="take a GPU that no other run has, if there is any")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
     options = parser.parse_args(arguments)
     end_with_launcher()
@@ -286,14 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = options.name or options.output.stem
     try:
         with naming_full_disk(options.output):
-            execute(
-                options.notebook,
-                options.output,
-                dict(options.parameter),
-                name=name,
-                threads=options.threads,
-                gpus=options.gpus,
-            )
+            given = dict(options.parameter)
+            execute(options.notebook, options.output, given, name=name, threads=options.threads, gpu=options.gpu)
     except HpsedError as error:
         print("\n".join(f"[{name}] {line}" for line in str(error).splitlines()), file=sys.stderr, flush=True)
         return 1 if isinstance(error, ExecutionError) else 2

@@ -1,4 +1,4 @@
-"""GPUs of its own for each run: which GPUs there are, and taking one, or several, that no other run has.
+"""A GPU of its own for each run: which GPUs there are, and taking one that no other run has.
 
 A GPU is taken by locking a file of its name in the folder for temporary files, so that a user's runs of every
 experiment and every copy of this project on one computer keep out of each other's way; the lock ends with the process,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import platform
 import re
@@ -56,82 +57,49 @@ def runs_per_gpu() -> int:
     return int(text)
 
 
-def require_gpus(count: int, gpus: list[str]) -> None:
-    """Refuse a run of more processes than there are GPUs, of the names given."""
-    if count > len(gpus):
-        raise ParameterError(
-            f"training.processes is {count}, and the GPUs here are {len(gpus)} ({', '.join(gpus)}): each process takes "
-            "one; set it to as many or fewer"
-        )
-
-
 @contextlib.contextmanager
-def own_gpus(count: int, waiting: Callable[[], None]) -> Iterator[list[str]]:
-    """Take GPUs for this process and those it starts from now on: all of them at once, or none.
+def own_gpu(waiting: Callable[[], None]) -> Iterator[str]:
+    """Take a GPU for this process and those it starts from now on.
 
     Parameters
     ----------
-    count : int
-        GPUs, 1 or more.
     waiting : callable
-        Called once if there are not as many that no other run has; then it waits for them.
+        Called once if other runs have every GPU; then it waits for one.
 
     Yields
     ------
-    list of str
-        The GPUs' names, or nothing where there is no GPU.
-
-    Raises
-    ------
-    ParameterError
-        There are GPUs, and fewer than `count`.
+    str
+        The GPU's name, or nothing where there is no GPU.
     """
     gpus = visible_gpus()
     if not gpus:
-        yield []
+        yield ""
         return
-    require_gpus(count, gpus)
-    told = False
-    while not (taken := _take(gpus, count)):
-        if not told:
-            waiting()
-            told = True
-        time.sleep(POLL_INTERVAL)
-    with contextlib.ExitStack() as locks:
-        for lock in taken.values():
-            locks.enter_context(lock)
-        before = os.environ.get(VISIBLE)
-        os.environ[VISIBLE] = ",".join(taken)
+    if (taken := _take(gpus)) is None:
+        waiting()
+        while (taken := _take(gpus)) is None:
+            time.sleep(POLL_INTERVAL)
+    gpu, lock = taken
+    before = os.environ.get(VISIBLE)
+    os.environ[VISIBLE] = gpu
+    try:
+        with lock:
+            yield gpu
+    finally:
+        del os.environ[VISIBLE]
+        if before is not None:
+            os.environ[VISIBLE] = before
+
+
+def _take(gpus: list[str]) -> tuple[str, TextIO] | None:
+    """Lock a place on the least shared GPU that has one free."""
+    job = os.environ.get("SLURM_JOB_ID", "")  # an allocation's GPUs are numbered by themselves
+    for slot, gpu in itertools.product(range(runs_per_gpu()), gpus):
+        name = f"hpsed-{os.getuid()}-gpu{job}-{re.sub('[^A-Za-z0-9-]', '-', gpu)}-{slot}.lock"
+        lock = open(Path(tempfile.gettempdir()) / name, "a")  # noqa: SIM115
         try:
-            yield list(taken)
-        finally:
-            del os.environ[VISIBLE]
-            if before is not None:
-                os.environ[VISIBLE] = before
-
-
-def _take(gpus: list[str], count: int) -> dict[str, TextIO]:
-    """Lock a place on each of `count` GPUs that have one free, the least shared first; or on none."""
-    taken: dict[str, TextIO] = {}
-    with _lock_file("gpus") as door:
-        fcntl.flock(door, fcntl.LOCK_EX)  # one run looks at a time: of two, neither takes what the other one lacks
-        for slot in range(runs_per_gpu()):
-            for gpu in gpus:
-                if gpu in taken or len(taken) == count:
-                    continue
-                job = os.environ.get("SLURM_JOB_ID", "")  # an allocation's GPUs are numbered by themselves
-                lock = _lock_file(f"gpu{job}-{re.sub('[^A-Za-z0-9-]', '-', gpu)}-{slot}")
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    taken[gpu] = lock
-                except BlockingIOError:
-                    lock.close()
-        if len(taken) == count:
-            return taken
-        for lock in taken.values():
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return gpu, lock
+        except BlockingIOError:
             lock.close()
-    return {}
-
-
-def _lock_file(name: str) -> TextIO:
-    return open(Path(tempfile.gettempdir()) / f"hpsed-{os.getuid()}-{name}.lock", "a")
+    return None

@@ -65,7 +65,7 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
     ----------
     params : Dcase2017Data
         Its test set is the development set (488 clips), or the evaluation set (1,103), with the development set for
-        tuning. Validation clips are drawn from the training clips by video (`hpsed_lib.data.labels.draw_validation`).
+        tuning. Validation clips are drawn from the training clips by video (`draw_validation`).
     folder : Path
         Audio files lie anywhere below it, and so may the label files.
     download : bool
@@ -86,14 +86,15 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
         raise DataError(f"{folder}: no such folder; expected one with the audio of DCASE 2017 Task 4")
     sets = {"training": "training", "test": params.test_set}
     if params.test_set == "evaluation":
-        sets = {"training": "training", "tuning": "development", "test": "evaluation"}
-    wanted = [WEAK_FILES[name] for name in sets.values()]
-    wanted += [STRONG_FILES[name] for split, name in sets.items() if split != "training"]
+        sets["tuning"] = "development"
     present = files_below(folder)
-    found = iter(_label_files(wanted, folder=folder, present=present, download=download))
-    weak = {split: _read(next(found), columns=WEAK) for split in sets}
-    strong = {split: _read(next(found), columns=STRONG) for split in sets if split != "training"}
-    rows = gather(weak, strong)
+    weak = {split: WEAK_FILES[name] for split, name in sets.items()}
+    strong = {split: STRONG_FILES[name] for split, name in sets.items() if split != "training"}
+    found = _label_files([*weak.values(), *strong.values()], folder=folder, present=present, download=download)
+    rows = gather(
+        {split: _read(found[names], columns=WEAK) for split, names in weak.items()},
+        {split: _read(found[names], columns=STRONG) for split, names in strong.items()},
+    )
     refuse_odd_rows(rows, classes=CLASSES, clip_duration=params.clip_duration, folder=folder)
 
     clips = list_clips(rows)
