@@ -81,14 +81,14 @@ def own_gpu(waiting: Callable[[], None]) -> Iterator[str]:
             time.sleep(POLL_INTERVAL)
     gpu, lock = taken
     before = os.environ.get(VISIBLE)
-    os.environ[VISIBLE] = gpu
-    try:
-        with lock:
+    with lock:
+        os.environ[VISIBLE] = gpu
+        try:
             yield gpu
-    finally:
-        del os.environ[VISIBLE]
-        if before is not None:
-            os.environ[VISIBLE] = before
+        finally:
+            del os.environ[VISIBLE]
+            if before is not None:
+                os.environ[VISIBLE] = before
 
 
 def _take(gpus: list[str]) -> tuple[str, TextIO] | None:
