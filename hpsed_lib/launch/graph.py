@@ -31,12 +31,7 @@ def executed_notebooks(experiment: Experiment) -> dict[str, str]:
 def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
     """Files of ``hpsed_lib`` that a notebook imports, directly or through others, relative to the root.
 
-    Parameters
-    ----------
-    notebook : str
-        Path relative to the root.
-    without : sequence of str
-        Modules that cannot change what the notebook computes.
+    Modules named in `without` cannot change what the notebook computes.
     """
     # As JSON: importing nbformat takes longer than all the rest of reading the graph, in every job of a cluster again.
     cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
@@ -61,12 +56,10 @@ def basis(notebook: str, settings: dict[str, Any], folder: str, *, without: Sequ
 
     Parameters
     ----------
-    notebook : str
-        Path relative to the root.
+    notebook, folder : str
+        The notebook, and where the file of its name is kept, relative to the root.
     settings : dict
         Those of the experiment's settings that the execution reads.
-    folder : str
-        Where the file is kept, relative to the root; its stem is the notebook's.
     without : sequence of str
         See `library_of`.
     """
@@ -95,13 +88,7 @@ def _imported(code: str) -> frozenset[str]:
 
 
 def last_launch(experiment: str) -> dict[str, Any]:
-    """What the experiment was last launched with.
-
-    Returns
-    -------
-    dict
-        ``n_seeds``, 0 for its own; ``cluster``, empty for none; ``source``, see `data_source`.
-    """
+    """Last launch's ``n_seeds``, 0 for its own, ``cluster``, empty for none, and ``source``, see `data_source`."""
     memory = cache_folder(experiment) / "launch.json"
     never = {"n_seeds": 0, "cluster": "", "source": {"data_folder": "", "download": False, "fingerprint": ""}}
     return never | json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else never

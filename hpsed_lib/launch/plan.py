@@ -1,7 +1,7 @@
 """What an experiment will take here: ``python -m hpsed_lib.launch.plan EXPERIMENT``, the command behind ``make plan``.
 
 A short calibration measures the experiment's own network on random input of the right shape, and features of generated
-noise, in as many processes at once as runs would be trained at once. The rest is arithmetic.
+noise, in as many processes as runs would be trained at once. The rest is arithmetic.
 Times are in seconds, sizes in bytes. Training may stop early, so that its times are upper bounds; other work on the
 machine makes them longer.
 """
@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ DCASE2017_CLIPS = {"training": 51_172, "development": 488, "evaluation": 1_103} 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What one process measured.
+    """What was measured.
 
     Attributes
     ----------
@@ -66,15 +66,7 @@ class Calibration:
 
 
 def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Calibration:
-    """Measure a few training steps and the features of a few generated clips, in this process.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        Its network, its pooling functions and structures in turn, its clips' length and sample rate.
-    seconds : float
-        How long to train.
-    """
+    """Train for so many seconds, pooling functions and structures in turn, and extract the features of a few clips."""
     import torch
 
     from hpsed_lib.network import GatedCRNN
@@ -83,14 +75,13 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     torch.set_num_threads(experiment.resources.threads)
     device = select_device(experiment.training.device)
     generator = np.random.default_rng(0)
-    n_mels, n_classes = experiment.features.n_mels, N_CLASSES.get(experiment.data.source, 17)
-    n_clips = experiment.training.batch_size if device.type != "cpu" else MEASURED_CLIPS
-    n_clips = min(experiment.training.batch_size, n_clips)
+    n_mels, batch_size = experiment.features.n_mels, experiment.training.batch_size
+    n_clips = batch_size if device.type != "cpu" else min(batch_size, MEASURED_CLIPS)
     noise = generator.normal(size=(n_clips, experiment.n_frames, n_mels)).astype(np.float32)
     features = torch.from_numpy(noise).to(device)
-    target = (torch.from_numpy(generator.random((n_clips, n_classes))) < 0.1).float().to(device)
+    target = (torch.from_numpy(generator.random((n_clips, _n_classes(experiment)))) < 0.1).float().to(device)
     mean, std = np.zeros(n_mels, dtype=np.float32), np.ones(n_mels, dtype=np.float32)
-    network = GatedCRNN(experiment.network, n_mels=n_mels, n_classes=n_classes, mean=mean, std=std).to(device)
+    network = GatedCRNN(experiment.network, n_mels=n_mels, n_classes=target.shape[1], mean=mean, std=std).to(device)
     network = prepare_for_training(network, experiment.training)
     optimizer = torch.optim.Adam(network.parameters(), lr=experiment.training.learning_rate)
 
@@ -121,9 +112,13 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
         training=float(np.mean(steps)) / n_clips,
         prediction=prediction,
         features=_time_of_features(experiment, generator),
-        memory=before + max(0, peak - before) * experiment.training.batch_size / n_clips,
+        memory=before + max(0, peak - before) * batch_size / n_clips,
         n_parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
+
+
+def _n_classes(experiment: Experiment) -> int:
+    return N_CLASSES.get(experiment.data.source, 17)
 
 
 def _time_of_features(experiment: Experiment, generator: np.random.Generator, n_clips: int = 5) -> float:
@@ -148,15 +143,9 @@ def calibrate_together(experiment: Experiment, n_processes: int) -> Calibration:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_processes, mp_context=context) as pool:
         measured = list(pool.map(calibrate, [experiment] * n_processes))
-    first = measured[0]
-    return Calibration(
-        device=first.device,
-        training=float(np.mean([one.training for one in measured])),
-        prediction=float(np.mean([one.prediction for one in measured])),
-        features=float(np.mean([one.features for one in measured])),
-        memory=max(one.memory for one in measured),
-        n_parameters=first.n_parameters,
-    )
+    times = ("training", "prediction", "features")
+    means = {name: float(np.mean([getattr(one, name) for one in measured])) for name in times}
+    return replace(measured[0], memory=max(one.memory for one in measured), **means)
 
 
 def clip_counts(experiment: Experiment) -> dict[str, int]:
@@ -174,12 +163,10 @@ def clip_counts(experiment: Experiment) -> dict[str, int]:
     if (counts := getattr(experiment.data, "n_clips", None)) is not None:
         return {split: getattr(counts, split) for split in SPLITS}
     if isinstance(experiment.data, Dcase2017Data):
-        n_validation = round(experiment.data.validation_share * DCASE2017_CLIPS["training"])
-        return {
-            "training": DCASE2017_CLIPS["training"] - n_validation,
-            "validation": n_validation,
-            "test": DCASE2017_CLIPS[experiment.data.test_set],
-        }
+        listed = DCASE2017_CLIPS["training"]
+        n_validation = round(experiment.data.validation_share * listed)
+        n_test = DCASE2017_CLIPS[experiment.data.test_set]
+        return {"training": listed - n_validation, "validation": n_validation, "test": n_test}
     raise ParameterError(f"{experiment.name}: its number of clips is known once notebook 01 has run; run that first")
 
 
@@ -189,8 +176,6 @@ class Plan:
 
     Attributes
     ----------
-    n_runs, at_once : int
-        Runs, and how many of them are trained at once.
     data, run, total : float
         Seconds for the features of all clips, for one run, and for everything.
     memory : float
@@ -211,25 +196,12 @@ class Plan:
 def make_plan(
     experiment: Experiment, measured: Calibration, counts: dict[str, int], *, at_once: int, cores: int
 ) -> Plan:
-    """Reckon an experiment's time, memory and disk from what was measured.
-
-    Parameters
-    ----------
-    experiment : Experiment
-    measured : Calibration
-    counts : dict of str to int
-        From `clip_counts`.
-    at_once : int
-        Runs that are trained at once.
-    cores : int
-        Processes that extract features at once.
-    """
+    """Reckon an experiment's time, memory and disk, with `at_once` runs and features on `cores` at a time."""
     n_runs, n_clips = len(experiment.runs()), sum(counts.values())
     n_evaluated = counts["validation"] + counts["test"]
     epoch = counts["training"] * measured.training + counts["validation"] * measured.prediction
     run = experiment.training.max_epochs * epoch + n_evaluated * measured.prediction + RUN_OVERHEAD
     data = n_clips * measured.features / cores
-    n_classes = N_CLASSES.get(experiment.data.source, 17)
     made_here = hasattr(experiment.data, "n_clips")  # soundscapes, written as 16-bit WAV
     return Plan(
         n_runs=n_runs,
@@ -242,7 +214,7 @@ def make_plan(
             "soundscapes": made_here * n_clips * 2 * experiment.data.clip_duration * experiment.data.sample_rate,
             "features": n_clips * 4 * experiment.n_frames * experiment.features.n_mels,
             "checkpoints": n_runs * 4 * 4 * measured.n_parameters,  # weights, the best ones, and Adam's two moments
-            "predictions": n_runs * 4 * n_evaluated * experiment.n_output_frames * n_classes,
+            "predictions": n_runs * 4 * n_evaluated * experiment.n_output_frames * _n_classes(experiment),
             "results": n_runs * RUN_RESULTS,
         },
     )
@@ -296,8 +268,7 @@ def _at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
 
     n_runs = len(experiment.runs())
     if select_device(experiment.training.device).type != "cpu":
-        places = max(len(visible_gpus()), 1) * runs_per_gpu()
-        return min(n_runs, max(places, 1)), 1
+        return min(n_runs, max(len(visible_gpus()), 1) * runs_per_gpu()), 1
     at_once = min(max(1, cores // experiment.resources.threads), n_runs)
     return at_once, min(at_once, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
 

@@ -31,7 +31,6 @@ from hpsed_lib.params import Experiment, load_experiment, run_settings, with_see
 from hpsed_lib.paths import ROOT, cache_folder, results_folder
 from hpsed_lib.processes import is_held
 
-LOG_TAIL = 1000  # bytes, enough for the last line of progress
 PROGRESS = re.compile(r"epoch (\d+)/\d+: +(\d+)%[^\[]*\[([\d:]+)<")
 
 
@@ -41,8 +40,6 @@ class Status:
 
     Attributes
     ----------
-    name : str
-        Of the execution: of the run, or of the notebook.
     state : {"waiting", "running", "done", "failed", "stopped"}
     n_epochs : int
         Epochs that are complete; 0 for what is no training.
@@ -80,11 +77,10 @@ def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) 
         return Status(name, "failed", failure=failure.read_text(encoding="utf-8").strip())
     if log.is_file() and not _is_newer(notebook, [log]):
         history = _history(experiment, name)
-        return Status(name, "stopped", len(history), min((epoch["validation_loss"] for epoch in history), default=None))
+        return Status(name, "stopped", len(history), _lowest_loss(history))
     if is_run:
         if (metrics := _present_metrics(experiment, name, notebook)) is not None:
-            losses = [epoch["validation_loss"] for epoch in metrics["history"]]
-            return Status(name, "done", len(losses), min(losses))
+            return Status(name, "done", len(metrics["history"]), _lowest_loss(metrics["history"]))
     elif _is_newer(notebook, _made_from(experiment, name)):
         return Status(name, "done")
     return Status(name, "waiting")
@@ -92,7 +88,8 @@ def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) 
 
 def _running(experiment: Experiment, name: str, log: Path) -> Status:
     """The state of a training, from the progress in its log and the history in its checkpoint."""
-    if not (shown := PROGRESS.findall(_tail(log))):
+    shown = PROGRESS.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
+    if not shown:
         return Status(name, "running")
     epoch, percent, elapsed = shown[-1]
     history = _history(experiment, name)[: int(epoch)]  # an older checkpoint may be longer
@@ -105,16 +102,11 @@ def _running(experiment: Experiment, name: str, log: Path) -> Status:
         parts = reversed(elapsed.split(":"))  # seconds, minutes, hours
         seconds = sum(int(part) * 60**power for power, part in enumerate(parts)) / share
     left = None if seconds is None else seconds * (experiment.training.max_epochs - n_epochs - share)
-    return Status(name, "running", n_epochs, min((row["validation_loss"] for row in history), default=None), left)
+    return Status(name, "running", n_epochs, _lowest_loss(history), left)
 
 
-def _tail(log: Path) -> str:
-    """The end of a log; nothing, if there is none yet."""
-    if not log.is_file():
-        return ""
-    with open(log, "rb") as file:
-        file.seek(max(0, log.stat().st_size - LOG_TAIL))
-        return file.read().decode(errors="replace")
+def _lowest_loss(history: list[dict[str, float]]) -> float | None:
+    return min((epoch["validation_loss"] for epoch in history), default=None)
 
 
 def _history(experiment: Experiment, run: str) -> list[dict[str, float]]:
@@ -182,10 +174,9 @@ def duration(seconds: float) -> str:
     >>> duration(42.4), duration(125), duration(7260), duration(200_000)
     ('42 s', '2 min 5 s', '2 h 1 min', '2 d 7 h')
     """
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     left = round(seconds)
     parts: list[str] = []
-    for unit, size in units:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         if left >= size or parts:
             parts.append(f"{left // size} {unit}")
             left %= size
