@@ -67,12 +67,10 @@ def segment_activity(
     Parameters
     ----------
     active : np.ndarray of bool, or of float >= 0, shape (clips, frames, classes)
-    frame_duration : float
-        Seconds per frame.
+    frame_duration, time_resolution : float
+        Seconds per frame and per segment.
     n_segments : int
         Segments in a clip.
-    time_resolution : float
-        Seconds per segment.
 
     Returns
     -------
@@ -713,49 +711,14 @@ def psd_points(
     """
     if smoothed.ndim != 3 or smoothed.shape[::2] != (len(filenames), len(classes)):
         raise ParameterError(f"frame_prob {smoothed.shape}: expected {len(filenames)} clips, {len(classes)} classes")
-    clip, label, onset, offset = _reference_arrays(reference, filenames, classes)
-    present, label = np.unique(label, return_inverse=True)
+    events = _reference_events(reference, filenames, classes)
+    present, events["label"] = np.unique(events["label"], return_inverse=True)
     graded = smoothed[:, :, present]
-    n_clips, n_frames, n_classes = graded.shape
-    n_ref = np.bincount(label)  # (classes,)
-    sounding = np.bincount(label, offset - onset)  # s
-    pair, with_events = np.full((n_clips, n_classes), -1), np.unique([clip, label], axis=1)  # clips and classes in them
-    pair[*with_events] = np.arange(with_events.shape[1])
-    borders = np.arange(n_frames + 1) * frame_duration
-    covered = np.zeros((n_clips, n_classes, n_frames + 1))  # seconds of reference events up to each border
-    np.add.at(covered, (clip, label), np.clip(borders - onset[:, None], 0, (offset - onset)[:, None]))
-
-    levels = -np.sort(-graded, axis=1)  # (clips, frames, classes)
-    # What each clip adds at its thresholds, first of all nothing: true positives, effective rate of false positives.
-    added = {name: np.zeros((2, n_frames + 1, n_clips, n_classes)) for name in scenarios}
-    for index in range(n_frames):
-        in_clip, of_class, start, end = active_runs((graded >= levels[:, index, None]) & (graded > 0))
-        length = (end - start) * frame_duration
-        overlap = covered[in_clip, :, end] - covered[in_clip, :, start]  # (detections, classes), s
-        own = overlap[np.arange(len(length)), of_class]
-        for name, scenario in scenarios.items():
-            relevant = (own > 0) & (own >= scenario.dtc * length - _TOLERANCE)
-            row = pair[in_clip[relevant], of_class[relevant]]
-            steps = np.zeros((with_events.shape[1], n_frames + 1), dtype=np.int8)
-            steps[row, start[relevant]], steps[row, end[relevant]] = 1, -1
-            frames = steps.cumsum(axis=1)[:, :-1]  # 1 in the frames of relevant detections
-            detected = frame_duration * np.pad(frames.cumsum(axis=1), ((0, 0), (1, 0)))[pair[clip, label]]
-            within = _at(detected, offset / frame_duration) - _at(detected, onset / frame_duration)  # (events,), s
-            found = (within > 0) & (within >= scenario.gtc * (offset - onset) - _TOLERANCE)
-            np.add.at(added[name][0, index + 1], (clip[found], label[found]), 1)
-
-            in_clip_wrong, of_class_wrong = in_clip[~relevant], of_class[~relevant]
-            costs = np.full(len(of_class_wrong), 3600 / (n_clips * clip_duration))
-            if scenario.alpha_ct and n_classes > 1:
-                wrong = overlap[~relevant]
-                triggers = (wrong > 0) & (wrong >= scenario.cttc * length[~relevant, None] - _TOLERANCE)
-                triggers[np.arange(len(triggers)), of_class_wrong] = False
-                costs += triggers @ (3600 * scenario.alpha_ct / (n_classes - 1) / sounding)
-            np.add.at(added[name][1, index + 1], (in_clip_wrong, of_class_wrong), costs)
-
+    levels = -np.sort(-graded, axis=1)  # (clips, frames, classes): the thresholds at which something changes
+    n_ref = np.bincount(events["label"])
     points = []
-    for name in scenarios:
-        changes = np.diff(added[name], axis=1)  # (2, frames, clips, classes)
+    for name, scenario in scenarios.items():
+        changes = _psd_changes(graded, levels, events, scenario, clip_duration, frame_duration)
         for column, present_class in enumerate(present):
             thresholds = levels[:, :, column].T.ravel()  # (frames * clips,), as the changes
             order = np.argsort(-thresholds, kind="stable")
@@ -769,6 +732,52 @@ def psd_points(
             points.append(table.assign(scenario=name, event_label=classes[int(present_class)]))
     columns = ["scenario", "event_label", "threshold", "tp_ratio", "effective_fp_rate"]
     return pd.concat(points, ignore_index=True)[columns]
+
+
+def _psd_changes(
+    graded: np.ndarray,
+    levels: np.ndarray,
+    events: dict[str, np.ndarray],
+    scenario: Scenario,
+    clip_duration: float,
+    frame_duration: float,
+) -> np.ndarray:
+    """True positives, and effective rate of false positives, that each clip adds at each of its thresholds.
+
+    Shape (2, frames, clips, classes), the highest threshold first.
+    """
+    n_clips, n_frames, n_classes = graded.shape
+    clip, label, onset, offset = events.values()
+    sounding = np.bincount(label, offset - onset)  # s
+    pair, with_events = np.full((n_clips, n_classes), -1), np.unique([clip, label], axis=1)  # clips and classes in them
+    pair[*with_events] = np.arange(with_events.shape[1])
+    borders = np.arange(n_frames + 1) * frame_duration
+    covered = np.zeros((n_clips, n_classes, n_frames + 1))  # seconds of reference events up to each border
+    np.add.at(covered, (clip, label), np.clip(borders - onset[:, None], 0, (offset - onset)[:, None]))
+    added = np.zeros((2, n_frames + 1, n_clips, n_classes))  # first of all nothing
+    for index in range(n_frames):
+        in_clip, of_class, start, end = active_runs((graded >= levels[:, index, None]) & (graded > 0))
+        length = (end - start) * frame_duration
+        overlap = covered[in_clip, :, end] - covered[in_clip, :, start]  # (detections, classes), s
+        own = overlap[np.arange(len(length)), of_class]
+        relevant = (own > 0) & (own >= scenario.dtc * length - _TOLERANCE)
+        row = pair[in_clip[relevant], of_class[relevant]]
+        steps = np.zeros((with_events.shape[1], n_frames + 1), dtype=np.int8)
+        steps[row, start[relevant]], steps[row, end[relevant]] = 1, -1
+        frames = steps.cumsum(axis=1)[:, :-1]  # 1 in the frames of relevant detections
+        detected = frame_duration * np.pad(frames.cumsum(axis=1), ((0, 0), (1, 0)))[pair[clip, label]]
+        within = _at(detected, offset / frame_duration) - _at(detected, onset / frame_duration)  # (events,), s
+        found = (within > 0) & (within >= scenario.gtc * (offset - onset) - _TOLERANCE)
+        np.add.at(added[0, index + 1], (clip[found], label[found]), 1)
+
+        costs = np.full(np.count_nonzero(~relevant), 3600 / (n_clips * clip_duration))
+        if scenario.alpha_ct and n_classes > 1:
+            wrong = overlap[~relevant]
+            triggers = (wrong > 0) & (wrong >= scenario.cttc * length[~relevant, None] - _TOLERANCE)
+            triggers[np.arange(len(triggers)), of_class[~relevant]] = False
+            costs += triggers @ (3600 * scenario.alpha_ct / (n_classes - 1) / sounding)
+        np.add.at(added[1, index + 1], (in_clip[~relevant], of_class[~relevant]), costs)
+    return np.diff(added, axis=1)
 
 
 def psd_roc(points: pd.DataFrame, *, scenario: Scenario) -> pd.DataFrame:
@@ -803,23 +812,23 @@ def psds(roc: pd.DataFrame) -> float:
     return float((np.diff(rates) * ratios[:-1]).sum() / rates[-1])
 
 
-def _reference_arrays(
+def _reference_events(
     reference: pd.DataFrame, filenames: Sequence[str], classes: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Clip and class indices, onsets and offsets of the reference events, overlapping ones joined."""
-    clip, label, onset, offset = _event_arrays(reference, filenames, classes)
+) -> dict[str, np.ndarray]:
+    """Clips, classes, onsets and offsets of the reference events with a duration, overlapping ones joined."""
     events: list[list[float]] = []
-    for row in sorted(zip(clip.tolist(), label.tolist(), onset.tolist(), offset.tolist(), strict=True)):
-        if row[2] >= row[3]:
+    columns = (values.tolist() for values in _event_arrays(reference, filenames, classes))
+    for clip, label, onset, offset in sorted(zip(*columns, strict=True)):
+        if onset >= offset:
             continue
-        if events and events[-1][:2] == [*row[:2]] and row[2] < events[-1][3]:
-            events[-1][3] = max(row[3], events[-1][3])
+        if events and events[-1][:2] == [clip, label] and onset < events[-1][3]:
+            events[-1][3] = max(offset, events[-1][3])
         else:
-            events.append([*row])
+            events.append([clip, label, onset, offset])
     if not events:
         raise DataError("expected a reference event with a duration in some clip, found none: the score has no value")
-    clip, label, onset, offset = np.array(events).T
-    return clip.astype(int), label.astype(int), onset, offset
+    clips, labels, onsets, offsets = np.array(events).T
+    return {"clip": clips.astype(int), "label": labels.astype(int), "onset": onsets, "offset": offsets}
 
 
 def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
