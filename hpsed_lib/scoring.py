@@ -1,11 +1,14 @@
 """Detection scores: segment-based (Sec. 3.3), event-based, over all thresholds (PSDS, average precision), of clips.
 
+Everywhere ``filenames`` and ``classes`` name the first and the last axis, each once, and every clip counts, with events
+or without; event lists are data frames with the columns filename, onset, offset (seconds), event_label; frame k covers
+[k, k + 1) * frame_duration seconds; durations and the time resolution are in seconds.
+
 **Segment-based.** A clip is cut into segments of ``time_resolution`` seconds; a class is active in every segment that
 one of its events touches, ``floor(onset / time_resolution)`` to ``ceil(offset / time_resolution)``, as in sed_eval. So
 an event without duration counts in the segment it lies in and, on a border, nowhere; of overlapping events of one class
 each segment counts once; what lies past the clip's end does not count. Segment activities are (clips, segments,
-classes). Every clip counts, with events or without. Counts are micro-averaged: summed over clips, segments and classes
-before any ratio.
+classes). Counts are micro-averaged: summed over clips, segments and classes before any ratio.
 
 The score of record is sed_eval's (`sed_eval_scores`). Our own counts, many times faster, serve the search for a
 threshold and the resampling of clips; every call of `sed_eval_scores` compares the two, overall and class by class, and
@@ -67,10 +70,6 @@ def segment_activity(
     Parameters
     ----------
     active : np.ndarray of bool, or of float >= 0, shape (clips, frames, classes)
-    frame_duration, time_resolution : float
-        Seconds per frame and per segment.
-    n_segments : int
-        Segments in a clip.
 
     Returns
     -------
@@ -97,12 +96,8 @@ def event_activity(
 
     Parameters
     ----------
-    events : DataFrame with columns filename, onset, offset, event_label
-        Times in seconds, in any order. What lies past the clip's end does not count.
-    filenames, classes : sequence of str
-        Names of the first and the last axis, each once.
-    clip_duration, time_resolution : float
-        Seconds per clip and per segment.
+    events : DataFrame
+        In any order. What lies past the clip's end does not count.
 
     Returns
     -------
@@ -304,17 +299,6 @@ def sed_eval_scores(
 ) -> dict:
     """The score of record: sed_eval's segment-based metrics.
 
-    Parameters
-    ----------
-    reference, estimated : DataFrame with columns filename, onset, offset, event_label
-        Times in seconds.
-    filenames : sequence of str
-        Every clip evaluated, with events or without.
-    classes : sequence of str
-        Every class.
-    clip_duration, time_resolution : float
-        Seconds per clip and per segment.
-
     Returns
     -------
     dict
@@ -370,9 +354,6 @@ def evaluate_by_sed_eval(
     ----------
     clips : iterable of pairs of lists of dict
         Reference and estimated events of each clip, with onset, offset and event_label.
-    classes : sequence of str
-    clip_duration, time_resolution : float
-        Seconds per clip and per segment.
 
     Returns
     -------
@@ -434,17 +415,6 @@ def frame_activity(
 ) -> np.ndarray:
     """Frames whose centre lies within an event.
 
-    Parameters
-    ----------
-    events : DataFrame with columns filename, onset, offset, event_label
-        Times in seconds.
-    filenames, classes : sequence of str
-        Names of the first and the last axis.
-    n_frames : int
-        Frames in a clip.
-    frame_duration : float
-        Seconds per frame.
-
     Returns
     -------
     np.ndarray of bool, shape (clips, n_frames, classes)
@@ -469,7 +439,6 @@ def ranking_scores(reference: np.ndarray, scores: np.ndarray, *, classes: Sequen
     reference : np.ndarray of bool, shape (..., classes)
         Whether the class is active in the clip, frame or segment.
     scores : np.ndarray, shape (..., classes)
-    classes : sequence of str
 
     Returns
     -------
@@ -510,12 +479,7 @@ def threshold_free_scores(
     frame_prob, smoothed : np.ndarray, shape (clips, frames, classes)
         As predicted, and after `hpsed_lib.decoding.smooth`.
     clip_prob : np.ndarray, shape (clips, classes)
-    reference : DataFrame with columns filename, onset, offset, event_label
-        Times in seconds.
-    filenames, classes : sequence of str
-        Every clip, with events or without, and every class.
-    clip_duration, frame_duration, time_resolution : float
-        Seconds per clip, frame and segment.
+    reference : DataFrame
 
     Returns
     -------
@@ -592,13 +556,6 @@ def event_based_scores(
 
     An event is found if an estimated one of its class starts within `ONSET_COLLAR` of its onset and ends within
     `ONSET_COLLAR`, or `OFFSET_SHARE` of its length if that is more, of its offset. Each event is matched at most once.
-
-    Parameters
-    ----------
-    reference, estimated : DataFrame with columns filename, onset, offset, event_label
-        Times in seconds.
-    filenames, classes : sequence of str
-        Every clip, with events or without, and every class.
 
     Returns
     -------
@@ -685,13 +642,8 @@ def psd_points(
     Parameters
     ----------
     smoothed : np.ndarray, shape (clips, frames, classes)
-        Frame probabilities after `hpsed_lib.decoding.smooth`; frame k covers [k, k + 1) * frame_duration seconds.
-    reference : DataFrame with columns filename, onset, offset, event_label
-        Times in seconds.
-    filenames, classes : sequence of str
-        Names of the first and the last axis of ``smoothed``.
-    clip_duration, frame_duration : float
-        Seconds per clip and per frame.
+        Frame probabilities after `hpsed_lib.decoding.smooth`.
+    reference : DataFrame
     scenarios : dict of Scenario
 
     Returns
