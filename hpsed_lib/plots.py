@@ -67,8 +67,6 @@ def plot_loss_gradients(
         The clip's label.
     pooling : str
         Pooling function (Table 1).
-    ax : Axes
-        Where to draw.
     attention : array-like, shape (frames,), optional
         Non-negative weights; used by attention pooling only.
     segment_lengths : sequence of int
@@ -77,11 +75,6 @@ def plot_loss_gradients(
         Which gradient; "dL/dw" for attention pooling only.
     structures : sequence of str
         Structures to draw; ``hierarchical`` has the gradient of ``single``.
-
-    Returns
-    -------
-    Axes
-        The axes drawn on.
 
     References
     ----------
@@ -125,10 +118,8 @@ def plot_push_regions(
 
     Parameters
     ----------
-    pooling : str
     y : float
         The clip's probability.
-    ax : Axes
     quantity : {"dy/dx_i", "dy/dw_i"}
     sharpness : float
         Of power pooling and autopool.
@@ -166,10 +157,8 @@ def plot_flow(flow: Flow, *, segment_length: int, ax: Axes) -> Axes:
 
     Parameters
     ----------
-    flow : Flow
     segment_length : int
         Frames per segment.
-    ax : Axes
     """
     colors = sns.color_palette("colorblind")
     for frame, path in enumerate(flow.frame_prob.T):
@@ -232,11 +221,6 @@ def plot_thresholds(curve: pd.DataFrame, *, chosen: float, ax: Axes) -> Axes:
         From `hpsed_lib.runs.finish_run`; without rows there were no clips to choose on, and the plot says so.
     chosen : float
         Threshold of the run.
-    ax : Axes
-
-    Returns
-    -------
-    Axes
     """
     ax.plot(curve.threshold, 100 * curve.f_measure)
     ax.axvline(chosen, color="0.4", linestyle="--", label=f"chosen: {chosen:g}")
@@ -280,7 +264,6 @@ def plot_frame_predictions(
         By structure; drawn as thin lines.
     frame_duration : float
         Seconds per frame.
-    ax : Axes
     """
     colors = structure_colors()
     for onset, offset in reference[["onset", "offset"]].itertuples(index=False):
@@ -324,14 +307,8 @@ def figure5(experiment: Experiment, dataset: Dataset, metrics: list[dict]) -> Fi
 
     Parameters
     ----------
-    experiment : Experiment
-    dataset : Dataset
     metrics : list of dict
         The runs' metrics; of several seeds the first is drawn.
-
-    Returns
-    -------
-    Figure
     """
     filename, label = event_to_show(dataset.test)
     clip, column = dataset.test.filenames.index(filename), dataset.classes.index(label)
@@ -370,14 +347,9 @@ def plot_audit(audit: pd.DataFrame, *, ax: Axes) -> Axes:
     ----------
     audit : DataFrame
         From `hpsed_lib.theory.audit.audit`.
-    ax : Axes
-        Where to draw.
 
-    Returns
-    -------
-    Axes
-        One cell per row and check with the residual in units of what rounding allows, coloured up to 3; hatched and in
-        bold where the check fails, empty where there is none.
+    One cell per row and check with the residual in units of what rounding allows, coloured up to 3; hatched and in bold
+    where the check fails, empty where there is none.
     """
     names = audit.dataset + " " + audit.pooling + " " + audit.structure
     rows, checks = names.unique(), audit.identity.unique()
@@ -411,7 +383,6 @@ def plot_differences(compared: pd.DataFrame, *, ax: Axes) -> Axes:
     ----------
     compared : DataFrame
         From `hpsed_lib.tables.comparisons`.
-    ax : Axes
     """
     rows = compared.query("measure == 'f_measure'").reset_index(drop=True)
     if rows.empty:
@@ -444,8 +415,6 @@ def plot_operating_points(points: pd.DataFrame, *, pooling: str, ax: Axes) -> Ax
     ----------
     points : DataFrame
         From `hpsed_lib.tables.operating_points`.
-    pooling : str
-    ax : Axes
     """
     colors = structure_colors()
     for (structure, name), row in points.loc[pooling].iterrows():
@@ -472,7 +441,6 @@ def plot_power(curves: pd.DataFrame, *, pooling: str, ax: Axes) -> Axes:
         Second of `hpsed_lib.tables.seed_study`.
     pooling : str
         The function whose structures are drawn.
-    ax : Axes
     """
     colors, curves = structure_colors(), curves[curves.pooling == pooling]
     for structure, rows in curves.groupby("structure", sort=False):
@@ -496,11 +464,6 @@ def plot_ratios(pairs: pd.DataFrame, *, ax: Axes) -> Axes:
     ----------
     pairs : DataFrame
         From `hpsed_lib.bench.timing.time_pairs`.
-    ax : Axes
-
-    Returns
-    -------
-    Axes
     """
     tasks = list(dict.fromkeys(zip(pairs.task, pairs.peer, strict=True)))
     for row, (task, peer) in enumerate(tasks):
@@ -527,11 +490,6 @@ def plot_parts(parts: pd.DataFrame, *, ax: Axes) -> Axes:
     ----------
     parts : DataFrame with columns task, part, share
         From `hpsed_lib.bench.timing.largest_parts`; shares in percent.
-    ax : Axes
-
-    Returns
-    -------
-    Axes
     """
     tasks = list(dict.fromkeys(parts.task))
     for row, task in enumerate(tasks):

@@ -147,8 +147,6 @@ def label_effects(experiment: Experiment, dataset: Dataset, run: dict) -> pd.Dat
 
     Parameters
     ----------
-    experiment : Experiment
-    dataset : Dataset
     run : dict
         The run's metrics.
 
@@ -296,7 +294,6 @@ def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
 
     Parameters
     ----------
-    experiment : Experiment
     metrics : list of dict
         From `load_metrics`.
 
