@@ -6,7 +6,7 @@ import pytest
 from scipy import optimize, signal
 
 from hpsed_lib.data import synthesis
-from hpsed_lib.data.synthesis import CLASSES, SOUND_MODELS, colored_noise, synthesize
+from hpsed_lib.data.synthesis import CLASSES, SOUND_MODELS, Take, colored_noise, synthesize
 from hpsed_lib.errors import ParameterError
 
 SR = 16000
@@ -167,7 +167,7 @@ def test_police_yelps_faster_than_the_ambulance_and_the_fire_engine_wail():
 @pytest.mark.parametrize("seed", range(5))
 def test_civil_defense_sounds_a_chord_of_its_ports(seed):
     rng = np.random.default_rng(seed)
-    y = synthesis.civil_defense(10 * SR, SR, rng)[-SR // 4 :]
+    y = synthesis.civil_defense(Take(10 * SR, SR, rng))[-SR // 4 :]
     lower, upper = spectral_peaks(y, 200, 760, floor_db=12)[:2]
     assert min(abs(upper / lower - ratio) for ratio in (10 / 8, 12 / 9, 12 / 10)) < 0.03
 
@@ -207,7 +207,7 @@ def test_screams_are_high_voices(seed):
 def test_engines_fire_once_per_cylinder_in_two_revolutions(engine, cylinders):
     rpm = 2400.0
     build = getattr(synthesis, engine)._replace(unevenness=0.0, roughness=0.0, hiss=(0.0, 0.0), knock=(0.0, 0.0))
-    y = synthesis._run(build, np.full(SR, rpm), np.full(SR, 0.5), SR, np.random.default_rng(0))
+    y = synthesis._run(Take(SR, SR, np.random.default_rng(0)), build, np.full(SR, rpm), 0.5)
     firing_rate = rpm / 60 * cylinders / 2
     peaks = spectral_peaks(y, 15, 1500, floor_db=30)
     np.testing.assert_allclose(peaks / firing_rate, np.rint(peaks / firing_rate), atol=0.03)
@@ -230,12 +230,10 @@ def test_passage_solves_the_path_of_sound():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_passing_car_drops_in_pitch(seed, monkeypatch):
     """A 500 Hz whistle in the engine's place is heard at ``500 / (1 + v / c * cos)``, by the geometry drawn."""
-    monkeypatch.setattr(synthesis, "_noise", lambda n_samples, *args, **kwargs: np.zeros(n_samples))
-    monkeypatch.setattr(
-        synthesis, "_run", lambda engine, rpm, load, sr, rng: np.sin(2 * np.pi * 500 * np.arange(rpm.size) / sr)
-    )
+    monkeypatch.setattr(Take, "noise", lambda take, *args, **kwargs: np.zeros(take.n_samples))
+    monkeypatch.setattr(synthesis, "_run", lambda take, *args: np.sin(2 * np.pi * 500 * take.t))
     duration = 6.0
-    y = synthesis.car_passing_by(int(duration * SR), SR, np.random.default_rng(seed))
+    y = synthesis.car_passing_by(Take(int(duration * SR), SR, np.random.default_rng(seed)))
     draws = np.random.default_rng(seed)  # the model draws its geometry first
     speed, distance, share = draws.uniform(10, 28), draws.uniform(3, 10), draws.uniform(0.35, 0.65)
     head, tail = (spectral_peaks(part, 300, 800, floor_db=3)[0] for part in (y[:SR], y[-SR:]))
