@@ -50,17 +50,7 @@ def in_parallel(jobs: Iterable[Any], *, total: int, description: str, batch_size
 
 
 def track(items: Iterable[T], *, description: str, total: int | None = None) -> Iterator[T]:
-    """Iterate over `items`, showing how far it is and how long it will take.
-
-    Parameters
-    ----------
-    items : iterable
-        What to go through.
-    description : str
-        What is being done.
-    total : int, optional
-        Number of items, where `items` does not know it.
-    """
+    """Iterate over `items`, `total` of them where they do not know it, showing how far it is and what will be left."""
     log = os.environ.get(LOG_VARIABLE)
     if log is None:
         yield from tqdm(items, desc=description, total=total, leave=False)

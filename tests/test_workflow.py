@@ -1,25 +1,20 @@
 """What starts and describes the workflow: the launcher's parts, the Makefile, the pins. No experiment is run here."""
 
 import fcntl
-import json
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 
 from hpsed_lib import paths
-from hpsed_lib.errors import DataError, ExecutionError, ParameterError
-from hpsed_lib.launch import graph, slurm, status, workflow
+from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.launch import graph, status, workflow
 from hpsed_lib.params import load_experiment, run_settings, with_seeds
-from hpsed_lib.processes import is_held
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,15 +63,6 @@ class TestLauncher:
         assert ended.returncode == 2
         assert "process 4711 is running this experiment; waiting" in ended.stderr
         assert "process 4711 still holds cache/quick/workflow.lock" in ended.stderr
-
-    def test_every_execution_has_its_notebook(self):
-        experiment = load_experiment("quick")
-        paths = graph.executed_notebooks(experiment)
-        assert len(paths) == len(experiment.runs()) + 5
-        run = experiment.runs()[0]
-        assert paths[run] == f"results/quick/notebooks/03_train_variant/{run}.ipynb"
-        assert paths["02_pooling_gradients"] == "results/derivation/notebooks/02_pooling_gradients.ipynb"
-        assert paths["05_paper_audit"] == "results/paper/notebooks/05_paper_audit.ipynb"
 
     @pytest.mark.parametrize(
         ("name", "folder"), [("05_paper_audit", "cache"), ("04_result_tables", "cache/quick")], ids=["shared", "own"]
@@ -193,27 +179,6 @@ class TestLauncher:
         assert graph.last_launch("toy") == {"n_seeds": 5, "cluster": "", "source": nowhere | {"download": True}}
         assert workflow.data_source("toy", None, download=False)["download"]
 
-    @pytest.mark.parametrize(("job", "lives"), [("", False), ("17", True)], ids=["same place", "job of a cluster"])
-    def test_only_a_launcher_in_the_same_place_is_watched(self, job, lives):
-        gone = subprocess.Popen(["true"])
-        gone.wait()
-        code = "import time; from hpsed_lib import processes as e; e.end_with_launcher(); time.sleep(1); print('alive')"
-        given = {"HPSED_LAUNCHER_PID": f"{gone.pid}@{socket.gethostname()}/", "SLURM_JOB_ID": job}
-        ended = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=os.environ | given, capture_output=True, text=True, timeout=60
-        )
-        assert ended.stdout == ("alive\n" if lives else ""), ended.stderr
-
-    def test_a_lock_is_seen_and_left_alone(self, tmp_path):
-        lock = tmp_path / "run.lock"
-        assert not is_held(lock)
-        assert not lock.exists()
-        with open(lock, "w") as file:
-            assert not is_held(lock)
-            fcntl.flock(file, fcntl.LOCK_EX)
-            assert is_held(lock)
-        assert not is_held(lock)
-
 
 class TestSeeds:
     def test_seeds_replace_those_of_the_experiment(self):
@@ -249,105 +214,6 @@ class TestSeeds:
             assert run_settings(other) != run_settings(parameters)
 
 
-class TestSlurm:
-    """The queue is played by two scripts: a file holds its jobs."""
-
-    @pytest.fixture
-    def queue(self, tmp_path, monkeypatch) -> Path:
-        queue = tmp_path / "queue"
-        queue.write_text("")
-        scripts = {
-            "squeue": f"cat {queue}",
-            "scancel": f'for job in "$@"; do grep -v "^$job " {queue} > {queue}.left; mv {queue}.left {queue}; done'
-            f'; echo "$@" >> {tmp_path}/cancelled',
-        }
-        for name, script in scripts.items():
-            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-            (tmp_path / name).chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-        return queue
-
-    def test_only_the_experiments_own_jobs_are_cancelled(self, queue):
-        names = [f"{slurm.job_prefix('toy')}_1", f"{slurm.job_prefix('toy2')}_2", "toy", f"{slurm.job_prefix('toy')}_3"]
-        queue.write_text("".join(f"{job} {name}\n" for job, name in enumerate(names, start=10)))
-        assert slurm.queued_jobs("toy") == ["10", "13"]
-        assert slurm.cancel_jobs("toy") == 2
-        assert (queue.parent / "cancelled").read_text() == "10 13\n"
-        assert slurm.cancel_jobs("toy") == 0
-
-    def test_a_job_that_does_not_end_is_named(self, queue, monkeypatch):
-        (queue.parent / "scancel").write_text("#!/bin/sh\n")
-        queue.write_text(f"12 {slurm.job_prefix('toy')}_1\n")
-        monkeypatch.setattr(slurm, "PATIENCE", 1.5)
-        with pytest.raises(ExecutionError, match=r"jobs of toy do not end .* squeue --job=12"):
-            slurm.cancel_jobs("toy")
-
-    def test_no_slurm(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(ExecutionError, match="no squeue here: a cluster is used from one of its own hosts"):
-            slurm.queued_jobs("toy")
-
-    def test_a_failing_slurm_says_why(self, queue):
-        (queue.parent / "squeue").write_text("#!/bin/sh\necho 'cannot contact controller' >&2\nexit 1\n")
-        with pytest.raises(ExecutionError, match="squeue failed: cannot contact controller"):
-            slurm.queued_jobs("toy")
-
-    @pytest.mark.parametrize("name", ["quick", "x" * 200, "two words.and/more"])
-    def test_names_are_what_the_executor_takes(self, name):
-        assert re.fullmatch(r"[A-Za-z0-9_-]{1,50}", slurm.job_prefix(name))
-
-    def test_jobs_of_an_earlier_launch_end_before_and_own_ones_after(self, queue, monkeypatch, capsys):
-        monkeypatch.setattr(paths, "ROOT", queue.parent)
-        prefix = slurm.job_prefix("toy")
-        queue.write_text(f"10 {prefix}_1\n")
-        # plays Snakemake: it notes its arguments and the queue that it finds, and leaves a job behind
-        played = queue.parent / "snakemake"
-        script = f'echo "$@" > {played}.log; cat {queue} >> {played}.log; echo "11 {prefix}_2" >> {queue}; exit 1'
-        played.write_text(f"#!/bin/sh\n{script}\n")
-        played.chmod(0o755)
-        monkeypatch.setattr(workflow.sys, "executable", str(played))
-        assert workflow.reproduce("toy", {}, cluster="slurm", cores=7) == 1
-        called, *found = Path(f"{played}.log").read_text().splitlines()
-        assert found == []
-        assert f"--workflow-profile workflow/profiles/slurm --nolock --slurm-jobname-prefix {prefix} --jobs 7" in called
-        assert slurm.queued_jobs("toy") == []
-        assert "cancelled 1 jobs that an earlier launch had left" in capsys.readouterr().err
-
-    @pytest.mark.parametrize("is_there", [True, False])
-    def test_a_local_launch_ends_what_is_left_on_a_cluster(self, queue, monkeypatch, is_there):
-        monkeypatch.setattr(paths, "ROOT", queue.parent)
-        monkeypatch.setattr(workflow.sys, "executable", shutil.which("true"))
-        assert workflow.reproduce("toy", {}, cluster="slurm") == 0
-        job = f"10 {slurm.job_prefix('toy')}_1\n"
-        queue.write_text(job)
-        if not is_there:
-            monkeypatch.setenv("PATH", "")
-        assert workflow.reproduce("toy", {}) == 0
-        assert queue.read_text() == ("" if is_there else job)
-
-
-class TestBasis:
-    def test_it_is_written_again_only_when_it_changes(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(graph, "ROOT", tmp_path)
-        (tmp_path / "hpsed_lib").mkdir()
-        module = tmp_path / "hpsed_lib/model.py"
-        module.write_text("a = 1\n")
-        cells = [nbformat.v4.new_code_cell("import hpsed_lib.model")]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "toy.ipynb")
-
-        def written(settings: dict) -> tuple[int, dict]:
-            path = tmp_path / graph.basis("toy.ipynb", settings, "cache")
-            assert path == tmp_path / "cache/toy.json"
-            return path.stat().st_ino, json.loads(path.read_text())
-
-        first = written({"rate": 1})
-        assert written({"rate": 1}) == first  # not even touched: its place is taken by no other file
-        other_settings = written({"rate": 2})
-        assert other_settings[1] == {**first[1], "settings": {"rate": 2}}
-        module.write_text("a = 2\n")
-        assert written({"rate": 2})[1]["library"] != other_settings[1]["library"]
-
-
 class TestDataSource:
     @pytest.fixture(autouse=True)
     def _cache(self, tmp_path, monkeypatch):
@@ -378,21 +244,6 @@ class TestDataSource:
     def test_missing_folder(self, tmp_path):
         with pytest.raises(DataError, match=r"no folder .*nowhere"):
             workflow.data_source("toy", tmp_path / "nowhere", download=False)
-
-
-def test_library_of_follows_imports(tmp_path, monkeypatch):
-    library = tmp_path / "hpsed_lib"
-    library.mkdir()
-    (library / "model.py").write_text("from hpsed_lib.pooling import linear\nimport numpy\n")
-    (library / "pooling.py").write_text("def linear():\n    from hpsed_lib import errors\n")
-    for name in ("errors", "plots", "unused"):
-        (library / f"{name}.py").write_text("")
-    code = "%matplotlib inline\nimport hpsed_lib.plots\nfrom hpsed_lib.model import Network"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    nbformat.write(notebook, tmp_path / "toy.ipynb")
-    monkeypatch.setattr(graph, "ROOT", tmp_path)
-    expected = ["hpsed_lib/errors.py", "hpsed_lib/model.py", "hpsed_lib/pooling.py"]
-    assert graph.library_of("toy.ipynb", without=["hpsed_lib.plots"]) == expected
 
 
 class TestInstallation:

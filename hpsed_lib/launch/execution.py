@@ -19,7 +19,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 PROGRESS_INTERVAL = 10.0  # s between two lines of one run
-LARGE = 1_000_000  # bytes; a notebook or picture above this is reported
 THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "NUMBA_NUM_THREADS",
@@ -44,10 +43,6 @@ THREAD_VARIABLES = (
 )
 
 
-def _read_bool(text: str) -> bool:
-    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-
-
 def _read_list(text: str) -> list[Any]:
     value = ast.literal_eval(text)
     if not isinstance(value, list):
@@ -56,7 +51,7 @@ def _read_list(text: str) -> list[Any]:
 
 
 READERS: dict[str, Callable[[str], Any]] = {
-    "bool": _read_bool,
+    "bool": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
     "float": float,
     "int": int,
     "list": _read_list,
@@ -65,19 +60,9 @@ READERS: dict[str, Callable[[str], Any]] = {
 
 
 def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
-    """Check parameters against the notebook's parameters cell and convert them to the types annotated there.
+    """Convert parameters, as text, to the types annotated in the notebook's cell tagged ``parameters``.
 
-    Parameters
-    ----------
-    notebook : Path
-        Notebook with a cell tagged ``parameters``, each line of the form ``name: type = default``.
-    given : mapping of str to str
-        Name to text, as on a command line.
-
-    Returns
-    -------
-    dict of str to object
-        Name to value of the annotated type: bool, float, int, list or str.
+    Each line of that cell has the form ``name: type = default``, and the type is one of `READERS`.
 
     Raises
     ------
@@ -116,15 +101,7 @@ def _show_progress(log: Path, say: Callable[[str], None], stop: threading.Event)
 
 
 def strip_execution(notebook: NotebookNode, source: NotebookNode) -> None:
-    """Remove in place what differs between two executions of the same notebook; its outputs stay.
-
-    Parameters
-    ----------
-    notebook : NotebookNode
-        The executed notebook.
-    source : NotebookNode
-        The notebook as it was before; ids of its cells are kept, others become the cell's position.
-    """
+    """Remove in place what differs between two executions of `source`; cells it lacks are named by their position."""
     known = {cell.get("id") for cell in source.cells}
     notebook.metadata.pop("papermill", None)
     for index, cell in enumerate(notebook.cells):
@@ -139,17 +116,6 @@ def _without_paths(text: str) -> str:
     # Anchored and bounded: pictures are megabytes of text without a space.
     text = re.sub(r"(?<![^\s\"'(])[^\s\"'(]{0,300}/ipykernel_\d+/\d+\.py", "cell", text)
     return text.replace(f"{ROOT}/", "")
-
-
-def _large_parts(path: Path, notebook: NotebookNode) -> Iterator[str]:
-    """Describe the notebook, or the pictures in it, that are larger than `LARGE`."""
-    for number, cell in enumerate(notebook.cells, start=1):
-        for output in cell.get("outputs", []):
-            size = len(output.get("data", {}).get("image/png", "")) * 3 // 4
-            if size > LARGE:
-                yield f"warning: the picture of cell {number} has {size / 1e6:.1f} MB; a lower dpi keeps it under 1 MB"
-    if path.stat().st_size > LARGE:
-        yield f"warning: {path} has {path.stat().st_size / 1e6:.1f} MB"
 
 
 def _describe_failure(kept: Path, error: Exception) -> str:
@@ -178,8 +144,6 @@ def execute(
 
     Parameters
     ----------
-    notebook : Path
-        What to execute; stays as it is.
     output : Path
         Where the executed copy appears, whole, once every cell has run.
     given : mapping of str to str
@@ -263,8 +227,6 @@ def _execute(
     with replacing(output) as temporary:
         temporary.write_text(_without_paths(nbformat.writes(executed)) + "\n", encoding="utf-8")
     kept.unlink()
-    for line in _large_parts(output, executed):
-        say(line)
     say(f"done in {time.monotonic() - started:.0f} s")
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -144,7 +145,7 @@ def calibrate_together(experiment: Experiment, n_processes: int) -> Calibration:
     with ProcessPoolExecutor(n_processes, mp_context=context) as pool:
         measured = list(pool.map(calibrate, [experiment] * n_processes))
     times = ("training", "prediction", "features")
-    means = {name: float(np.mean([getattr(one, name) for one in measured])) for name in times}
+    means: dict[str, Any] = {name: float(np.mean([getattr(one, name) for one in measured])) for name in times}
     return replace(measured[0], memory=max(one.memory for one in measured), **means)
 
 

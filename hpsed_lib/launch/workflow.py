@@ -38,15 +38,6 @@ PATIENCE = 10.0  # s to wait for a launcher that may be about to end
 def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[str, str | bool]:
     """Where the recordings come from: what is given now, or what was given the last time.
 
-    Parameters
-    ----------
-    experiment : str
-        Name of the experiment.
-    data : Path or None
-        Folder of recordings.
-    download : bool
-        Whether recordings may be fetched.
-
     Returns
     -------
     dict
@@ -77,6 +68,16 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _snakemake(profile: str) -> list[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
+    return [*command, "--workflow-profile", f"workflow/profiles/{profile}", "--nolock"]
+
+
+def _config(experiment: str, n_seeds: int, source: dict[str, str | bool], cluster: str = "") -> list[str]:
+    settings = {"experiment": experiment, "n_seeds": n_seeds, "cluster": cluster, **source}
+    return ["--config", *(f"{key}={value}" for key, value in settings.items())]
+
+
 def reproduce(
     experiment: str,
     source: dict[str, str | bool],
@@ -90,12 +91,10 @@ def reproduce(
 
     Parameters
     ----------
-    experiment : str
-        Name of the experiment.
     source : dict
         From `data_source`.
     n_seeds : int, default 0
-        See `hpsed_lib.sweep.with_seeds`.
+        See `hpsed_lib.params.with_seeds`.
     cluster : str
         Folder in ``workflow/profiles`` with the options of a Slurm cluster; without it everything runs here.
     cores : int, optional
@@ -103,8 +102,7 @@ def reproduce(
     dry_run : bool, default False
         Only say what would run.
     """
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
-    command += ["--workflow-profile", f"workflow/profiles/{cluster or 'default'}", "--nolock"]
+    command = _snakemake(cluster or "default")
     if cluster:
         command += ["--slurm-jobname-prefix", slurm.job_prefix(experiment)]
         command += ["--jobs", str(cores)] if cores else []
@@ -112,8 +110,7 @@ def reproduce(
         command += ["--cores", str(cores or available_cores())]
         command += ["--resources", f"gpu={max(len(visible_gpus()), 1) * runs_per_gpu()}"]
     command += ["--dry-run", "--quiet", "host", "rules"] if dry_run else []
-    command += ["--config", f"experiment={experiment}", f"n_seeds={n_seeds}", f"cluster={cluster}"]
-    command += [f"{key}={value}" for key, value in source.items()]
+    command += _config(experiment, n_seeds, source, cluster)
     # A local launch ends what is left on a cluster, where it can; each run's lock keeps it from doubling anyway.
     left_there = last_launch(experiment)["cluster"] and shutil.which("squeue") is not None
     on_cluster = not dry_run and bool(cluster or left_there)
@@ -139,13 +136,6 @@ def reproduce(
 def write_report(name: str, *, n_seeds: int) -> Path:
     """Have Snakemake write its report of what is there, one HTML file that needs no network, and return its path.
 
-    Parameters
-    ----------
-    name : str
-        Of the experiment.
-    n_seeds : int
-        See `hpsed_lib.sweep.with_seeds`.
-
     Raises
     ------
     DataError
@@ -156,10 +146,8 @@ def write_report(name: str, *, n_seeds: int) -> Path:
     if not (results_folder(name) / "tables" / "table2.md").is_file():
         raise DataError(f"no results of {name}: run `make reproduce EXPERIMENT={name}` first")
     path = cache_folder(name) / "report.html"
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--nolock", "--cores", "1"]
-    command += ["--workflow-profile", "workflow/profiles/default", "--report", str(path)]
-    command += ["--config", f"experiment={name}", f"n_seeds={n_seeds}"]
-    command += [f"{key}={value}" for key, value in data_source(name, None, download=False).items()]
+    command = [*_snakemake("default"), "--cores", "1", "--report", str(path)]
+    command += _config(name, n_seeds, data_source(name, None, download=False))
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if ended.returncode != 0:
         raise ExecutionError(f"Snakemake cannot write a report of {name}:\n{ended.stderr.strip()}")
@@ -200,9 +188,7 @@ def _stop(signal_number: int, _frame: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, 1 if something failed, or 2 if the experiment could not be started."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hpsed_lib.launch.workflow", description="Reproduce one experiment."
-    )
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.workflow", description="Reproduce an experiment.")
     parser.add_argument("experiment", help="name of a file in params/")
     parser.add_argument("--data", type=Path, help="folder of recordings; remembered until another one is given")
     parser.add_argument("--download", action="store_true", help="fetch the recordings if they are not there")
@@ -240,14 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             source = data_source(experiment.name, options.data, download=options.download)
             if options.data or not (cache_folder(experiment.name) / "data.json").is_file():
                 require_available(experiment, data_folder=str(source["data_folder"]), download=bool(source["download"]))
-            status = reproduce(
-                experiment.name,
-                source,
-                n_seeds=options.seeds,
-                cluster=options.cluster,
-                cores=options.cores,
-                dry_run=options.dry_run,
-            )
+            chosen = {name: getattr(options, name) for name in ("cluster", "cores", "dry_run")}
+            status = reproduce(experiment.name, source, n_seeds=options.seeds, **chosen)
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
