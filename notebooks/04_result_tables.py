@@ -31,12 +31,11 @@ n_seeds: int = 0  # runs of the seeds 0 to n_seeds - 1; 0: of the experiment's o
 
 # %%
 import matplotlib.pyplot as plt
-from hpsed_lib.sweep import with_seeds
 from IPython.display import Markdown
 
 from hpsed_lib import dataset, plots, tables
 from hpsed_lib.data.manifest import coverage_by_class, coverage_line, warning
-from hpsed_lib.params import load_experiment
+from hpsed_lib.params import load_experiment, with_seeds
 from hpsed_lib.paths import results_folder
 from hpsed_lib.theory.agreement import agreement_summary
 
