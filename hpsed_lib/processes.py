@@ -19,7 +19,7 @@ from hpsed_lib.errors import ExecutionError
 from hpsed_lib.paths import ROOT
 
 LAUNCHER = "HPSED_LAUNCHER_PID"  # "pid", or "pid@place", of the process this one must not outlive
-POLL_INTERVAL = 1.0  # s
+POLL_INTERVAL = 0.2  # s
 
 
 def end_with_launcher() -> None:
