@@ -250,98 +250,121 @@ def train(
     References
     ----------
     Sec. 3.2: Adam, early stopping when the validation loss has not fallen for `patience` epochs. On CUDA the
-    network runs under bfloat16 autocast; the GRU, pooling and loss stay in float32. From here on
-    PyTorch has the experiment's number of threads: with another one, as JupyterLab would have it, the last bits and so
-    the run would be others.
+    network runs under bfloat16 autocast; the GRU, pooling and loss stay in float32. From here on PyTorch has the
+    experiment's number of threads: with another one, as JupyterLab would have it, the last bits would be others.
     """
-    params = experiment.training
+    params, variant = experiment.training, {"pooling": pooling, "structure": structure}
     torch.set_num_threads(experiment.resources.threads)
     device = select_device(params.device)
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-    network = build_network(experiment, dataset, seed=seed).to(device)
-    network = prepare_for_training(network, params)
-    optimizer = torch.optim.Adam(network.parameters(), lr=params.learning_rate)
-    fingerprint = _fingerprint(experiment, dataset, run_name(pooling, structure, seed), device)
-    path = folder / "checkpoint.pt"
-
-    history: list[dict[str, float]] = []
-    best = {"loss": float("inf"), "epoch": 0}
-    best_weights = copy.deepcopy(network.state_dict())
-    resumed_after: list[int] = []
-    saved = _load_checkpoint(path, fingerprint)
-    if saved is not None:
-        network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        best, best_weights, history = saved["best"], saved["best_weights"], saved["history"]
-        resumed_after = [*saved["resumed_after"], len(history)]
-        torch.set_rng_state(saved["random_state"])
-        if device.type != "cpu":
-            getattr(torch, device.type).set_rng_state(saved["device_random_state"])
-
-    if saved is not None and _has_ended(history, best, params):
-        resumed_after.pop()  # nothing was left to resume
-    while not _has_ended(history, best, params):
-        epoch = len(history) + 1
-        started = time.perf_counter()
-        order = epoch_order(dataset.training.weak_target, seed=seed, epoch=epoch, balance_ratio=params.balance_ratio)
-        starts = range(0, len(order), params.batch_size)
-        total = torch.zeros((), device=device)
-        network.train()
-        stream = track(
-            batches(
-                dataset.training,
-                batch_size=params.batch_size,
-                order=order,
-                loader_workers=params.loader_workers,
-                device=device,
-            ),
-            description=f"epoch {epoch}/{params.max_epochs}",
-            total=len(starts),
-        )
-        for features, target in stream:
-            _, clip_prob = predict(network, features, experiment, pooling=pooling, structure=structure)
-            loss = clip_loss(clip_prob, target)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(target)
-        training_loss = float(total) / len(order)
-        validation_loss = evaluate_loss(network, dataset.validation, experiment, pooling=pooling, structure=structure)
-        history.append(
-            {
-                "epoch": epoch,
-                "training_loss": training_loss,
-                "validation_loss": validation_loss,
-                "seconds": time.perf_counter() - started,
-            }
-        )
-        if validation_loss < best["loss"]:
-            best = {"loss": validation_loss, "epoch": epoch}
-            best_weights = copy.deepcopy(network.state_dict())
-        with replacing(path) as temporary:
-            torch.save(
-                {
-                    "fingerprint": fingerprint,
-                    "network": network.state_dict(),
-                    "best_weights": best_weights,
-                    "best": best,
-                    "optimizer": optimizer.state_dict(),
-                    "random_state": torch.get_rng_state(),
-                    "device_random_state": getattr(torch, device.type).get_rng_state()
-                    if device.type != "cpu"
-                    else None,
-                    "history": history,
-                    "resumed_after": resumed_after,
-                },
-                temporary,
-            )
+    network = prepare_for_training(build_network(experiment, dataset, seed=seed).to(device), params)
+    state = State(network, torch.optim.Adam(network.parameters(), lr=params.learning_rate), device)
+    path, fingerprint = (
+        folder / "checkpoint.pt",
+        _fingerprint(experiment, dataset, run_name(**variant, seed=seed), device),
+    )
+    state.load(path, fingerprint)
+    if state.history and not state.has_ended(params):
+        state.resumed_after.append(len(state.history))
+    while not state.has_ended(params):
+        epoch, started = len(state.history) + 1, time.perf_counter()
+        training_loss = _train_epoch(state, dataset.training, experiment, seed=seed, epoch=epoch, **variant)
+        validation_loss = evaluate_loss(network, dataset.validation, experiment, **variant)
+        state.add_epoch(training_loss, validation_loss, time.perf_counter() - started)
+        state.save(path, fingerprint)
         print(f"epoch {epoch:3d}  training loss {training_loss:.4f}  validation loss {validation_loss:.4f}", flush=True)
-
-    network.load_state_dict(best_weights)
+    network.load_state_dict(state.best_weights)
     network.eval()
-    return Trained(network, pd.DataFrame(history), int(best["epoch"]), resumed_after)
+    return Trained(network, pd.DataFrame(state.history), int(state.best["epoch"]), state.resumed_after)
+
+
+KEPT = ("best", "best_weights", "history", "resumed_after")  # in a checkpoint, under their own names
+
+
+class State:
+    """All that changes from epoch to epoch, and what a checkpoint keeps of it."""
+
+    def __init__(self, network: GatedCRNN, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+        self.network, self.optimizer, self.device = network, optimizer, device
+        self.best = {"loss": float("inf"), "epoch": 0}
+        self.best_weights = copy.deepcopy(network.state_dict())
+        self.history: list[dict[str, float]] = []
+        self.resumed_after: list[int] = []
+
+    def has_ended(self, params: Training) -> bool:
+        """Whether training is over after these epochs."""
+        return len(self.history) >= params.max_epochs or len(self.history) - self.best["epoch"] >= params.patience
+
+    def add_epoch(self, training_loss: float, validation_loss: float, seconds: float) -> None:
+        """Note an epoch's losses; if the validation loss is the lowest so far, keep the weights."""
+        epoch = len(self.history) + 1
+        losses = {"training_loss": training_loss, "validation_loss": validation_loss}
+        self.history.append({"epoch": epoch, **losses, "seconds": seconds})
+        if validation_loss < self.best["loss"]:
+            self.best = {"loss": validation_loss, "epoch": epoch}
+            self.best_weights = copy.deepcopy(self.network.state_dict())
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        """Write a checkpoint in place of the last one, random states included."""
+        of_device = None if self.device.type == "cpu" else getattr(torch, self.device.type).get_rng_state()
+        content = {
+            "fingerprint": fingerprint,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random_state": torch.get_rng_state(),
+            "device_random_state": of_device,
+            **{name: getattr(self, name) for name in KEPT},
+        }
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+
+    def load(self, path: Path, fingerprint: str) -> None:
+        """Go on from a checkpoint, if there is one and it belongs to this run; if it does not, that is printed."""
+        if not path.is_file():
+            return
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            why = "a checkpoint of other parameters, data or code is set aside"
+        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+            saved, why = {"fingerprint": None}, f"{path} cannot be read ({error})"
+        if saved["fingerprint"] != fingerprint:
+            print(f"{why}: training starts anew", flush=True)
+            return
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["random_state"])
+        if self.device.type != "cpu":
+            getattr(torch, self.device.type).set_rng_state(saved["device_random_state"])
+        for name in KEPT:
+            setattr(self, name, saved[name])
+
+
+def _train_epoch(
+    state: State, split: Split, experiment: Experiment, *, pooling: str, structure: str, seed: int, epoch: int
+) -> float:
+    """Train for one epoch and return its mean loss."""
+    params = experiment.training
+    order = epoch_order(split.weak_target, seed=seed, epoch=epoch, balance_ratio=params.balance_ratio)
+    stream = batches(
+        split,
+        batch_size=params.batch_size,
+        order=order,
+        loader_workers=params.loader_workers,
+        device=state.device,
+    )
+    n_batches = -(-len(order) // params.batch_size)
+    total = torch.zeros((), device=state.device)
+    state.network.train()
+    for features, target in track(stream, description=f"epoch {epoch}/{params.max_epochs}", total=n_batches):
+        _, clip_prob = predict(state.network, features, experiment, pooling=pooling, structure=structure)
+        loss = clip_loss(clip_prob, target)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimizer.step()
+        total += loss.detach() * len(target)
+    return float(total) / len(order)
 
 
 def predict(
@@ -395,29 +418,9 @@ def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: tor
     """What a checkpoint belongs to."""
     params = experiment.model_dump(include={"features", "network"})
     training = experiment.training.model_dump(exclude={"seeds", "loader_workers"})
-    modules = ("network", "recurrence", "pooling", "training", "features", "data/audio", "dataset")
+    modules = ("network", "pooling", "training", "features", "data/audio", "dataset")
     code = code_digest([f"{module}.py" for module in modules])
     machine = [str(torch.__version__), describe_device(device)]
     data = [experiment.data.sample_rate, experiment.data.clip_duration, dataset.classes, dataset.training_checksum]
     content = [params, training, experiment.pooling.segment_lengths, run, data, code, machine]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _has_ended(history: list, best: dict, params: Training) -> bool:
-    """Whether training is over after these epochs."""
-    return len(history) >= params.max_epochs or len(history) - best["epoch"] >= params.patience
-
-
-def _load_checkpoint(path: Path, fingerprint: str) -> dict | None:
-    """The checkpoint, if there is one and it belongs to this run; if it does not, that is printed."""
-    if not path.is_file():
-        return None
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        why = "a checkpoint of other parameters, data or code is set aside"
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        saved, why = {"fingerprint": None}, f"{path} cannot be read ({error})"
-    if saved["fingerprint"] == fingerprint:
-        return saved
-    print(f"{why}: training starts anew", flush=True)
-    return None

@@ -10,7 +10,7 @@ FLOORS = [  # from the ground up; a module may import those below it and, withou
     {"params", "pooling", "scoring"},
     {"data"},
     {"features"},
-    {"dataset", "network", "recurrence", "decoding"},
+    {"dataset", "network", "decoding"},
     {"training"},
     {"runs"},
     {"comparison", "tables", "plots", "theory", "launch"},
