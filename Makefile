@@ -55,8 +55,8 @@ dcase2017-audio: $(INSTALLED) ## fill DATA with the audio of DCASE 2017 Task 4, 
 	$(BIN)/python -m hpsed_lib.data.dcase2017.audio $(if $(DATA),--data "$(DATA)") $(if $(SETS),--sets $(SETS)) \
 	  $(if $(ARCHIVES),--archives $(ARCHIVES)) $(if $(filter-out 0,$(RETRY)),--retry) $(if $(JOBS),--jobs $(JOBS))
 
-test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## run the tests, two at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and kill it (root, Debian; some minutes)
 	tests/slurm/cluster $(BIN)/python -m pytest tests/slurm/killed_sweep.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from hpsed_lib.params import Experiment, load_experiment
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("MPLBACKEND", "agg")
+# Two processes that compile librosa's functions at once spoil numba's one cache: each worker has its own, and keeps it.
+if WORKER := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["NUMBA_CACHE_DIR"] = f"{tempfile.gettempdir()}/hpsed-{os.getuid()}-numba-{WORKER}"
 
 
 @pytest.fixture(scope="session")
