@@ -11,36 +11,34 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from hpsed_lib.data.dcase2017.clips import Clip, parse_clip
-
 SR, DURATION = 8000, 60.0
 # Neighbouring samples are alike, so that a codec keeps the shape.
 _NOISE = np.random.default_rng(0).normal(size=(round(SR * DURATION), 2))
 WAVEFORM = scipy.signal.lfilter([0.05], [1, -0.95], _NOISE, axis=0) / 2
 
 
-def encoded(y: np.ndarray = WAVEFORM, *, kind: str = "WAV", sr: int = SR) -> bytes:
+def encoded(y: np.ndarray = WAVEFORM, *, kind: str = "WAV") -> bytes:
     """A recording as a file that soundfile writes."""
     file = io.BytesIO()
-    soundfile.write(file, y, sr, format=kind, subtype="PCM_16")
+    soundfile.write(file, y, SR, format=kind, subtype="PCM_16")
     return file.getvalue()
 
 
-def clip(video: str, start: float = 20, end: float = 30) -> Clip:
-    return parse_clip(f"{video:_<11}_{start:.3f}_{end:.3f}.wav")
+def clip(video: str, start: float = 20, end: float = 30) -> str:
+    return f"{video:_<11}_{start:.3f}_{end:.3f}.wav"
 
 
 GOOD = encoded()
 
 
 class Server:
-    """What the server has by video, how it behaves, and what it was asked."""
+    """What the server has by path, how it behaves, and what it was asked."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.statuses: dict[str, list[int]] = {}  # answered before the file is
         self.behaviour: dict[str, str] = {}
-        self.requests: list[tuple[float, str, str | None]] = []  # time.time(), video, range
+        self.requests: list[tuple[float, str, str | None]] = []  # time.time(), path, range
         self.asked = threading.Condition()
         self.closing = threading.Event()
         self.stall = 60.0  # s
@@ -58,26 +56,32 @@ class Server:
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}/{{video}}"
+        return f"http://127.0.0.1:{self._http.server_port}/"
 
-    def count(self, c: Clip) -> int:
-        return sum(video == c.video for _, video, _ in self.requests)
+    def have(self, *clips: str, file: bytes = GOOD, behaviour: str = "", statuses: tuple[int, ...] = ()) -> None:
+        """Have a recording for the video of each clip."""
+        for c in clips:
+            self.files[c[:11]], self.behaviour[c[:11]], self.statuses[c[:11]] = file, behaviour, list(statuses)
 
-    def wait_for(self, c: Clip) -> None:
+    def count(self, c: str) -> int:
+        """Requests for the video of a clip."""
+        return sum(video == c[:11] for _, video, _ in self.requests)
+
+    def wait_for(self, c: str) -> None:
         with self.asked:
             assert self.asked.wait_for(lambda: self.count(c) > 0, timeout=60)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        video, wanted = handler.path.strip("/"), handler.headers.get("Range")
+        path, wanted = handler.path.strip("/"), handler.headers.get("Range")
         with self.asked:
-            self.requests.append((time.time(), video, wanted))
+            self.requests.append((time.time(), path, wanted))
             self.asked.notify_all()
-            status = statuses.pop(0) if (statuses := self.statuses.get(video)) else 200
-        behaviour = self.behaviour.get(video)
-        if status != 200 or video not in self.files:
+            status = statuses.pop(0) if (statuses := self.statuses.get(path)) else 200
+        behaviour = self.behaviour.get(path)
+        if status != 200 or path not in self.files:
             handler.send_error(status if status != 200 else 404)
             return
-        file = self.files[video]
+        file = self.files[path]
         first, last = 0, len(file) - 1
         if wanted is not None and behaviour != "no ranges":
             first, last = (int(place) for place in wanted.removeprefix("bytes=").split("-"))

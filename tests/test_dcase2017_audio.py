@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import re
+import socket
 import sys
 import zipfile
 from collections.abc import Callable
@@ -15,9 +17,9 @@ from loopback import GOOD, SR, Server, clip
 from hpsed_lib import paths
 from hpsed_lib.data.dcase2017 import labels as dcase2017
 from hpsed_lib.data.dcase2017.audio import main
-from hpsed_lib.data.dcase2017.clips import Clip, missing, read_failures
+from hpsed_lib.data.dcase2017.clips import missing, read_failures
 from hpsed_lib.data.dcase2017.labels import WEAK_FILES
-from hpsed_lib.paths import FAILURES
+from hpsed_lib.paths import MARK
 
 
 @pytest.fixture
@@ -29,10 +31,10 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
     monkeypatch.setattr(dcase2017, "LABELS_REGISTRY", registry)
 
-    def publish(**sets: list[Clip]) -> Path:
+    def publish(**sets: list[str]) -> Path:
         for name, clips in sets.items():
             path = folder / WEAK_FILES[name][0]
-            path.write_text("".join(f"{c.name}\t0\t10\t{label}\n" for c in clips for label in ("Car", "Bus")))
+            path.write_text("".join(f"{c}\t0\t10\t{label}\n" for c in clips for label in ("Car", "Bus")))
             checksums[f"groundtruth_release/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
         registry.write_text("".join(f"{checksum}  {address}\n" for address, checksum in checksums.items()))
         return folder
@@ -41,7 +43,18 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 
 
 def command(folder: Path, server: Server, *options: str) -> list[str]:
-    site = ["--address", server.address, "--interval", "0", "--retries", "0", "--sr", str(SR), "--jobs", "1"]
+    site = [
+        "--address",
+        server.address + "{video}",
+        "--interval",
+        "0",
+        "--retries",
+        "0",
+        "--sr",
+        str(SR),
+        "--jobs",
+        "1",
+    ]
     return ["--data", str(folder), *site, *options]
 
 
@@ -49,10 +62,10 @@ def test_archives_come_first_and_the_rest_is_fetched(
     tmp_path: Path, server: Server, publish: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     zipped, good, dead, other = clips = [clip(video) for video in ("zipped", "good", "dead", "other")]
-    server.files[good.video] = GOOD
+    server.have(good)
     folder = publish(training=clips[:3], development=[zipped], evaluation=[other])
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr(f"Y{zipped.name}", GOOD)
+        archive.writestr(f"Y{zipped}", GOOD)
     arguments = command(folder, server, "--archives", str(tmp_path))
     assert main([*arguments, "--no-fetch"]) == 0
     assert "training: 1 of 3 clips (33.3%)\ndevelopment: 1 of 1 clips (100.0%)\n  2 not asked for yet" in (
@@ -61,9 +74,8 @@ def test_archives_come_first_and_the_rest_is_fetched(
     assert server.requests == []
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert "2 of 3 clips to go" in out
     assert "training: 2 of 3 clips (66.7%)\ndevelopment: 1 of 1 clips (100.0%)\n  1 gone: private" in out
-    assert {video for _, video, _ in server.requests} == {good.video, dead.video}
+    assert {video for _, video, _ in server.requests} == {good[:11], dead[:11]}
     have = server.count(dead)
     assert main([*arguments, "--retry", "--sets", "training", "evaluation"]) == 0
     assert "evaluation: 0 of 1" in capsys.readouterr().out
@@ -75,10 +87,32 @@ def test_command_says_that_it_was_turned_away(
     server: Server, publish: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     c = clip("busy")
-    server.statuses[c.video] = [403]
+    server.have(c, statuses=(403,))
     folder = publish(training=[c])
     assert main(command(folder, server, "--sets", "training", "--refusals", "1")) == 1
     assert "1 tries in a row were turned away" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("address", "http://here"),
+        ("jobs", "0"),
+        ("interval", "-1"),
+        ("timeout", "0"),
+        ("retries", "-1"),
+        ("refusals", "0"),
+        ("sr", "0"),
+        ("cookies", "nowhere.txt"),
+    ],
+)
+def test_option_out_of_range_is_named(
+    option: str, value: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(command(tmp_path / "audio", server, f"--{option}", value))
+    assert f"error: --{option}: " in capsys.readouterr().err
+    assert not (tmp_path / "audio").exists()
 
 
 def test_label_file_that_cannot_be_fetched_is_asked_for(
@@ -86,12 +120,12 @@ def test_label_file_that_cannot_be_fetched_is_asked_for(
 ) -> None:
     folder = publish(training=[clip("good")])
     (folder / WEAK_FILES["training"][0]).unlink()
-    monkeypatch.setattr(dcase2017, "LABELS_URL", f"{server.address.removesuffix('{video}')}labels/")
+    monkeypatch.setattr(dcase2017, "LABELS_URL", f"{server.address}labels/")
     monkeypatch.setattr(dcase2017, "DOWNLOAD_RETRIES", 0)
     assert main(command(folder, server)) == 2
     message = capsys.readouterr().err
     assert "404" in message
-    assert f"{' or '.join(WEAK_FILES['training'])}, as published, can also be put into {folder}" in message
+    assert f"put it into {folder}" in message
     assert not list(folder.iterdir())
 
 
@@ -104,8 +138,8 @@ def in_own_process(registry: Path, arguments: list[str]) -> None:
 @pytest.mark.slow
 def test_killed_run_goes_on(server: Server, publish: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     first, second, third = clips = [clip(video) for video in ("first", "dead", "third")]
-    server.files.update({first.video: GOOD, third.video: GOOD})
-    server.behaviour[third.video] = "stalls"
+    server.have(first)
+    server.have(third, behaviour="stalls")
     folder = publish(training=clips)
     arguments = command(folder, server, "--sets", "training")
     # A fork need not import everything again; elsewhere than on Linux it is not safe.
@@ -114,16 +148,13 @@ def test_killed_run_goes_on(server: Server, publish: Callable[..., Path], capsys
     process.start()
     server.wait_for(third)
     assert main(arguments) == 2
-    assert f"{folder}: another process is filling it" in capsys.readouterr().err
+    assert re.search(rf"process {process.pid} on .* still holds .*{folder.name}/\.audio\.lock", capsys.readouterr().err)
     process.kill()
     process.join()
     assert missing(folder, clips) == [second, third]
-    assert read_failures(folder)[second.name].reason == "gone"
-    left = folder / f".Y{third.name[:-4]}.{process.pid}.wav"
+    assert read_failures(folder)[second].reason == "gone"
+    left = folder / f".Y{third[:-4]}.{MARK}.{socket.gethostname()}.{process.pid}.wav"
     left.write_bytes(b"RIFF")  # what a kill amid writing leaves
-    with open(folder / FAILURES, "a") as log:
-        log.write("half a row")
-
     server.behaviour.clear()
     counts = server.count(first), server.count(second)
     assert main(arguments) == 0

@@ -11,25 +11,16 @@ import itertools
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from joblib import Parallel, delayed
 
-from hpsed_lib.data.dcase2017.clips import (
-    Clip,
-    Failure,
-    audio_path,
-    failure_of,
-    read_failures,
-    require_space,
-    write_failures,
-)
+from hpsed_lib.data.dcase2017.clips import audio_path, failure_of, missing, read_failures, require_space, write_failures
 from hpsed_lib.errors import DataError
 from hpsed_lib.paths import replacing
 from hpsed_lib.progress import track
 
-BATCH = 16  # members of an archive per task
 BLOCK = 2**20  # bytes
 
 # Published archives by file name: their address and MD5.
@@ -42,12 +33,13 @@ ARCHIVES = {
 PASSWORDS = ("DCASE_2017_training_set", "DCASE_2017_testing_set", "DCASE_2017_evaluation_set")
 
 _AES = 99  # compression method that a zip file declares for WinZip's AES
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
-def unpack(archives: Iterable[Path], folder: Path, clips: Iterable[Clip], *, jobs: int = 1) -> list[Failure]:
-    """Unpack the clips that are in zip files, encrypted or not.
+def unpack(archives: Iterable[Path], folder: Path, clips: Sequence[str], *, jobs: int = 1) -> None:
+    """Unpack the clips that are not in `folder` and are in zip files, encrypted or not.
 
-    A clip that is there with the right length and CRC-32 is not unpacked again.
+    A clip whose member is damaged gets into the folder's list of failures.
 
     Parameters
     ----------
@@ -55,15 +47,10 @@ def unpack(archives: Iterable[Path], folder: Path, clips: Iterable[Clip], *, job
         Zip files, and folders of them.
     folder : Path
         Where the audio goes.
-    clips : iterable of Clip
+    clips : sequence of str
         What is wanted; other members are left alone.
     jobs : int
         Processes: decryption takes its time.
-
-    Returns
-    -------
-    list of Failure
-        One for every clip whose member is damaged; they are in the folder's list of failures too.
 
     Raises
     ------
@@ -71,51 +58,45 @@ def unpack(archives: Iterable[Path], folder: Path, clips: Iterable[Clip], *, job
         There is no zip file, one is not what was published, none of `PASSWORDS` opens it, it is encrypted with AES, or
         the disk is too small.
     """
-    wanted = {clip.name: clip for clip in clips}
     folder.mkdir(parents=True, exist_ok=True)
-    failures = []
     for path in archives:
         zips = sorted(path.rglob("*.zip")) if path.is_dir() else [path]
         if not zips or not all(archive.is_file() for archive in zips):
             raise DataError(f"{path}: expected a zip file, or a folder with some")
         for archive in zips:
-            failures += _unpack_archive(archive, folder, wanted, jobs)
-    write_failures(folder, (read_failures(folder) | {failure.clip: failure for failure in failures}).values())
-    return failures
+            _unpack_archive(archive, folder, missing(folder, clips), jobs)
 
 
-def _unpack_archive(archive: Path, folder: Path, wanted: Mapping[str, Clip], jobs: int) -> list[Failure]:
-    members = _members(archive, wanted)
-    todo = [(info, clip) for info, clip in members if not _is_there(audio_path(folder, clip), info)]
-    if not todo:
-        return []
+def _unpack_archive(archive: Path, folder: Path, clips: Sequence[str], jobs: int) -> None:
+    members = _members(archive, clips)
+    if not members:
+        return
     _require_published(archive)
-    require_space(folder, sum(info.file_size for info, _ in todo))
-    password = _find_password(archive, [info for info, _ in todo])
-    tasks = [(info.filename, audio_path(folder, clip)) for info, clip in todo]
-    batches = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(_unpack_members)(archive, tasks[first : first + BATCH], password)
-        for first in range(0, len(tasks), BATCH)
+    require_space(folder, sum(info.file_size for info in members.values()))
+    password = _find_password(archive, members.values())
+    errors = Parallel(n_jobs=jobs, return_as="generator")(
+        delayed(_unpack_member)(archive, info.filename, audio_path(folder, clip), password)
+        for clip, info in members.items()
     )
-    errors = track(itertools.chain.from_iterable(batches), description=f"unpacking {archive.name}", total=len(tasks))
-    return [
-        failure_of(clip, "corrupt", f"{archive}, {info.filename}: {error}")
-        for (info, clip), error in zip(todo, errors, strict=True)
-        if error is not None
-    ]
+    results = zip(members, errors, strict=True)
+    failures = read_failures(folder)
+    for clip, error in track(results, description=f"unpacking {archive.name}", total=len(members)):
+        if error is not None:
+            failures[clip] = failure_of(clip, "corrupt", f"{archive}, {members[clip].filename}: {error}")
+    write_failures(folder, failures)
 
 
-def _members(archive: Path, wanted: Mapping[str, Clip]) -> list[tuple[zipfile.ZipInfo, Clip]]:
-    """Members that are wanted clips; only their last name counts, so that none can be written outside the folder."""
+def _members(archive: Path, clips: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
+    """Members by the clip they hold; only their last name counts, so that none can be written outside the folder."""
     try:
         with zipfile.ZipFile(archive) as file:
             infos = file.infolist()
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{archive}: not a whole zip file ({error}); fetch it again") from error
-    found: dict[str, tuple[zipfile.ZipInfo, Clip]] = {}
+    wanted = {f"Y{clip}": clip for clip in clips} | {clip: clip for clip in clips}
+    found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        last = info.filename.rsplit("/", 1)[-1]
-        clip = wanted.get(last) or wanted.get(last.removeprefix("Y"))
+        clip = wanted.get(info.filename.rsplit("/", 1)[-1])
         if clip is None:
             continue
         if info.compress_type == _AES:
@@ -123,20 +104,10 @@ def _members(archive: Path, wanted: Mapping[str, Clip]) -> list[tuple[zipfile.Zi
                 f"{archive}: encrypted with AES, which needs another tool, 7-Zip for one: "
                 f"7z e {archive.name} -oFOLDER, where FOLDER is the one to be filled"
             )
-        other = found.setdefault(clip.name, (info, clip))[0]
+        other = found.setdefault(clip, info)
         if (other.CRC, other.file_size) != (info.CRC, info.file_size):
             raise DataError(f"{archive}: holds two different recordings of one clip, {other.filename}, {info.filename}")
-    return list(found.values())
-
-
-def _is_there(path: Path, info: zipfile.ZipInfo) -> bool:
-    if not path.is_file() or path.stat().st_size != info.file_size:
-        return False
-    crc = 0
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            crc = zlib.crc32(block, crc)
-    return crc == info.CRC
+    return found
 
 
 def _require_published(archive: Path) -> None:
@@ -150,7 +121,7 @@ def _require_published(archive: Path) -> None:
         raise DataError(f"{archive}: its MD5 is {found}, not {expected} as published; fetch it again from {address}")
 
 
-def _find_password(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> bytes | None:
+def _find_password(archive: Path, infos: Iterable[zipfile.ZipInfo]) -> bytes | None:
     """Find the password by unpacking the smallest encrypted members, one of which may be damaged."""
     encrypted = sorted((info for info in infos if info.flag_bits & 1), key=lambda info: info.file_size)
     if not encrypted:
@@ -159,7 +130,7 @@ def _find_password(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> bytes | N
         for password, info in itertools.product(PASSWORDS, encrypted[:3]):
             try:
                 file.read(info, pwd=password.encode())
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
+            except _DAMAGED:
                 continue  # one wrong password in 256 passes the archive's own check and shows as damage
             return password.encode()
     raise DataError(
@@ -168,20 +139,16 @@ def _find_password(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> bytes | N
     )
 
 
-def _unpack_members(archive: Path, tasks: Sequence[tuple[str, Path]], password: bytes | None) -> list[str | None]:
-    """Unpack some members; for each, what is wrong with it."""
-    errors: list[str | None] = []
-    with zipfile.ZipFile(archive) as file:
-        for member, path in tasks:
-            try:
-                with (
-                    file.open(member, pwd=password) as source,
-                    replacing(path) as temporary,
-                    open(temporary, "wb") as target,
-                ):
-                    shutil.copyfileobj(source, target, BLOCK)
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-                errors.append(str(error) or type(error).__name__)
-            else:
-                errors.append(None)
-    return errors
+def _unpack_member(archive: Path, member: str, path: Path, password: bytes | None) -> str | None:
+    """Unpack one member; what is wrong with it, or None."""
+    try:
+        with (
+            zipfile.ZipFile(archive) as file,
+            file.open(member, pwd=password) as source,
+            replacing(path) as temporary,
+            open(temporary, "wb") as target,
+        ):
+            shutil.copyfileobj(source, target, BLOCK)
+    except _DAMAGED as error:
+        return str(error) or type(error).__name__
+    return None

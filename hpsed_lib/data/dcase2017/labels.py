@@ -32,7 +32,7 @@ from hpsed_lib.data.labels import (
     shared_sources,
 )
 from hpsed_lib.data.synthesis import CLASSES
-from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.errors import DataError
 from hpsed_lib.params import Dcase2017Data
 from hpsed_lib.paths import cache_folder, files_below
 
@@ -84,17 +84,16 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with the audio of DCASE 2017 Task 4")
-    sets = {"training": "training", "test": params.test_set}
-    if params.test_set == "evaluation":
-        sets["tuning"] = "development"
+    sets = {"training": "training", "tuning": "development", "test": params.test_set}
+    if params.test_set == "development":
+        del sets["tuning"]
+    wanted = [WEAK_FILES[name] for name in sets.values()]
+    wanted += [STRONG_FILES[name] for split, name in sets.items() if split != "training"]
     present = files_below(folder)
-    weak = {split: WEAK_FILES[name] for split, name in sets.items()}
-    strong = {split: STRONG_FILES[name] for split, name in sets.items() if split != "training"}
-    found = _label_files([*weak.values(), *strong.values()], folder=folder, present=present, download=download)
-    rows = gather(
-        {split: _read(found[names], columns=WEAK) for split, names in weak.items()},
-        {split: _read(found[names], columns=STRONG) for split, names in strong.items()},
-    )
+    found = iter(_label_files(wanted, folder=folder, present=present, download=download))
+    weak = {split: _read(next(found), columns=WEAK) for split in sets}
+    strong = {split: _read(next(found), columns=STRONG) for split in sets if split != "training"}
+    rows = gather(weak, strong)
     refuse_odd_rows(rows, classes=CLASSES, clip_duration=params.clip_duration, folder=folder)
 
     clips = list_clips(rows)
@@ -112,7 +111,7 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
 
 
 def clip_names(name: str, *, folder: Path, download: bool) -> list[str]:
-    """The clips of one set.
+    """The clips of one set, each once, in the order of its label file.
 
     Parameters
     ----------
@@ -122,20 +121,11 @@ def clip_names(name: str, *, folder: Path, download: bool) -> list[str]:
     download : bool
         Fetch the label file if it is neither there nor fetched before.
 
-    Returns
-    -------
-    list of str
-        Such as ``-5QrBL6MzLg_60.000_70.000.wav``, each once, in the file's order.
-
     Raises
     ------
-    ParameterError
-        There is no such set.
     DataError
         The label file is missing or not the published one.
     """
-    if name not in WEAK_FILES:
-        raise ParameterError(f"set of clips: expected one of {', '.join(WEAK_FILES)}, got {name!r}")
     [path] = _label_files([WEAK_FILES[name]], folder=folder, present=files_below(folder), download=download)
     return _read(path, columns=WEAK).filename.unique().tolist()
 
@@ -150,14 +140,14 @@ def _label_files(wanted: list[tuple[str, ...]], *, folder: Path, present: list[s
     for names in wanted:
         paths = [folder / path for name in names for path in present if path.rpartition("/")[2] == name]
         paths = paths or [cache / published[name][0] for name in names if (cache / published[name][0]).is_file()]
-        good = [path for path in paths if _sha256(path) == published[path.name][1]]
+        good = [path for path in paths if hashlib.sha256(path.read_bytes()).hexdigest() == published[path.name][1]]
         if paths and not good:
             raise DataError(
                 f"{paths[0]}: not the published file (its SHA-256 is another); often git has changed the line ends "
                 "(core.autocrlf): put the published file there, or remove this one and give DOWNLOAD=1"
             )
         if not good and download:
-            good = [_fetch(published[names[0]][0], registry, cache)]
+            good = [_fetch(published[names[0]][0], registry, cache, folder)]
         found += good[:1]
         missing += [] if good else [" or ".join(names)]
     if missing:
@@ -165,14 +155,7 @@ def _label_files(wanted: list[tuple[str, ...]], *, folder: Path, present: list[s
     return found
 
 
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: label file cannot be read ({error.strerror})") from error
-
-
-def _fetch(address: str, registry: dict[str, str], cache: Path) -> Path:
+def _fetch(address: str, registry: dict[str, str], cache: Path, folder: Path) -> Path:
     """Fetch one label file from the public repository, checked against its SHA-256."""
     import pooch  # here, because it greets every notebook with a warning about missing widgets
 
@@ -180,7 +163,7 @@ def _fetch(address: str, registry: dict[str, str], cache: Path) -> Path:
     try:
         return Path(fetcher.fetch(address))
     except (OSError, ValueError) as error:
-        raise DataError(f"{LABELS_URL + address}: could not be fetched ({error})") from error
+        raise DataError(f"{LABELS_URL + address}: could not be fetched ({error}); put it into {folder}") from error
 
 
 def _read(path: Path, *, columns: list[str]) -> pd.DataFrame:
@@ -189,14 +172,9 @@ def _read(path: Path, *, columns: list[str]) -> pd.DataFrame:
         return read_labels(path, name=path.name, columns=columns)
     pairs = []
     for record in read_records(path)[0]:
-        if len(record.fields) != 5:
-            pairs.append(record._replace(fields=[]))
-            continue
-        video, start, end, text, _ = record.fields
-        labels = _LABEL_IN_LIST.findall(text)
-        if ",".join(labels) != text:
-            labels = [text]  # no list of known labels, and refused as such
-        pairs += [record._replace(fields=[f"{video}_{start}_{end}.wav", label]) for label in labels or [""]]
+        video, start, end, labels, _ = record.fields
+        clip = f"{video}_{start}_{end}.wav"
+        pairs += [record._replace(fields=[clip, label]) for label in _LABEL_IN_LIST.findall(labels)]
     return rows_of(pairs, name=path.name, columns=columns)
 
 
