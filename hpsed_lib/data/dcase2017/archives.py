@@ -32,7 +32,6 @@ ARCHIVES = {
 }
 PASSWORDS = ("DCASE_2017_training_set", "DCASE_2017_testing_set", "DCASE_2017_evaluation_set")
 
-_AES = 99  # compression method that a zip file declares for WinZip's AES
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
@@ -45,18 +44,13 @@ def unpack(archives: Iterable[Path], folder: Path, clips: Sequence[str], *, jobs
     ----------
     archives : iterable of Path
         Zip files, and folders of them.
-    folder : Path
-        Where the audio goes.
-    clips : sequence of str
-        What is wanted; other members are left alone.
     jobs : int
         Processes: decryption takes its time.
 
     Raises
     ------
     DataError
-        There is no zip file, one is not what was published, none of `PASSWORDS` opens it, it is encrypted with AES, or
-        the disk is too small.
+        There is no zip file, one is not what was published, none of `PASSWORDS` opens it, or the disk is too small.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path in archives:
@@ -99,11 +93,6 @@ def _members(archive: Path, clips: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
         clip = wanted.get(info.filename.rsplit("/", 1)[-1])
         if clip is None:
             continue
-        if info.compress_type == _AES:
-            raise DataError(
-                f"{archive}: encrypted with AES, which needs another tool, 7-Zip for one: "
-                f"7z e {archive.name} -oFOLDER, where FOLDER is the one to be filled"
-            )
         other = found.setdefault(clip, info)
         if (other.CRC, other.file_size) != (info.CRC, info.file_size):
             raise DataError(f"{archive}: holds two different recordings of one clip, {other.filename}, {info.filename}")
@@ -134,8 +123,8 @@ def _find_password(archive: Path, infos: Iterable[zipfile.ZipInfo]) -> bytes | N
                 continue  # one wrong password in 256 passes the archive's own check and shows as damage
             return password.encode()
     raise DataError(
-        f"{archive}: opens with none of the passwords {', '.join(PASSWORDS)}; if you have another, use another tool: "
-        f"7z e -pPASSWORD {archive.name} -oFOLDER, where FOLDER is the one to be filled"
+        f"{archive}: opens with none of the passwords {', '.join(PASSWORDS)}; if you have another, or if it is "
+        f"encrypted with AES, use 7-Zip: 7z e -pPASSWORD {archive.name} -oFOLDER, where FOLDER is the one to be filled"
     )
 
 

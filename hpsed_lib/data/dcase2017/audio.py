@@ -4,8 +4,6 @@ The clips are those of the published label files, which are looked for below the
 there. What is in archives at hand is unpacked, the rest is fetched from YouTube, and in the end the command says how
 much of each set is there and why the rest is not. Run again it goes on: a clip that is there is not touched, one known
 to be out of reach is not asked for. One process at a time fills a folder.
-
-Tested against a server on loopback only (`hpsed_lib.data.dcase2017.fetching`).
 """
 
 from __future__ import annotations
