@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import librosa
 import numpy as np
@@ -18,8 +18,7 @@ import soundfile
 
 from hpsed_lib.errors import DataError
 
-SILENCE = 1e-4
-"""Peak, relative to full scale, under which a recording counts as silent."""
+SILENCE = 1e-4  # peak, relative to full scale, under which a recording counts as silent
 
 
 class Audio(NamedTuple):
@@ -38,12 +37,10 @@ class Audio(NamedTuple):
 
 
 def read_audio(path: Path, *, sr: int, duration: float | None = None) -> Audio:
-    """Read one recording.
+    """Read one recording of any format that libsndfile reads (WAV, FLAC, Ogg, MP3 ...).
 
     Parameters
     ----------
-    path : Path
-        Any format that libsndfile reads (WAV, FLAC, Ogg, MP3 ...).
     sr : int
         Sample rate wanted, in Hz.
     duration : float, optional
@@ -101,6 +98,6 @@ def _riff_is_truncated(content: bytes) -> bool:
     return content[:4] == b"RIFF" and promised != 0xFFFFFFFF and promised + 8 > len(content)
 
 
-def write_audio(path: Path, y: np.ndarray, *, sr: int) -> None:
+def write_audio(file: Path | BinaryIO, y: np.ndarray, *, sr: int) -> None:
     """Write a mono waveform as 16-bit WAV."""
-    soundfile.write(path, y, sr, subtype="PCM_16")
+    soundfile.write(file, y, sr, format="WAV", subtype="PCM_16")

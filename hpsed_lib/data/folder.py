@@ -36,21 +36,10 @@ from hpsed_lib.params import FolderData
 
 
 def list_folder(params: FolderData, *, folder: Path) -> Listing:
-    """List the clips and labels of a folder.
+    """List the clips and labels of a folder; a clip's source is its file name.
 
-    Parameters
-    ----------
-    params : FolderData
-        Names the label files, the audio folder and the classes. Without a label file of validation clips, these are
-        drawn from the training clips (`draw_validation`). Without classes, they are the labels of the
-        training clips, sorted.
-    folder : Path
-        The data folder.
-
-    Returns
-    -------
-    Listing
-        A clip's source is its file name.
+    Without a label file of validation clips, these are drawn from the training clips (`draw_validation`). Without
+    classes, they are the labels of the training clips, sorted.
 
     Raises
     ------
@@ -63,24 +52,19 @@ def list_folder(params: FolderData, *, folder: Path) -> Listing:
     for needed in (folder, audio_folder):
         if not needed.is_dir():
             raise DataError(f"{needed}: no such folder; expected one with audio files and label files")
-    weak_files, strong_files = params.weak_labels, params.strong_labels
-    weak = {
-        split: read_labels(folder / name, name=name, columns=WEAK)
-        for split, name in (("training", weak_files.training), ("validation", weak_files.validation))
-        if name
-    }
-    strong = {
-        split: read_labels(folder / name, name=name, columns=STRONG)
-        for split, name in (("validation", strong_files.validation), ("test", strong_files.test))
-        if name
-    }
+    weak, strong = (
+        {split: read_labels(folder / name, name=name, columns=columns) for split, name in files if name}
+        for files, columns in ((params.weak_labels, WEAK), (params.strong_labels, STRONG))
+    )
     if "validation" in strong:
         mark(strong["validation"], "not_listed", ~strong["validation"].filename.isin(weak["validation"].filename))
 
     training = weak["training"]
     classes = params.classes or tuple(sorted(set(training.event_label[training.kind == ""]) - {""}))
     if not classes:
-        raise DataError(f"{folder / weak_files.training}: no training clip has a label, so there are no classes")
+        raise DataError(
+            f"{folder / params.weak_labels.training}: no training clip has a label, so there are no classes"
+        )
     if len(set(classes)) < len(classes):
         raise ParameterError(f"data.classes: expected different labels, got {', '.join(classes)}")
     rows = gather(weak, strong)

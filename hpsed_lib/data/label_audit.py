@@ -37,18 +37,7 @@ DEFECTS = {
 
 
 def weak_labels(weak_target: np.ndarray, *, filenames: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
-    """Weak labels as rows.
-
-    Parameters
-    ----------
-    weak_target : np.ndarray, shape (clips, classes)
-        More than 0 where a label is given.
-    filenames, classes : sequence of str
-        Names of the axes.
-
-    Returns
-    -------
-    DataFrame with columns filename, event_label
+    """Weak labels as rows, from an array (clips, classes) that is not 0 where a label is given.
 
     Examples
     --------
@@ -63,14 +52,12 @@ def weak_labels(weak_target: np.ndarray, *, filenames: Sequence[str], classes: S
 def label_defects(
     strong: pd.DataFrame, weak: pd.DataFrame, *, filenames: Sequence[str], clip_duration: float
 ) -> dict[str, pd.DataFrame]:
-    """List every defect.
+    """List every defect of the strong and the weak labels of some clips.
 
     Parameters
     ----------
     strong : DataFrame with columns filename, onset, offset, event_label
-        Strong labels; times in seconds.
     weak : DataFrame with columns filename, event_label
-        Weak labels of the same clips.
     filenames : sequence of str
         Every clip, with labels or without.
     clip_duration : float
@@ -110,23 +97,10 @@ def without_defect(strong: pd.DataFrame, weak: pd.DataFrame, *, defect: str, cli
     Rows of no duration, reversed rows, duplicates and events that no weak label names are left out, overlapping events
     of a class are joined, and what lies past the clip's end is cut off.
 
-    Parameters
-    ----------
-    strong, weak : DataFrame
-        As in `label_defects`.
-    defect : str
-        One of `DEFECTS` that strong labels can have.
-    clip_duration : float
-        Seconds per clip.
-
-    Returns
-    -------
-    DataFrame with columns filename, onset, offset, event_label
-
     Raises
     ------
     ParameterError
-        `defect` is none of these.
+        `defect` is not one of `DEFECTS` that strong labels can have.
     """
     if defect not in _REMOVALS:
         raise ParameterError(f"defect: expected one of {', '.join(_REMOVALS)}, got {defect!r}")
@@ -147,12 +121,8 @@ def label_report(
 
     Parameters
     ----------
-    strong, weak : DataFrame
-        As in `label_defects`.
-    filenames, classes : sequence of str
-        Every clip and every class.
-    clip_duration, time_resolution : float
-        Seconds per clip and per segment.
+    time_resolution : float
+        Seconds per segment; the other arguments are those of `label_defects`.
     estimated : DataFrame with columns filename, onset, offset, event_label, optional
         A system's events, to be scored.
 
@@ -170,14 +140,11 @@ def label_report(
     DataError
         As `label_defects`, and for an unknown class.
     """
-    activity = partial(
-        event_activity,
-        filenames=filenames,
-        classes=classes,
-        clip_duration=clip_duration,
-        time_resolution=time_resolution,
-    )
     score = partial(sed_eval_scores, classes=classes, clip_duration=clip_duration, time_resolution=time_resolution)
+
+    def activity(labels: pd.DataFrame) -> np.ndarray:
+        return event_activity(labels, filenames=filenames, **score.keywords)
+
     listed = label_defects(strong, weak, filenames=filenames, clip_duration=clip_duration)
     clips, silent = list(filenames), set(listed["clip_without_event"].filename)
     audible = [name for name in clips if name not in silent]

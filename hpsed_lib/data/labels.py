@@ -27,15 +27,13 @@ import pandas as pd
 from hpsed_lib.data.label_audit import STRONG, WEAK, label_defects
 from hpsed_lib.errors import DataError
 
-WEAK_IN_VIDEO = ["filename", "start", "end", "event_label"]
-"""Columns of DCASE's weak labels, which have no header; the clip's position in its video, in seconds, is not used."""
+WEAK_IN_VIDEO = ["filename", "start", "end", "event_label"]  # DCASE's, without header; start and end are not used
+ROW = ["file", "line", "text", "kind"]
 REMARK = ["file", "line", "kind", "treatment", "message"]
 MOST_SHOWN = 20
 
 
 class Treatment(NamedTuple):
-    """What is done with one kind of odd row, and what that kind is."""
-
     treatment: Literal["refused", "kept"]
     meaning: str
 
@@ -105,17 +103,10 @@ class Record(NamedTuple):
 
 
 def read_records(path: Path) -> tuple[list[Record], str]:
-    """Split a label file into records.
+    """Split a label file into records, and say what separates their fields.
 
-    Parameters
-    ----------
-    path : Path
-        Text in UTF-8, with or without a byte order mark, with any line ends; separated by TABs if its first line has
-        one, otherwise by commas. Fields may be quoted. Blank lines are passed over.
-
-    Returns
-    -------
-    list of Record, and the separator
+    The file is text in UTF-8, with or without a byte order mark, with any line ends; TABs separate if its first line
+    has one, otherwise commas. Fields may be quoted. Blank lines are passed over.
 
     Raises
     ------
@@ -159,12 +150,12 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
     name : str
         What remarks call the file.
     columns : sequence of str
-        `hpsed_lib.data.label_audit.WEAK` or `hpsed_lib.data.label_audit.STRONG`.
+        `WEAK` or `STRONG`.
 
     Returns
     -------
-    DataFrame with columns file, line, text, kind and `columns`
-        A row of the file each; ``onset`` and ``offset`` are missing where a clip without events is listed.
+    DataFrame
+        Rows; ``onset`` and ``offset`` are missing where a clip without events is listed.
 
     Raises
     ------
@@ -195,7 +186,7 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
         mark(rows, "no_label", (rows.event_label == "") & ~empty)
         mark(rows, "reversed", rows.onset > rows.offset)
         mark(rows, "negative", rows.onset < 0)
-    return rows[["file", "line", "text", "kind", *columns]]
+    return rows[[*ROW, *columns]]
 
 
 def rows_of(records: Sequence[Record], *, name: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -203,25 +194,16 @@ def rows_of(records: Sequence[Record], *, name: str, columns: Sequence[str]) -> 
 
     Parameters
     ----------
-    records : sequence of Record
     name : str
         What remarks call the file.
     columns : sequence of str
         Names of the fields; filename and event_label must be among them.
-
-    Returns
-    -------
-    DataFrame with columns file, line, text, kind and `columns`
     """
-    complete = [len(record.fields) == len(columns) for record in records]
-    nothing = [""] * len(columns)
-    fields = [record.fields if whole else nothing for record, whole in zip(records, complete, strict=True)]
-    rows = pd.DataFrame(fields, columns=list(columns), dtype=str)
-    rows.insert(0, "file", name)
-    rows.insert(1, "line", [record.line for record in records])
-    rows.insert(2, "text", [record.text for record in records])
-    rows.insert(3, "kind", "")
-    mark(rows, "malformed", ~np.array(complete))
+    malformed = np.array([len(record.fields) != len(columns) for record in records])
+    fields = [[""] * len(columns) if bad else record.fields for record, bad in zip(records, malformed, strict=True)]
+    rows = pd.DataFrame([[name, record.line, record.text, ""] for record in records], columns=ROW)
+    rows[list(columns)] = pd.DataFrame(fields, dtype=str)
+    mark(rows, "malformed", malformed)
     mark(rows, "no_filename", rows.filename == "")
     for column in WEAK:
         mark(rows, "spaces", rows[column] != rows[column].str.strip())
@@ -235,18 +217,7 @@ def mark(rows: pd.DataFrame, kind: str, odd: pd.Series | np.ndarray) -> None:
 
 
 def gather(weak: Mapping[str, pd.DataFrame], strong: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One table of the rows of all label files.
-
-    Parameters
-    ----------
-    weak, strong : mapping of str to DataFrame
-        By split, what `read_labels` made.
-
-    Returns
-    -------
-    DataFrame
-        The rows, with the columns split and labels ("weak" or "strong").
-    """
+    """The rows of all label files, given by split, with the new columns split and labels ("weak" or "strong")."""
     tables = [
         rows.assign(split=split, labels=labels)
         for labels, files in (("weak", weak), ("strong", strong))
@@ -256,23 +227,12 @@ def gather(weak: Mapping[str, pd.DataFrame], strong: Mapping[str, pd.DataFrame])
 
 
 def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration: float, folder: Path) -> None:
-    """Stop if any row is of a kind that is refused.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        As `gather` returns it; its ``kind`` is filled in.
-    classes : sequence of str
-        Every label there may be.
-    clip_duration : float
-        Seconds per clip.
-    folder : Path
-        The data folder, for the message.
+    """Stop if any row of what `gather` returns is of a kind that is refused; its ``kind`` is filled in.
 
     Raises
     ------
     DataError
-        One line for each refused row, up to `MOST_SHOWN`, and how many there are.
+        It names the data folder, has one line for each refused row, up to `MOST_SHOWN`, and says how many there are.
     """
     mark(rows, "after_end", rows.onset >= clip_duration)
     unknown = ~rows.event_label.isin([*classes, ""]) & (rows.kind == "")
@@ -311,7 +271,6 @@ def draw_validation(clips: pd.DataFrame, *, share: float, seed: int) -> pd.Serie
     clips : DataFrame with columns split and sources
     share : float
         Of the training clips' sources, between 0 and 1; one source at least goes to validation, one to training.
-    seed : int
 
     Returns
     -------
@@ -349,47 +308,36 @@ def make_listing(
         As `gather` returns it, none of them to be refused.
     clips : DataFrame
         As `list_clips` returns it, with the columns sources and path.
-    classes : sequence of str
-    clip_duration : float
-        Seconds per clip.
-    audio_folder : Path
     remarks : sequence of DataFrame
         More remarks, of the source itself.
-
-    Returns
-    -------
-    Listing
     """
     labelled = rows[rows.event_label != ""]
     strong = labelled[labelled.labels == "strong"]
     has_weak_file = labelled.split.isin(rows.split[rows.labels == "weak"])
     weak = labelled[(labelled.labels == "weak") | ~has_weak_file]
-    lines = ["labels", "file", *STRONG]
-    found = [remarks_of(rows[rows.duplicated(lines)].assign(kind="duplicate"))]
+    found = [rows[rows.duplicated(["labels", "file", *STRONG])].assign(kind="duplicate")]
     for split in rows.split[rows.labels == "strong"].unique():
         events, named = (labels[labels.split == split].reset_index(drop=True) for labels in (strong, weak))
-        filenames = clips.filename[clips.filename.isin(rows.filename[rows.split == split])]
-        listed = label_defects(events, named, filenames=filenames.tolist(), clip_duration=clip_duration)
+        filenames = rows.filename[rows.split == split].unique().tolist()
+        listed = label_defects(events, named, filenames=filenames, clip_duration=clip_duration)
         for kind in ("zero_duration", "overlap", "past_end", "strong_without_weak"):
-            found.append(remarks_of(events.loc[listed[kind].index].assign(kind=kind)))
-        found.append(remarks_of(named.loc[listed["weak_without_row"].index].assign(kind="weak_without_row")))
-    missing = clips[clips.path == ""]
-    found.append(remarks_of(missing.assign(kind="missing_audio", text=missing.filename)))
+            found.append(events.loc[listed[kind].index].assign(kind=kind))
+        found.append(named.loc[listed["weak_without_row"].index].assign(kind="weak_without_row"))
+    found.append(clips[clips.path == ""].assign(kind="missing_audio", text=lambda missing: missing.filename))
     return Listing(
         classes=tuple(classes),
         clips=clips[["filename", "split", "sources", "path"]],
         strong_labels=strong[STRONG].reset_index(drop=True),
         weak_labels=weak[WEAK].drop_duplicates(ignore_index=True),
         audio_folder=audio_folder,
-        remarks=pd.concat([*found, *remarks], ignore_index=True),
+        remarks=pd.concat([*map(remarks_of, found), *remarks], ignore_index=True),
     )
 
 
 def remarks_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows that have a kind, as remarks."""
-    treatment = rows.kind.map({kind: treatment for kind, (treatment, _) in TREATMENTS.items()})
-    meaning = rows.kind.map({kind: meaning for kind, (_, meaning) in TREATMENTS.items()})
-    return rows.assign(treatment=treatment, message=meaning + ": " + rows.text)[REMARK]
+    known = pd.DataFrame.from_dict(TREATMENTS, orient="index").reindex(rows.kind).set_axis(rows.index)
+    return rows.assign(treatment=known.treatment, message=known.meaning + ": " + rows.text)[REMARK]
 
 
 def _first(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -401,22 +349,9 @@ def _first(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 def remarks_by_kind(remarks: pd.DataFrame) -> pd.DataFrame:
     """How many odd rows of each kind there are, what is done with them, and the first message.
 
-    Parameters
-    ----------
-    remarks : DataFrame
-        As in `Listing`.
-
     Returns
     -------
     DataFrame indexed by kind with columns rows, treatment, first
     """
-    groups = remarks.groupby("kind", sort=False)
-    kinds = list(groups.groups)
-    return pd.DataFrame(
-        {
-            "rows": groups.size().reindex(kinds),
-            "treatment": [TREATMENTS[kind].treatment for kind in kinds],
-            "first": groups.message.first().reindex(kinds),
-        },
-        index=pd.Index(kinds, name="kind"),
-    )
+    kinds = remarks.groupby("kind", sort=False)
+    return kinds.agg(rows=("kind", "size"), treatment=("treatment", "first"), first=("message", "first"))

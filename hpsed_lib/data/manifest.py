@@ -11,15 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+UNUSED = ("missing", "unreadable")
 FLAGS = ("truncated", "silent", "resampled", "mixed_down", "padded", "cut")
 
 
 def report(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
     """How many clips of each split are listed, used, missing, unreadable, and what was done to those used.
-
-    Parameters
-    ----------
-    manifest : DataFrame
 
     Returns
     -------
@@ -30,24 +27,14 @@ def report(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
     counts = {}
     for split, clips in manifest.groupby("split", sort=False):
         used = clips[clips.state == "present"]
-        counts[str(split)] = {
-            "listed": len(clips),
-            "used": len(used),
-            "missing": int((clips.state == "missing").sum()),
-            "unreadable": int((clips.state == "unreadable").sum()),
-            **{flag: int(used[flag].sum()) for flag in FLAGS},
-        }
+        unused = {state: int((clips.state == state).sum()) for state in UNUSED}
+        flags = {flag: int(used[flag].sum()) for flag in FLAGS}
+        counts[str(split)] = {"listed": len(clips), "used": len(used)} | unused | flags
     return counts
 
 
 def coverage_by_class(manifest: pd.DataFrame, weak_labels: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Clips of each class, used and listed, in each split.
-
-    Parameters
-    ----------
-    manifest : DataFrame
-    weak_labels : DataFrame with columns filename, event_label
-    classes : sequence of str
 
     Returns
     -------
@@ -72,12 +59,9 @@ def coverage_line(counts: Mapping[str, Mapping[str, int]]) -> str:
     """
     parts: list[str] = []
     for split, count in counts.items():
-        why = [f"{count[state]:,} {state}" for state in ("missing", "unreadable") if count[state]]
-        parts.append(
-            f"{split} {count['used']:,} of {count['listed']:,}"
-            + (" clips" if not parts else "")
-            + (f" ({', '.join(why)})" if why else "")
-        )
+        why = ", ".join(f"{count[state]:,} {state}" for state in UNUSED if count[state])
+        unit = "" if parts else " clips"
+        parts.append(f"{split} {count['used']:,} of {count['listed']:,}{unit}" + (f" ({why})" if why else ""))
     return f"Audio used: {'; '.join(parts)}."
 
 

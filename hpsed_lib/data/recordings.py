@@ -65,7 +65,8 @@ def find_recordings(folder: Path, *, subset: str) -> list[Recording]:
 
     Returns
     -------
-    list of Recording, sorted by label and file name
+    list of Recording
+        Sorted by label and file name.
 
     Raises
     ------
@@ -118,11 +119,6 @@ def download_esc10(folder: Path) -> Path:
 
     A file that is there already and has the right checksum is not fetched again, so an interrupted call goes on.
 
-    Parameters
-    ----------
-    folder : Path
-        Where to put it.
-
     Returns
     -------
     Path
@@ -137,18 +133,13 @@ def download_esc10(folder: Path) -> Path:
 
     lines = [line.split("  ", 1) for line in ESC10_REGISTRY.read_text().splitlines()]
     checksums = {name: checksum for checksum, name in lines}
-    fetcher = pooch.create(
-        path=folder,
-        base_url=ESC10_URL,
-        registry=checksums,
-        urls={name: ESC10_URL + quote(name) for name in checksums},
-        retry_if_failed=DOWNLOAD_RETRIES,
-    )
-    for name in checksums:
+    urls = {name: ESC10_URL + quote(name) for name in checksums}
+    fetcher = pooch.create(folder, ESC10_URL, registry=checksums, urls=urls, retry_if_failed=DOWNLOAD_RETRIES)
+    for name, url in urls.items():
         try:
             fetcher.fetch(name)
         except (OSError, ValueError) as error:
-            raise DataError(f"{ESC10_URL + quote(name)}: could not be fetched ({error})") from error
+            raise DataError(f"{url}: could not be fetched ({error})") from error
     return folder
 
 
@@ -156,14 +147,10 @@ def download_esc10(folder: Path) -> Path:
 def _active_intervals(path: Path, sr: int) -> tuple[np.ndarray, np.ndarray]:
     """A recording and its active runs (samples): louder than 35 dB below its loudest, gaps under 0.3 s bridged."""
     y = read_audio(path, sr=sr).y
-    active = librosa.effects.split(y, top_db=35, frame_length=1024, hop_length=256)
-    runs: list[list[int]] = []
-    for start, end in active:
-        if runs and start - runs[-1][1] < 0.3 * sr:
-            runs[-1][1] = end
-        else:
-            runs.append([start, end])
-    return y, np.array(runs, dtype=int).reshape(-1, 2)
+    edges = librosa.effects.split(y, top_db=35, frame_length=1024, hop_length=256).ravel()
+    gaps = edges[1:-1].reshape(-1, 2)
+    gaps = gaps[np.diff(gaps)[:, 0] >= 0.3 * sr]
+    return y, np.concatenate([edges[:1], gaps.ravel(), edges[-1:]]).reshape(-1, 2)
 
 
 def cut_event(
@@ -171,19 +158,8 @@ def cut_event(
 ) -> np.ndarray | None:
     """Cut one event out of a recording.
 
-    One of the recording's active runs at least ``duration[0]`` long is drawn; a run longer than a length drawn in
-    `duration` is cut to it at a drawn place. Both ends get a 10 ms fade.
-
-    Parameters
-    ----------
-    recording : Recording
-        Where to cut.
-    duration : tuple of float
-        Shortest and longest event, in seconds.
-    sr : int
-        Sample rate, in Hz.
-    rng : np.random.Generator
-        Source of the draws.
+    One of the recording's active runs at least ``duration[0]`` seconds long is drawn; a run longer than a length drawn
+    in `duration` is cut to it at a drawn place. Both ends get a 10 ms fade.
 
     Returns
     -------

@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import soundfile
 from joblib import delayed
 
 from hpsed_lib.data import synthesis
+from hpsed_lib.data.audio import write_audio
+from hpsed_lib.data.label_audit import STRONG, WEAK
 from hpsed_lib.data.labels import REMARK, Listing
 from hpsed_lib.data.recordings import Recording, cut_event
 from hpsed_lib.errors import DataError
@@ -113,24 +114,9 @@ def merge_overlaps(events: list[tuple[float, float, str]]) -> list[tuple[float, 
 
 
 def mix(
-    params: Soundscapes,
-    draw_event: EventSource,
-    *,
-    classes: tuple[str, ...],
-    rng: np.random.Generator,
+    params: Soundscapes, draw_event: EventSource, *, classes: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[np.ndarray, list[tuple[float, float, str]], list[str]]:
-    """Make one soundscape.
-
-    Parameters
-    ----------
-    params : Soundscapes
-        Number, length and level of the events; colour of the background.
-    draw_event : callable
-        Draws an event of a class.
-    classes : tuple of str
-        Labels to draw from, all alike.
-    rng : np.random.Generator
-        Source of every draw.
+    """Make one soundscape; its events are drawn from all classes alike.
 
     Returns
     -------
@@ -146,9 +132,8 @@ def mix(
     background = synthesis.colored_noise(n_samples, exponent=rng.uniform(*params.background_exponent), rng=rng)
     y = np.array(background, dtype=np.float32)
     events, sources = [], []
-    n_events = rng.integers(params.n_events[0], params.n_events[1] + 1)
-    labels = [str(label) for label in rng.choice(classes, size=n_events)]
-    for label in labels:
+    n_events = rng.integers(*params.n_events, endpoint=True)
+    for label in rng.choice(classes, size=n_events).tolist():
         event = draw_event(label, rng)
         length = min(len(event.y), n_samples)
         start = int(rng.integers(n_samples - length + 1))
@@ -176,7 +161,7 @@ def _make_clip(
     split: str,
     index: int,
     folder: Path,
-) -> tuple[dict, list[dict]]:
+) -> tuple[dict[str, str], list[tuple[str, float, float, str]]]:
     """Make one clip, write its WAV, return its rows of the clip table and of the strong labels."""
     rng = np.random.default_rng([params.seed, SPLITS.index(split), index])
     if isinstance(params, SyntheticData):
@@ -186,57 +171,41 @@ def _make_clip(
     y, events, sources = mix(params, draw_event, classes=classes, rng=rng)
     filename = f"{split}/{index:05d}.wav"
     audio = io.BytesIO()
-    soundfile.write(audio, y, params.sample_rate, format="WAV", subtype="PCM_16")
+    write_audio(audio, y, sr=params.sample_rate)
     path = folder / filename
     if not path.is_file() or path.read_bytes() != audio.getvalue():  # else its features need not be made again
         with replacing(path) as temporary:
             temporary.write_bytes(audio.getvalue())
-    labels = [
-        {"filename": filename, "onset": onset, "offset": offset, "event_label": label}
-        for onset, offset, label in events
-    ]
-    return {"filename": filename, "split": split, "sources": "\t".join(sources)}, labels
+    clip = {"filename": filename, "split": split, "sources": "\t".join(sources), "path": filename}
+    return clip, [(filename, *event) for event in events]
 
 
 def make_soundscapes(params: SyntheticData | RecordedData, *, recordings: list[Recording], folder: Path) -> Listing:
-    """Make every soundscape of an experiment, in parallel.
+    """Make every soundscape of an experiment, in parallel, as ``<split>/<number>.wav`` in a folder.
 
     Parameters
     ----------
-    params : SyntheticData or RecordedData
-        What to make.
     recordings : list of Recording
-        Recordings to cut events from; none for synthetic data.
-    folder : Path
-        Where ``<split>/<number>.wav`` go.
+        Recordings to cut events from, whose labels are the classes; none for synthetic data.
 
     Returns
     -------
     Listing
         Strong labels of every clip, and the weak ones that follow from them.
     """
-    classes = class_list(params, recordings)
-    for split in SPLITS:
-        (folder / split).mkdir(parents=True, exist_ok=True)
-    jobs = [(split, index) for split in SPLITS for index in range(getattr(params.n_clips, split))]
-    calls = [delayed(_make_clip)(params, recordings, classes, split, index, folder) for split, index in jobs]
+    classes = tuple(sorted({recording.event_label for recording in recordings})) or synthesis.CLASSES
+    calls = [
+        delayed(_make_clip)(params, recordings, classes, split, index, folder)
+        for split in SPLITS
+        for index in range(getattr(params.n_clips, split))
+    ]
     rows = list(in_parallel(calls, total=len(calls), description="soundscapes", batch_size=8))
-    clips = pd.DataFrame([clip for clip, _ in rows])
-    strong = pd.DataFrame(
-        [label for _, labels in rows for label in labels], columns=["filename", "onset", "offset", "event_label"]
-    )
+    strong = pd.DataFrame([label for _, labels in rows for label in labels], columns=STRONG)
     return Listing(
         classes=classes,
-        clips=clips.assign(path=clips.filename),
+        clips=pd.DataFrame([clip for clip, _ in rows]),
         strong_labels=strong,
-        weak_labels=strong[["filename", "event_label"]].drop_duplicates(),
+        weak_labels=strong[WEAK].drop_duplicates(),
         audio_folder=folder,
         remarks=pd.DataFrame(columns=REMARK),
     )
-
-
-def class_list(params: SyntheticData | RecordedData, recordings: list[Recording]) -> tuple[str, ...]:
-    """The labels of an experiment, in the order of every array's class axis."""
-    if isinstance(params, SyntheticData):
-        return synthesis.CLASSES
-    return tuple(sorted({recording.event_label for recording in recordings}))
