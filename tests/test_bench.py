@@ -41,15 +41,17 @@ def test_it_runs_tiny_and_writes_its_tables(tmp_path: Path, capsys: pytest.Captu
     assert profile.groupby("task").share.sum().round().eq(100).all()
 
 
-@pytest.mark.parametrize("name", ["segment_scores", "threshold_search"])
-def test_both_sides_count_something_and_a_difference_is_an_error(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "scope", "n_scopes"), [("segment_scores", "class 3", 18), ("threshold_search", "overall", 1)]
+)
+def test_both_sides_count_something_and_a_difference_is_an_error(name: str, scope: str, n_scopes: int) -> None:
     comparison = comparisons()[name](tiny=True)
     counts = comparison.ours()
     assert counts["overall"]["Ntp"] > 0
-    assert len(counts) == 1 + 17
+    assert len(counts) == n_scopes
     require_agreement(comparison)
-    wrong = {**counts, "class 3": {**counts["class 3"], "Nsys": counts["class 3"]["Nsys"] + 1}}
-    with pytest.raises(HpsedError, match="class 3"):
+    wrong = {**counts, scope: {**counts[scope], "Nsys": counts[scope]["Nsys"] + 1}}
+    with pytest.raises(HpsedError, match=scope):
         require_agreement(comparison._replace(ours=lambda: wrong))
 
 
