@@ -6,14 +6,13 @@ I = max(0, Nsys - Nref); summed over segments and divided by the summed Nref the
 
     S + D = 1 - R,    S + I = R (1/P - 1),    D - I = 1 - R/P,    ER = S + D + I,    F1 = 2 P R / (P + R) .
 
-Conventions: a printed number stands for an interval (`printed_interval`), ``rounded`` or ``cut`` to its decimals. All
-quantities are fractions; numbers printed in percent are divided by 100. Intervals are pairs of exact fractions and
-closed; a number that is cut cannot reach the upper end of its interval, so there a verdict "fails" is certain and a
-verdict "holds" the benefit of the doubt. A residual is left side minus right side; an identity holds if the residual's
-interval contains 0. Residuals are also given in units of what rounding allows: centre over half-width, so that an
-identity holds if and only if this is between -1 and 1.
-
-`row` is one row of Table 2: a mapping from column names, as in ``results/paper/table2.csv``, to printed text.
+Conventions
+-----------
+- `row` maps the columns of ``results/paper/table2.csv`` to printed text; a table is a DataFrame of such rows.
+- A printed number stands for a closed interval of exact fractions, ``rounded`` or ``cut`` to its decimals. One that is
+  cut cannot reach the upper end, so there "fails" is certain and "holds" the benefit of the doubt.
+- A residual, left side minus right side, is an interval too; an equation holds if it contains 0. In units of what
+  rounding allows (centre over half-width) that is between -1 and 1.
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,36 +32,24 @@ from hpsed_lib.paths import replacing, results_folder
 from hpsed_lib.tables import HEADINGS, PERCENTAGES, RATES
 
 Interval = tuple[Fraction, Fraction]
+Row = Mapping[str, str]
 KEYS = ["dataset", "pooling", "structure"]
-ERRORS = RATES[:3]
 CONVENTIONS = ("rounded", "cut")
 JOINT = "all at once"
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
-_LARGEST_WIDENING = 1e6
+_S, _D, _I, _ER, _P, _R, _F1 = RATES + PERCENTAGES
+_RESULT = ["residual_low", "residual_high", "units", "holds"]
 
-
-class Identity(NamedTuple):
-    """An equation between columns of one row: `columns`, and the residual as a function of them."""
-
-    columns: tuple[str, ...]
-    residual: Callable[..., Fraction]
-
-
-IDENTITIES = {
-    "ER = S + D + I": Identity(("error_rate", *ERRORS), lambda er, s, d, i: er - s - d - i),
-    "S + D = 1 - R": Identity(("substitution_rate", "deletion_rate", "recall"), lambda s, d, r: s + d - 1 + r),
-    "S + I = R (1/P - 1)": Identity(
-        ("substitution_rate", "insertion_rate", "precision", "recall"), lambda s, i, p, r: s + i - r * (1 / p - 1)
-    ),
-    "D - I = 1 - R/P": Identity(
-        ("deletion_rate", "insertion_rate", "precision", "recall"), lambda d, i, p, r: d - i - 1 + r / p
-    ),
-    "F1 = 2PR/(P + R)": Identity(("f_measure", "precision", "recall"), lambda f, p, r: f - 2 / (1 / p + 1 / r)),
+IDENTITIES: dict[str, tuple[list[str], Callable[..., Fraction]]] = {
+    "ER = S + D + I": ([_ER, _S, _D, _I], lambda er, s, d, i: er - s - d - i),
+    "S + D = 1 - R": ([_S, _D, _R], lambda s, d, r: s + d - 1 + r),
+    "S + I = R (1/P - 1)": ([_S, _I, _P, _R], lambda s, i, p, r: s + i - r * (1 / p - 1)),
+    "D - I = 1 - R/P": ([_D, _I, _P, _R], lambda d, i, p, r: d - i - 1 + r / p),
+    "F1 = 2PR/(P + R)": ([_F1, _P, _R], lambda f, p, r: f - 2 / (1 / p + 1 / r)),
 }
-"""Equations within one row. Each residual is monotone in each of its arguments."""
+"""Equations within one row: columns, and the residual as a function of them, monotone in each."""
 
-CHANGES = {"ER change": "error_rate", "F1 change": "f_measure"}
-TABLE3 = {"ER of Table 3": "error_rate", "F1 of Table 3": "f_measure"}
+CHANGES = {"ER change": _ER, "F1 change": _F1}
+TABLE3 = {"ER of Table 3": _ER, "F1 of Table 3": _F1}
 COLUMNS = [*IDENTITIES, JOINT, *CHANGES, *TABLE3]
 """Every check, in the order of the figure."""
 
@@ -74,21 +60,9 @@ def read_printed(name: str) -> pd.DataFrame:
 
 
 def printed_interval(text: str, *, convention: str = "rounded", percent: bool = False) -> Interval:
-    """What a printed number may stand for.
+    """What a printed number may stand for, as fractions; `percent` says that the number is in percent.
 
-    Parameters
-    ----------
-    text : str
-        The number as printed; its decimals decide the unit ``u``.
-    convention : {"rounded", "cut"}
-        How the last decimal came about: ``[v - u/2, v + u/2]``, or ``[v, v + u]`` away from zero.
-    percent : bool
-        The number is in percent; the interval is a fraction.
-
-    Returns
-    -------
-    tuple of Fraction
-        Lower and upper end.
+    With the unit ``u`` of its last decimal ``[v - u/2, v + u/2]`` or, if it was cut, ``[v, v + u]`` away from zero.
 
     Raises
     ------
@@ -106,7 +80,7 @@ def printed_interval(text: str, *, convention: str = "rounded", percent: bool = 
     """
     if convention not in CONVENTIONS:
         raise ParameterError(f"convention: expected one of {', '.join(CONVENTIONS)}, got {convention!r}")
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(r"-?\d+(\.\d+)?", text):
         raise DataError(f"expected a decimal number as printed, got {text!r}")
     scale = 100 if percent else 1
     value = Fraction(text) / scale
@@ -116,7 +90,7 @@ def printed_interval(text: str, *, convention: str = "rounded", percent: bool = 
     return (value - unit, value) if text.startswith("-") else (value, value + unit)
 
 
-def row_intervals(row: Mapping[str, str], *, convention: str = "rounded") -> dict[str, Interval]:
+def row_intervals(row: Row, *, convention: str = "rounded") -> dict[str, Interval]:
     """Intervals of the seven columns of one row, as fractions.
 
     Raises
@@ -127,198 +101,50 @@ def row_intervals(row: Mapping[str, str], *, convention: str = "rounded") -> dic
     missing = [name for name in RATES + PERCENTAGES if name not in row]
     if missing:
         raise DataError(f"expected a row of Table 2, it lacks {', '.join(missing)}")
-    found = {
-        name: printed_interval(row[name], convention=convention, percent=name in PERCENTAGES)
-        for name in RATES + PERCENTAGES
-    }
-    for name in ("precision", "recall"):
+    found = {name: _interval(row[name], name, convention) for name in RATES + PERCENTAGES}
+    for name in (_P, _R):
         if found[name][0] <= 0:
             raise DataError(f"{name} {row[name]} may be 0: the identities need a positive one")
     return found
 
 
-def identity_residuals(row: Mapping[str, str], *, convention: str = "rounded") -> dict[str, Interval]:
-    """Interval of every identity's residual in one row.
-
-    Parameters
-    ----------
-    row : mapping of str to str
-        Printed numbers.
-    convention : {"rounded", "cut"}
-        See `printed_interval`.
-
-    Returns
-    -------
-    dict of tuple of Fraction
-        By the names in `IDENTITIES`. The ends are exact: each residual is monotone in every column, and takes its
-        extremes where each column is at an end.
-    """
+def identity_residuals(row: Row, *, convention: str = "rounded") -> dict[str, Interval]:
+    """Exact interval of the residual of each of the `IDENTITIES` in one row, as a fraction."""
     intervals = row_intervals(row, convention=convention)
     return {
-        name: _range(identity.residual, *(intervals[column] for column in identity.columns))
-        for name, identity in IDENTITIES.items()
+        name: _range(residual, *(intervals[c] for c in columns)) for name, (columns, residual) in IDENTITIES.items()
     }
 
 
-def change_residuals(
-    single: Mapping[str, str], hierarchical: Mapping[str, str], *, convention: str = "rounded"
-) -> dict[str, Interval]:
-    """Printed relative change minus the one recomputed from the two scores.
-
-    Parameters
-    ----------
-    single, hierarchical : mapping of str to str
-        Two rows of Table 2; the second has the printed changes.
-    convention : {"rounded", "cut"}
-        See `printed_interval`.
-
-    Returns
-    -------
-    dict of tuple of Fraction
-        By the names in `CHANGES`: ``change - (hierarchical / single - 1)``, with all three numbers anywhere in their
-        intervals.
-    """
-    residuals = {}
-    for name, column in CHANGES.items():
-        change = printed_interval(hierarchical[f"{column}_change"], convention=convention, percent=True)
-        scores = (printed_interval(row[column], convention=convention) for row in (hierarchical, single))
-        residuals[name] = _range(lambda c, h, s: c - h / s + 1, change, *scores)
-    return residuals
-
-
-def printed_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """The printed relative changes beside those of the printed scores, taken as exact.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Table 2 as printed.
-
-    Returns
-    -------
-    DataFrame with the keys of Table 2's rows and columns change, printed, recomputed, rounded, cut
-        Changes in percent; whether the recomputed one, rounded or cut to the printed decimals, is the printed one.
-    """
-    rows = _records(table)
-    found: list[dict[str, Any]] = []
-    for row in rows:
-        for name, column in CHANGES.items() if row["error_rate_change"] else ():
-            recomputed = Fraction(row[column]) / Fraction(_single(row, rows)[column]) - 1
-            text = row[f"{column}_change"]
-            fits = {}
-            for convention in CONVENTIONS:
-                low, high = printed_interval(text, convention=convention, percent=True)
-                fits[convention] = low <= recomputed <= high
-            found.append(
-                {key: row[key] for key in KEYS}
-                | {"change": name, "printed": float(text), "recomputed": float(100 * recomputed), **fits}
-            )
-    return pd.DataFrame(found)
-
-
-def table3_residuals(
-    proposed: Mapping[str, str], row: Mapping[str, str], *, convention: str = "rounded"
-) -> dict[str, Interval]:
-    """Table 3's "Proposed" scores minus those of a row of Table 2.
-
-    Parameters
-    ----------
-    proposed : mapping of str to str
-        The row of Table 3.
-    row : mapping of str to str
-        The row of Table 2, with its ``dataset``.
-    convention : {"rounded", "cut"}
-        See `printed_interval`.
-
-    Returns
-    -------
-    dict of tuple of Fraction
-        By the names in `TABLE3`.
-    """
-    residuals = {}
-    for name, column in TABLE3.items():
-        texts = (proposed[f"{row['dataset']}_{column}"], row[column])
-        pair = (printed_interval(text, convention=convention, percent=column in PERCENTAGES) for text in texts)
-        residuals[name] = _range(lambda a, b: a - b, *pair)
-    return residuals
-
-
-def is_feasible(
-    row: Mapping[str, str], *, convention: str = "rounded", widening: float = 1.0, without: Sequence[str] = ()
-) -> bool:
+def is_feasible(row: Row, *, convention: str = "rounded", widening: float = 1.0, without: str | None = None) -> bool:
     """Is there one set of counts' ratios behind a whole row?
 
-    With t = R/P = Nsys/Nref in place of P everything is linear in (S, R, t): D = 1 - R - S, I = t - R - S,
-    ER = S + D + I, and P and F1 = 2R/(1 + t) lie in their intervals if t P_low <= R <= t P_high and
-    F_low (1 + t) <= 2R <= F_high (1 + t). A linear programme (HiGHS, feasible to 1e-9) says whether a solution with
-    S, D, I >= 0 exists.
-
-    Parameters
-    ----------
-    row : mapping of str to str
-        Printed numbers.
-    convention : {"rounded", "cut"}
-        See `printed_interval`.
-    widening : float
-        Factor on the width of every interval; about its centre.
-    without : sequence of str
-        Columns not to be looked at.
-
-    Returns
-    -------
-    bool
+    A column p/q lies between a and b if ``a q <= p <= b q``, which is linear in (S, R, t) with t = R/P = Nsys/Nref. A
+    linear programme (HiGHS, feasible to 1e-9) says whether a solution with S, D, I >= 0 exists. `widening` is a factor
+    on the width of every interval, about its centre; `without`, a column not to be looked at.
     """
-    rows: list[list[float]] = [[-1, 0, 0], [1, 1, 0], [1, 1, -1]]  # S >= 0, D >= 0, I >= 0
-    limits: list[float] = [0, 1, 0]
-    affine = {  # column -> coefficients of S, R, t and the constant
-        "substitution_rate": (1, 0, 0, 0),
-        "deletion_rate": (-1, -1, 0, 1),
-        "insertion_rate": (-1, -1, 1, 0),
-        "error_rate": (-1, -2, 1, 1),
-        "recall": (0, 1, 0, 0),
-    }
+    one, s, r, t = np.eye(4)
+    rates = {_S: s, _D: one - r - s, _I: t - r - s, _ER: one - 2 * r + t - s, _R: r}
+    ratios = {name: (rate, one) for name, rate in rates.items()} | {_P: (r, t), _F1: (2 * r, one + t)}
+    below_zero = [-rates[name] for name in (_S, _D, _I)]
     for name, (low, high) in row_intervals(row, convention=convention).items():
-        if name in without:
-            continue
-        centre, half = float((low + high) / 2), float((high - low) / 2) * widening
-        bounds = centre - half, centre + half
-        for sign, bound in zip((-1, 1), bounds, strict=True):  # sign * quantity <= sign * bound
-            if name == "precision":
-                rows.append([0, sign, -sign * bound])
-                limits.append(0)
-            elif name == "f_measure":
-                rows.append([0, 2 * sign, -sign * bound])
-                limits.append(sign * bound)
-            else:
-                *coefficients, constant = affine[name]
-                rows.append([sign * coefficient for coefficient in coefficients])
-                limits.append(sign * (bound - constant))
+        if name != without:
+            p, q = ratios[name]
+            centre, half = float((low + high) / 2), float((high - low) / 2) * widening
+            below_zero += [(centre - half) * q - p, p - (centre + half) * q]
+    matrix = np.array(below_zero)
     options = {"primal_feasibility_tolerance": 1e-9}
-    solution = linprog([0, 0, 0], A_ub=rows, b_ub=limits, bounds=(0, None), method="highs", options=options)
-    return bool(solution.status == 0)
+    return bool(linprog([0, 0, 0], A_ub=matrix[:, 1:], b_ub=-matrix[:, 0], options=options).status == 0)
 
 
-def smallest_widening(row: Mapping[str, str], *, convention: str = "rounded", tolerance: float = 1e-4) -> float:
+def smallest_widening(row: Row, *, convention: str = "rounded", tolerance: float = 1e-4) -> float:
     """By what factor every interval must be widened until the row is feasible; at most 1 if the row is consistent.
 
-    Parameters
-    ----------
-    row : mapping of str to str
-        Printed numbers.
-    convention : {"rounded", "cut"}
-        See `printed_interval`.
-    tolerance : float
-        Relative and absolute accuracy of the factor, which is never too small.
-
-    Returns
-    -------
-    float
+    The factor is never too small, and accurate to `tolerance`, absolute or relative.
     """
     low, high = 0.0, 1.0
     while not is_feasible(row, convention=convention, widening=high):
         low, high = high, 2 * high
-        if high > _LARGEST_WIDENING:
-            raise DataError(f"no widening makes this row feasible: {dict(row)}")
     while high - low > tolerance * max(1.0, high):
         middle = (low + high) / 2
         if is_feasible(row, convention=convention, widening=middle):
@@ -328,95 +154,73 @@ def smallest_widening(row: Mapping[str, str], *, convention: str = "rounded", to
     return high
 
 
-def arrangements() -> list[dict[str, str]]:
-    """Every way to exchange Sub., Del. and Ins. among themselves, and Pre. with Rec.: fewest moved columns first.
-
-    Returns
-    -------
-    list of dict of str
-        Column -> column under whose heading its number is taken to be printed. ER and F1 are symmetric in what moves.
-    """
-    found = [
-        dict(zip([*ERRORS, "precision", "recall"], [*errors, *scores], strict=True))
-        for errors in itertools.permutations(ERRORS)
-        for scores in itertools.permutations(("precision", "recall"))
-    ]
-    return sorted(found, key=n_moved)
+def suspects(row: Row) -> list[str]:
+    """Columns without whose number, each by itself, the rest of the row is feasible; all seven in a consistent row."""
+    return [name for name in RATES + PERCENTAGES if is_feasible(row, without=name)]
 
 
-def n_moved(arrangement: Mapping[str, str]) -> int:
-    """Number of columns that an arrangement moves."""
-    return sum(column != origin for column, origin in arrangement.items())
+_MOVABLE = [_S, _D, _I, _P, _R]
+ARRANGEMENTS: list[dict[str, str]] = sorted(
+    (
+        {column: origin for column, origin in zip(_MOVABLE, (*errors, *scores), strict=True) if column != origin}
+        for errors in itertools.permutations(_MOVABLE[:3])
+        for scores in itertools.permutations(_MOVABLE[3:])
+    ),
+    key=len,
+)
+"""Every way to exchange Sub., Del. and Ins. among themselves, and Pre. with Rec., fewest moved columns first: of each
+moved column, the one under whose heading its number is taken to be printed. ER and F1 are symmetric in what moves."""
 
 
-def rearranged(row: Mapping[str, str], arrangement: Mapping[str, str]) -> dict[str, str]:
+def rearranged(row: Row, arrangement: Mapping[str, str]) -> dict[str, str]:
     """The row with every number under the heading that the arrangement gives it."""
     return {**row, **{column: row[origin] for column, origin in arrangement.items()}}
 
 
-def consistent_arrangements(row: Mapping[str, str], *, convention: str = "rounded") -> list[dict[str, str]]:
-    """Those of `arrangements` that make a row feasible, fewest moved columns first."""
-    return [
-        arrangement
-        for arrangement in arrangements()
-        if _holds_everywhere(rearranged(row, arrangement), convention)
-        and is_feasible(rearranged(row, arrangement), convention=convention)
-    ]
+def consistent_arrangements(row: Row) -> list[dict[str, str]]:
+    """Those of `ARRANGEMENTS` that make a row feasible, fewest moved columns first."""
+    return [arrangement for arrangement in ARRANGEMENTS if is_feasible(rearranged(row, arrangement))]
 
 
 def describe_arrangement(arrangement: Mapping[str, str]) -> str:
     """An arrangement in words, with the paper's headings."""
     parts = []
-    for group in (ERRORS, ["precision", "recall"]):
-        moved = [column for column in group if arrangement[column] != column]
+    for group in (_MOVABLE[:3], _MOVABLE[3:]):
+        moved = [column for column in group if column in arrangement]
         names = [HEADINGS[column] for column in moved]
         if len(moved) == 2:
-            parts.append(f"{names[0]} and {names[1]} exchanged")
+            parts.append(" and ".join(names) + " exchanged")
         elif moved:
             parts.append(f"{', '.join(names)} printed under {', '.join(HEADINGS[arrangement[c]] for c in moved)}")
     return "; ".join(parts) or "as printed"
 
 
-def suspects(row: Mapping[str, str], *, convention: str = "rounded") -> list[str]:
-    """Columns without whose number, each by itself, the rest of the row is feasible; all seven in a consistent row."""
-    return [name for name in RATES + PERCENTAGES if is_feasible(row, convention=convention, without=[name])]
+def explain(row: Row) -> str:
+    """The arrangements with the fewest moved columns that make a row consistent, in words; "none found" otherwise."""
+    fitting = consistent_arrangements(row)
+    return " or ".join(describe_arrangement(one) for one in fitting if len(one) == len(fitting[0])) or "none found"
 
 
-def block_pairings(table: pd.DataFrame, *, convention: str = "rounded") -> pd.DataFrame:
-    """The ER columns of every row beside the F1 columns of every row: which pairs are consistent?
+def block_pairings(table: pd.DataFrame) -> pd.DataFrame:
+    """The ER columns of every row of Table 2 beside the F1 columns of every row: which pairs are consistent?
 
     Off the diagonal nothing has to fit: the share of pairs that do says how often a fit comes by chance.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Table 2 as printed.
-    convention : {"rounded", "cut"}
-        See `printed_interval`.
 
     Returns
     -------
     DataFrame with columns error_row, f_measure_row, as_printed, rearranged
-        Row numbers, and whether the pair is feasible as it is and in any of `arrangements`.
+        Row numbers, and whether the pair is feasible as it is and in any of `ARRANGEMENTS`.
     """
-    rows = _records(table)
     found = []
-    for first, second in itertools.product(range(len(rows)), repeat=2):
-        pair = {**{name: rows[first][name] for name in RATES}, **{name: rows[second][name] for name in PERCENTAGES}}
-        fitting = consistent_arrangements(pair, convention=convention)
-        found.append(
-            {
-                "error_row": first,
-                "f_measure_row": second,
-                "as_printed": any(n_moved(arrangement) == 0 for arrangement in fitting),
-                "rearranged": bool(fitting),
-            }
-        )
-    return pd.DataFrame(found)
+    for (first, errors), (second, scores) in itertools.product(enumerate(table.to_dict("records")), repeat=2):
+        pair = {name: errors[name] for name in RATES} | {name: scores[name] for name in PERCENTAGES}
+        fitting = consistent_arrangements(pair)
+        found.append((first, second, {} in fitting, bool(fitting)))
+    return pd.DataFrame(found, columns=["error_row", "f_measure_row", "as_printed", "rearranged"])
 
 
-def operating_points(table: pd.DataFrame, *, convention: str = "rounded") -> pd.DataFrame:
-    """Could the ER columns and the F1 columns of a row come from two thresholds of one system?
+def operating_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Could the ER columns and the F1 columns of a row of Table 2 come from two thresholds of one system?
 
     Then only ER = S + D + I and F1 = 2PR/(P + R) have to hold, and the ER columns imply scores of their own:
     R' = 1 - S - D, t' = 1 - D + I = Nsys/Nref and F1' = 2R' / (1 + t'). Three assumptions more can each be tested:
@@ -425,53 +229,52 @@ def operating_points(table: pd.DataFrame, *, convention: str = "rounded") -> pd.
     - the F1 columns belong to the threshold of the best F1: F1' is not larger than F1;
     - the ER columns belong to the threshold of the best ER: ER is not larger than what P and R allow, 1 + R (1/P - 2).
 
-    Parameters
-    ----------
-    table : DataFrame
-        Table 2 as printed.
-    convention : {"rounded", "cut"}
-        See `printed_interval`.
-
     Returns
     -------
-    DataFrame with the keys of Table 2's rows and columns recall_low, recall_high, f_measure_low, f_measure_high,
-    two_points, one_threshold, best_f_measure, best_error_rate
+    DataFrame with `KEYS` and columns recall_low, recall_high, f_measure_low, f_measure_high, two_points, one_threshold,
+    best_f_measure, best_error_rate
         R' and F1' as fractions; whether the row is consistent with two thresholds, and with each further assumption.
         False is certain, True is not.
     """
     found = []
-    for row in _records(table):
-        intervals = row_intervals(row, convention=convention)
-        s, d, i = (intervals[name] for name in ERRORS)
-        residuals = identity_residuals(row, convention=convention)
+    for row in table.to_dict("records"):
+        intervals, residuals = row_intervals(row), identity_residuals(row)
+        s, d, i, er, p, r, f1 = (intervals[name] for name in RATES + PERCENTAGES)
         recall = _range(lambda s, d: 1 - s - d, s, d)
         f_measure = _range(lambda s, d, i: 2 * (1 - s - d) / (2 - d + i), s, d, i)
-        largest = _range(lambda p, r: 1 + r * (1 / p - 2), intervals["precision"], intervals["recall"])
-        own = _holds(residuals["ER = S + D + I"]) and _holds(residuals["F1 = 2PR/(P + R)"])
-        two_points = own and recall[1] >= 0 and recall[0] <= 1
-        fewer_hits, fewer_found = residuals["S + D = 1 - R"], residuals["D - I = 1 - R/P"]  # R - R' and R/P - t'
-        opposed = (fewer_hits[0] > 0 > fewer_found[1]) or (fewer_found[0] > 0 > fewer_hits[1])
-        found.append(
-            {key: row[key] for key in KEYS}
-            | {"recall_low": float(recall[0]), "recall_high": float(recall[1])}
-            | {"f_measure_low": float(f_measure[0]), "f_measure_high": float(f_measure[1])}
-            | {
-                "two_points": two_points,
-                "one_threshold": two_points and not opposed,
-                "best_f_measure": two_points and f_measure[0] <= intervals["f_measure"][1],
-                "best_error_rate": two_points and intervals["error_rate"][0] <= largest[1],
-            }
-        )
-    return pd.DataFrame(found)
+        largest = _range(lambda p, r: 1 + r * (1 / p - 2), p, r)
+        own = residuals["ER = S + D + I"], residuals["F1 = 2PR/(P + R)"]
+        fitting = all(low <= 0 <= high for low, high in own) and recall[1] >= 0 and recall[0] <= 1
+        hits, active = residuals["S + D = 1 - R"], residuals["D - I = 1 - R/P"]  # R - R' and R/P - t'
+        opposed = (hits[0] > 0 > active[1]) or (active[0] > 0 > hits[1])
+        further = (not opposed, f_measure[0] <= f1[1], er[0] <= largest[1])
+        found.append((*map(float, recall + f_measure), fitting, *(fitting and holds for holds in further)))
+    columns = ["recall_low", "recall_high", "f_measure_low", "f_measure_high", "two_points", "one_threshold"]
+    columns += ["best_f_measure", "best_error_rate"]
+    return table[KEYS].join(pd.DataFrame(found, index=table.index, columns=columns))
+
+
+def printed_changes(table: pd.DataFrame) -> pd.DataFrame:
+    """Table 2's relative changes beside those of the printed scores, taken as exact.
+
+    Returns
+    -------
+    DataFrame with `KEYS` and columns change, printed, recomputed, rounded, cut
+        Changes in percent; whether the recomputed one, rounded or cut to the printed decimals, is the printed one.
+    """
+    found = []
+    for row, single in _beside_single(table):
+        for name, column in CHANGES.items() if row["error_rate_change"] else ():
+            recomputed = Fraction(row[column]) / Fraction(single[column]) - 1
+            text = row[f"{column}_change"]
+            intervals = (printed_interval(text, convention=convention, percent=True) for convention in CONVENTIONS)
+            fits = [low <= recomputed <= high for low, high in intervals]
+            found.append((*_key(row), name, float(text), float(100 * recomputed), *fits))
+    return pd.DataFrame(found, columns=[*KEYS, "change", "printed", "recomputed", *CONVENTIONS])
 
 
 def audit(table2: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
     """Every check of every row of Table 2.
-
-    Parameters
-    ----------
-    table2, table3 : DataFrame
-        The tables as printed, from `read_printed`.
 
     Returns
     -------
@@ -480,34 +283,20 @@ def audit(table2: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
 
         - ``printed``: the numbers that enter;
         - ``residual_low``, ``residual_high``: interval of the residual, as a fraction; none for "all at once";
-        - ``units``: the residual in units of what rounding allows; for "all at once", which has no sign, the factor by
-          which every interval must be widened until one solution exists;
+        - ``units``: the residual in units of what rounding allows; `smallest_widening` for "all at once";
         - ``holds``; and the last four again with ``_cut``, for numbers cut instead of rounded;
-        - ``explanation``: of the whole row, the arrangements that make it consistent with the fewest columns moved.
+        - ``explanation``: of the whole row, from `explain`.
     """
-    [proposed] = [row for row in _records(table3) if row["system"] == "Proposed"]
-    rows = _records(table2)
-    found: list[dict[str, Any]] = []
-    for row in rows:
-        checks = {convention: _checks(row, rows, proposed, convention) for convention in CONVENTIONS}
+    [proposed] = table3[table3.system == "Proposed"].to_dict("records")
+    found = []
+    for row, single in _beside_single(table2):
         explanation = explain(row)
-        for name, (printed, *rounded) in checks["rounded"].items():
-            result = ["residual_low", "residual_high", "units", "holds"]
-            found.append(
-                {key: row[key] for key in KEYS}
-                | {"identity": name, "printed": printed}
-                | dict(zip(result, rounded, strict=True))
-                | dict(zip([f"{part}_cut" for part in result], checks["cut"][name][1:], strict=True))
-                | {"explanation": explanation}
-            )
-    return pd.DataFrame(found)
-
-
-def explain(row: Mapping[str, str], *, convention: str = "rounded") -> str:
-    """The arrangements with the fewest moved columns that make a row consistent, in words; "none found" otherwise."""
-    fitting = consistent_arrangements(row, convention=convention)
-    fewest = [one for one in fitting if n_moved(one) == n_moved(fitting[0])]
-    return " or ".join(describe_arrangement(arrangement) for arrangement in fewest) or "none found"
+        rounded, cut = (_checks(row, single, proposed, convention) for convention in CONVENTIONS)
+        found += [
+            (*_key(row), name, *rounded[name], *cut[name][1:], explanation) for name in COLUMNS if name in rounded
+        ]
+    columns = [*KEYS, "identity", "printed", *_RESULT, *(f"{part}_cut" for part in _RESULT), "explanation"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def write_audit() -> pd.DataFrame:
@@ -524,12 +313,7 @@ def as_printed(overall: Mapping[str, float]) -> dict[str, str]:
 
 
 def scored_runs(experiment: str) -> pd.DataFrame:
-    """The same checks on scores that sed_eval computed here: the runs of one experiment.
-
-    Parameters
-    ----------
-    experiment : str
-        Name of the experiment, whose metrics files are read.
+    """The same checks on scores that sed_eval computed here: the committed runs of one experiment.
 
     Returns
     -------
@@ -541,31 +325,30 @@ def scored_runs(experiment: str) -> pd.DataFrame:
     found = []
     for path in sorted((results_folder(experiment) / "metrics").glob("[!.]*.json")):
         overall = json.loads(path.read_text(encoding="utf-8"))["test"]["overall"]
-        found.append(
-            {"run": path.stem}
-            | {name: overall[name] for name in counts}
-            | {
-                "deletions_apart": overall["S"] + overall["D"] - (overall["Nref"] - overall["Ntp"]),
-                "insertions_apart": overall["S"] + overall["I"] - (overall["Nsys"] - overall["Ntp"]),
-                "units": smallest_widening(as_printed(overall)),
-            }
-        )
+        n_ref, n_sys, n_tp, s, d, i = values = [overall[name] for name in counts]
+        apart = s + d - (n_ref - n_tp), s + i - (n_sys - n_tp)
+        found.append((path.stem, *values, *apart, smallest_widening(as_printed(overall))))
     return pd.DataFrame(found, columns=["run", *counts, "deletions_apart", "insertions_apart", "units"])
 
 
-def row_name(row: Mapping[str, str]) -> str:
+def row_name(row: Row) -> str:
     """Name of a row of Table 2 in text and figures."""
-    return " ".join(row[key] for key in KEYS)
+    return " ".join(_key(row))
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, str]]:
-    return [dict(zip(table.columns, values, strict=True)) for values in table.itertuples(index=False, name=None)]
+def _key(row: Row) -> list[str]:
+    return [row[key] for key in KEYS]
 
 
-def _single(row: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
-    """The row of ``single`` with the data set and pooling function of `row`."""
-    [single] = [one for one in rows if [one[key] for key in KEYS] == [row["dataset"], row["pooling"], "single"]]
-    return single
+def _beside_single(table: pd.DataFrame) -> list[tuple[dict[str, str], dict[str, str]]]:
+    """Every row of Table 2 with the row of ``single`` of its data set and pooling function."""
+    rows = table.to_dict("records")
+    single = {(row["dataset"], row["pooling"]): row for row in rows if row["structure"] == "single"}
+    return [(row, single[row["dataset"], row["pooling"]]) for row in rows]
+
+
+def _interval(text: str, column: str, convention: str) -> Interval:
+    return printed_interval(text, convention=convention, percent=column in PERCENTAGES)
 
 
 def _range(function: Callable[..., Fraction], *intervals: Interval) -> Interval:
@@ -574,47 +357,27 @@ def _range(function: Callable[..., Fraction], *intervals: Interval) -> Interval:
     return min(values), max(values)
 
 
-def _holds(residual: Interval) -> bool:
-    return residual[0] <= 0 <= residual[1]
-
-
-def _holds_everywhere(row: Mapping[str, str], convention: str) -> bool:
-    """Whether each identity holds by itself: exact, fast, and needed for all at once."""
-    return all(_holds(residual) for residual in identity_residuals(row, convention=convention).values())
-
-
-def _units(residual: Interval) -> float:
-    return float((residual[0] + residual[1]) / (residual[1] - residual[0]))
-
-
-def _printed(row: Mapping[str, str], columns: Iterable[str]) -> str:
+def _printed(row: Row, columns: Iterable[str]) -> str:
     return ", ".join(f"{HEADINGS[column]} {row[column]}" for column in columns)
 
 
-def _checks(
-    row: Mapping[str, str], rows: Sequence[Mapping[str, str]], proposed: Mapping[str, str], convention: str
-) -> dict[str, tuple]:
-    """Every check of one row: printed numbers, ends of the residual, units, holds."""
-
-    def result(residual: Interval) -> tuple:
-        return float(residual[0]), float(residual[1]), _units(residual), _holds(residual)
-
+def _checks(row: Row, single: Row, proposed: Row, convention: str) -> dict[str, tuple]:
+    """Every check of one row: printed numbers, then the values of `_RESULT`."""
+    identities = identity_residuals(row, convention=convention)
+    residuals = {name: (_printed(row, IDENTITIES[name][0]), residual) for name, residual in identities.items()}
+    for name, column in CHANGES.items() if row["error_rate_change"] else ():
+        change = row[f"{column}_change"]
+        numbers = [printed_interval(change, convention=convention, percent=True)]
+        numbers += [_interval(text, column, convention) for text in (row[column], single[column])]
+        text = f"{HEADINGS[column]} {single[column]} to {row[column]}, {change} %"
+        residuals[name] = text, _range(lambda c, h, s: c - h / s + 1, *numbers)
+    for name, column in TABLE3.items() if (row["pooling"], row["structure"]) == ("linear", "hierarchical") else ():
+        texts = proposed[f"{row['dataset']}_{column}"], row[column]
+        numbers = [_interval(text, column, convention) for text in texts]
+        residuals[name] = f"{HEADINGS[column]} {' and '.join(texts)}", _range(lambda a, b: a - b, *numbers)
     found: dict[str, tuple] = {
-        name: (_printed(row, IDENTITIES[name].columns), *result(residual))
-        for name, residual in identity_residuals(row, convention=convention).items()
+        name: (text, float(low), float(high), float((low + high) / (high - low)), low <= 0 <= high)
+        for name, (text, (low, high)) in residuals.items()
     }
     units = smallest_widening(row, convention=convention)
-    feasible = is_feasible(row, convention=convention)
-    found[JOINT] = (_printed(row, RATES + PERCENTAGES), np.nan, np.nan, units, feasible)
-    if row["error_rate_change"]:
-        single = _single(row, rows)
-        for name, residual in change_residuals(single, row, convention=convention).items():
-            column = CHANGES[name]
-            text = f"{HEADINGS[column]} {single[column]} to {row[column]}, {row[f'{column}_change']} %"
-            found[name] = (text, *result(residual))
-    if (row["pooling"], row["structure"]) == ("linear", "hierarchical"):
-        for name, residual in table3_residuals(proposed, row, convention=convention).items():
-            column = TABLE3[name]
-            text = f"{HEADINGS[column]} {proposed[row['dataset'] + '_' + column]} and {row[column]}"
-            found[name] = (text, *result(residual))
-    return found
+    return found | {JOINT: (_printed(row, RATES + PERCENTAGES), np.nan, np.nan, units, units <= 1)}
