@@ -222,6 +222,13 @@ class Scoring(Section):
     time_resolution: Positive
 
 
+class Comparison(Section):
+    """What `hpsed_lib.comparison` tests, fixed before anything is trained."""
+
+    family: tuple[PoolingName, ...]  # functions whose appendix is tested against single, by tuned F1
+    equivalence: Positive  # points of F1 that two variants may differ by and count as equivalent
+
+
 class Resources(Section):
     """What one run takes: what its job asks of a cluster, and the threads of its process, here too.
 
@@ -246,6 +253,7 @@ class Experiment(Section):
     training: Training
     decoding: Decoding
     scoring: Scoring
+    comparison: Comparison
     resources: Resources
 
     @property
@@ -284,6 +292,16 @@ class Experiment(Section):
         if self.decoding.threshold == "validation" and not self.has_tuning_clips:
             raise ValueError(
                 "decoding.threshold: validation needs clips with strong labels beside the test clips; give a number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _family_is_trained(self) -> Experiment:
+        missing = set(self.comparison.family) - set(self.pooling.functions)
+        if missing or (self.comparison.family and not {"single", "appendix"} <= set(self.pooling.structures)):
+            raise ValueError(
+                "comparison.family names functions of pooling.functions, and pooling.structures must hold single and "
+                "appendix for them to be compared"
             )
         return self
 
@@ -441,7 +459,7 @@ NOT_OF_A_RUN = {
 
 
 def run_settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The settings that one run's result rests on: all but name, title, the lists of variants, memory and run time.
+    """The settings that one run's result rests on: all but names, lists of variants, what is tested, memory, run time.
 
     Parameters
     ----------
@@ -451,5 +469,5 @@ def run_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     return {
         section: {key: value for key, value in content.items() if key not in NOT_OF_A_RUN.get(section, ())}
         for section, content in parameters.items()
-        if section not in ("name", "title")
+        if section not in ("name", "title", "comparison")
     }

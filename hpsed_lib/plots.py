@@ -376,31 +376,30 @@ def plot_audit(audit: pd.DataFrame, *, ax: Axes) -> Axes:
     return ax
 
 
-def plot_differences(compared: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Draw each variant's difference in F1 from ``single`` with its interval; filled where it can be told from none.
+def plot_contrasts(compared: pd.DataFrame, *, equivalence: float, ax: Axes) -> Axes:
+    """Draw each arm's difference in F1 from ``single`` with its intervals; filled where the verdict is ``different``.
 
     Parameters
     ----------
     compared : DataFrame
-        From `hpsed_lib.tables.comparisons`.
+        From `hpsed_lib.comparison.contrasts`.
+    equivalence : float
+        Points, shaded.
     """
-    rows = compared.query("measure == 'f_measure'").reset_index(drop=True)
-    if rows.empty:
+    if compared.empty:
         ax.set(title="no variant to compare with single", xticks=[], yticks=[])
         return ax
-    colors = structure_colors()
-    for place, row in rows.iterrows():
-        told_apart = not row.verdict.startswith(("not", "these networks not"))
-        color = colors[row.structure]
-        ax.plot([row.low, row.high], [place, place], color=color, linewidth=2)
-        ax.plot(row.difference, place, "o", color=color, markerfacecolor=color if told_apart else "white")
+    rows = compared[(compared.measure == "f_measure") & (compared.role != "identical")].reset_index(drop=True)
+    ax.axvspan(-equivalence, equivalence, color="0.92", zorder=0)
     ax.axvline(0, color="0.4", linewidth=0.8)
-    ax.set(
-        yticks=range(len(rows)),
-        yticklabels=rows.pooling + " " + rows.structure,
-        ylim=(len(rows) - 0.5, -0.5),
-        xlabel="F1 minus F1 of single (points) and its 95 % interval; filled: can be told from 0",
-    )
+    for place, row in rows.iterrows():
+        color = structure_colors()[row.structure.split(" = ")[0]]
+        ax.plot([row.low_recordings, row.high_recordings], [place, place], color=color, linewidth=5, alpha=0.3)
+        ax.plot([row.low, row.high], [place, place], color=color, linewidth=2)
+        ax.plot(row.difference, place, "o", color=color, mfc=color if row.verdict == "different" else "white")
+    labels = rows.pooling + ": " + rows.structure + " (" + rows.role + ")"
+    ax.set(yticks=range(len(rows)), yticklabels=labels, ylim=(len(rows) - 0.5, -0.5))
+    ax.set_xlabel("F1 minus F1 of single (points); thin: 95 % over seeds, wide: over recordings")
     return ax
 
 
@@ -428,33 +427,6 @@ def operating_point_legend(structures: Sequence[str]) -> list[Line2D]:
     """Handles for a legend of `plot_operating_points`: marker by operating point, colour by structure."""
     markers = [Line2D([], [], color="0.3", marker=m, linestyle="none", label=name) for name, m in POINT_MARKERS.items()]
     return markers + [Line2D([], [], color=structure_colors()[name], linewidth=3, label=name) for name in structures]
-
-
-def plot_power(curves: pd.DataFrame, *, pooling: str, ax: Axes) -> Axes:
-    """Draw the power of the paired t test by number of seeds, with the range due to the standard deviation's interval.
-
-    Where no standard deviation is known, or it is 0, a note says so.
-
-    Parameters
-    ----------
-    curves : DataFrame
-        Second of `hpsed_lib.tables.seed_study`.
-    pooling : str
-        The function whose structures are drawn.
-    """
-    colors, curves = structure_colors(), curves[curves.pooling == pooling]
-    for structure, rows in curves.groupby("structure", sort=False):
-        power = 100 * rows.pivot_table(index="n_seeds", columns="bound", values="power")
-        ax.plot(power.index, power.estimate, color=colors[structure], linestyle=LINE_STYLES[structure], label=structure)
-        ax.fill_between(power.index, power.low, power.high, color=colors[structure], alpha=0.15)
-    ax.axhline(80, color="0.4", linewidth=0.8)
-    ax.set(xlabel="seeds", ylabel="experiments that find the gain (%)", ylim=(0, 102), title=pooling)
-    if curves.empty:
-        ax.text(0.5, 0.5, "no spread between\ntrainings to go by", ha="center", va="center", transform=ax.transAxes)
-        ax.set_xticks([])
-    else:
-        ax.legend(title="against single", fontsize="small", title_fontsize="small", loc="lower right")
-    return ax
 
 
 def plot_ratios(pairs: pd.DataFrame, *, ax: Axes) -> Axes:

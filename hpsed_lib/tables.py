@@ -1,9 +1,8 @@
-"""Result tables: from the runs' metrics files to Table 2's layout, as CSV, Markdown and LaTeX.
+"""Result tables: from the runs' metrics files to Table 2's layout and the table of contrasts, as CSV, Markdown, LaTeX.
 
-Conventions: rates are fractions; precision, recall and F1 are in percent, as in the paper. A change is relative to
-``single`` of the same pooling function, in percent; a falling error rate has a negative change. Intervals are 95 %
-bootstrap intervals, and no change stands without a mark that says whether it can be told from none
-(`hpsed_lib.comparison`).
+Conventions: rates are fractions; precision, recall and F1 are in percent, as in the paper. Each column is a mean over
+seeds, so that a row's F1 is not exactly that of its precision and recall. What can be said about differences stands in
+the table of contrasts (`hpsed_lib.comparison`) and nowhere else; relative changes are the paper's own only.
 """
 
 from __future__ import annotations
@@ -12,21 +11,12 @@ import json
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from hpsed_lib.comparison import (
-    counts_from_metrics,
-    paired_comparisons,
-    power_curve,
-    score_intervals,
-    seed_differences,
-    seeds_needed,
-    structure_pairs,
-)
+from hpsed_lib.comparison import arms, contrasts, recording_weights, resampled_scores
 from hpsed_lib.data.label_audit import label_report, weak_labels
 from hpsed_lib.data.manifest import coverage_line, warning
-from hpsed_lib.dataset import Dataset
+from hpsed_lib.dataset import Dataset, read_table
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import Dcase2017Data, Experiment
 from hpsed_lib.paths import ROOT, replacing, results_folder
@@ -40,11 +30,12 @@ HEADINGS = {
     "deletion_rate": "Del.",
     "insertion_rate": "Ins.",
     "error_rate": "ER",
-    "error_rate_interval": "ER, 95 %",
     "precision": "Pre.",
     "recall": "Rec.",
     "f_measure": "F1",
-    "f_measure_interval": "F1, 95 %",
+    "f_measure_sd": "± seeds",
+    "f_measure_fixed": "F1 at 0.5",
+    "f_measure_fixed_sd": "± seeds ",
     "error_rate_change": "ER change",
     "f_measure_change": "F1 change",
     "error_rate_paper": "ER (paper)",
@@ -53,15 +44,6 @@ HEADINGS = {
 
 POINTS = ("fixed", "global_f_measure", "global_error_rate")
 """Thresholds: 0.5, and those with the best F1 and ER on the tuning clips (`hpsed_lib.runs.operating_points`)."""
-
-MARKS = {
-    "better": "*",
-    "worse": "*",
-    "not distinguishable": "≈",
-    "these networks differ, variants not tested": "†",
-    "these networks not distinguishable, variants not tested": "≈",
-}
-"""What stands behind a change, by the verdict of `hpsed_lib.comparison.paired_comparisons`."""
 
 
 def load_metrics(experiment: Experiment) -> list[dict]:
@@ -80,7 +62,7 @@ def load_metrics(experiment: Experiment) -> list[dict]:
 
 
 def scores(metrics: list[dict]) -> pd.DataFrame:
-    """One row per run: pooling, structure, seed, threshold, test scores (sed_eval, micro-averaged)."""
+    """One row per run: its threshold and test scores (sed_eval, micro-averaged), those of `MEASURES` among them."""
     return pd.DataFrame(
         [
             {
@@ -90,56 +72,37 @@ def scores(metrics: list[dict]) -> pd.DataFrame:
                 "threshold": run["threshold"],
                 **{name: run["test"]["overall"][name] for name in RATES},
                 **{name: 100 * run["test"]["overall"][name] for name in PERCENTAGES},
+                "f_measure_fixed": 100 * run["operating_points"]["fixed"]["test"]["f_measure"],
+                "segment_ap": 100 * run["threshold_free"]["segment"]["micro"]["average_precision"],
             }
             for run in metrics
         ]
     )
 
 
-def table2(
-    run_scores: pd.DataFrame,
-    *,
-    paper: pd.DataFrame | None = None,
-    intervals: pd.DataFrame | None = None,
-    compared: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Table 2's layout: every pooling function with each structure, and the change from ``single``.
+def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Table 2's layout: every pooling function with each structure, means over seeds.
 
     Parameters
     ----------
     run_scores : DataFrame
-        From `scores`; several seeds are averaged.
+        From `scores`.
     paper : DataFrame, optional
         The paper's rows for the same clips, to stand beside ours.
-    intervals : DataFrame, optional
-        From `hpsed_lib.comparison.score_intervals`.
-    compared : DataFrame, optional
-        From `comparisons`.
 
     Returns
     -------
-    DataFrame indexed by (pooling, structure)
+    DataFrame
+        ``f_measure_sd`` and ``f_measure_fixed_sd``: standard deviations over seeds, missing with one.
     """
-    table = run_scores.groupby(["pooling", "structure"], sort=False)[RATES + PERCENTAGES].mean()
-    for name in ("error_rate", "f_measure"):
-        single = table[name].xs("single", level="structure") if "single" in run_scores.structure.values else None
-        if single is not None:
-            base = table.index.get_level_values("pooling").map(single.replace(0, np.nan))
-            table[f"{name}_change"] = (100 * (table[name] / base - 1)).where(
-                table.index.get_level_values("structure") != "single"
-            )
-    if intervals is not None:
-        of_variants = intervals[intervals.seed.isna()]
-        for name, rows in of_variants.groupby("measure"):
-            ends = rows.set_index(["pooling", "structure"])[["low", "high"]]
-            table[f"{name}_low"], table[f"{name}_high"] = ends.low, ends.high
-    if compared is not None:
-        for name, rows in compared.groupby("measure"):
-            table[f"{name}_verdict"] = rows.set_index(["pooling", "structure"]).verdict
+    groups = run_scores.groupby(["pooling", "structure"], sort=False)
+    table = groups[[*RATES, *PERCENTAGES, "f_measure_fixed"]].mean()
+    for name in ("f_measure", "f_measure_fixed"):
+        table[f"{name}_sd"] = groups[name].std()
     if paper is not None:
         theirs = paper.set_index(["pooling", "structure"])[["error_rate", "f_measure"]].add_suffix("_paper")
         table = table.join(theirs)
-    return table
+    return table.reset_index()
 
 
 def label_effects(experiment: Experiment, dataset: Dataset, run: dict) -> pd.DataFrame:
@@ -174,66 +137,45 @@ def paper_table2() -> pd.DataFrame:
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text, with the paper's headings and its number of decimals."""
-    text = pd.DataFrame(index=table.index)
+    text = table[[name for name in ("dataset", "pooling", "structure") if name in table]].copy()
     for name, heading in HEADINGS.items():
-        measure = name.removesuffix("_interval").removesuffix("_change")
-        if name.endswith("_interval") and f"{measure}_low" in table:
-            decimals = 2 if measure == "error_rate" else 1
-            ends = zip(table[f"{measure}_low"], table[f"{measure}_high"], strict=True)
-            text[heading] = [f"{low:.{decimals}f} to {high:.{decimals}f}" for low, high in ends]
-        elif name in table:
-            pattern = "{:+.1f} %" if name.endswith("_change") else "{:.2f}"
+        if name in table:
+            pattern = "{:+.1f} %" if name.endswith("_change") else "{:.1f}" if name.endswith("_sd") else "{:.2f}"
             text[heading] = [pattern.format(value) if pd.notna(value) else "" for value in table[name]]
-        if name.endswith("_change") and heading in text and f"{measure}_verdict" in table:
-            marks = table[f"{measure}_verdict"].map(MARKS).fillna("")
-            text[heading] = [f"{value} {mark}".strip() for value, mark in zip(text[heading], marks, strict=True)]
-    return text.reset_index()
+    return text
 
 
-def comparisons(metrics: list[dict]) -> pd.DataFrame:
-    """Every variant against ``single`` of its pooling function; no row where there is no such pair."""
-    counts = counts_from_metrics(metrics)
-    pairs = structure_pairs(counts)
-    columns = ["pooling", "structure", "measure", "difference", "low", "high", "p_clips", "p_seeds", "p_adjusted"]
-    return paired_comparisons(counts, pairs) if pairs else pd.DataFrame(columns=[*columns, "verdict"])
+def formatted_contrasts(table: pd.DataFrame) -> pd.DataFrame:
+    """The contrasts of F1 as text: one row each, with the interval over seeds, and what can be said."""
 
+    def both(mean: float, sd: float) -> str:
+        return f"{mean:.1f}" + (f" ± {sd:.1f}" if pd.notna(sd) else "")
 
-def seed_study(metrics: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How many seeds it would take to see the paper's smallest claimed gain in F1, for each comparison with ``single``.
+    def interval(row: pd.Series, suffix: str = "") -> str:
+        low, high = row[f"low{suffix}"], row[f"high{suffix}"]
+        return f" ({low:+.1f} to {high:+.1f})" if pd.notna(low) else ""
 
-    Parameters
-    ----------
-    metrics : list of dict
-        Of two seeds or more; with one the tables have no rows.
-
-    Returns
-    -------
-    needed : DataFrame with columns pooling, structure, gain, bound, sd, n_seeds
-    curves : DataFrame with columns pooling, structure, gain, bound, sd, n_seeds, power
-        See `hpsed_lib.comparison.seeds_needed` and `power_curve`.
-    """
-    counts = counts_from_metrics(metrics)
-    differences = seed_differences(counts, structure_pairs(counts)).query("measure == 'f_measure'")
-    gain = claimed_gain()
-    needed, curves = [], []
-    for (pooling, structure), rows in differences.groupby(["pooling", "structure"], sort=False):
-        if len(rows) > 1:
-            keys = {"pooling": pooling, "structure": structure, "gain": gain}
-            needed.append(seeds_needed(rows.difference.to_numpy(), gain=gain).assign(**keys))
-            curves.append(power_curve(rows.difference.to_numpy(), gain=gain).assign(**keys))
-    columns = ["pooling", "structure", "gain", "bound", "sd", "n_seeds"]
-    curves = [curve for curve in curves if len(curve)]  # one without rows would make objects of the others' numbers
-    nothing = pd.DataFrame(columns=[*columns, "power"])
-    return (
-        pd.concat(needed, ignore_index=True)[columns] if needed else nothing[columns],
-        pd.concat(curves, ignore_index=True)[nothing.columns] if curves else nothing,
-    )
-
-
-def claimed_gain() -> float:
-    """The smallest gain in F1, in points, that the paper's Table 2 prints for ``hierarchical`` over ``single``."""
-    f_measure = paper_table2().set_index(["dataset", "pooling", "structure"]).f_measure.unstack("structure")
-    return float((f_measure["hierarchical"] - f_measure["single"]).min())
+    if table.empty:
+        return pd.DataFrame()
+    fixed = table[table.measure == "f_measure_fixed"].set_index(["pooling", "structure"])
+    rows = []
+    for _, row in table[table.measure == "f_measure"].iterrows():
+        at_half = fixed.loc[(row.pooling, row.structure)]
+        rows.append(
+            {
+                "pooling": row.pooling,
+                "structure": row.structure,
+                "seeds": row.n_seeds,
+                "F1": both(row["mean"], row.sd),
+                "F1 of single": both(row.reference_mean, row.reference_sd),
+                "difference (95 %)": f"{row.difference:+.1f}{interval(row)}",
+                "other recordings": interval(row, "_recordings").strip(" ()"),
+                "at threshold 0.5": f"{at_half.difference:+.1f}{interval(at_half)}",
+                "Holm p": f"{row.p_holm:.3f}" if pd.notna(row.p_holm) else "",
+                "verdict": row.verdict,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def operating_points(metrics: list[dict]) -> pd.DataFrame:
@@ -286,51 +228,65 @@ def threshold_free(metrics: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby(["pooling", "structure"], sort=False).mean()
 
 
-def write_table2(experiment: Experiment, metrics: list[dict]) -> pd.DataFrame:
-    """Write ``tables/table2.{csv,md,tex}`` and the tables behind it and beside it; return the table.
+def tested_clips(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:
+    """Test clips in the order of the counts: filename, sources (recordings, separated by tabs), n_events."""
+    clips = read_table(experiment, "clips").set_index("filename").loc[dataset.test.filenames, ["sources"]]
+    n_events = dataset.test.strong_labels.filename.value_counts()
+    return clips.assign(n_events=n_events.reindex(clips.index, fill_value=0)).reset_index()
 
-    ``scores.csv`` has one row per run, ``intervals.csv`` every interval, ``comparisons.csv`` every difference with its
-    tests, ``operating_points.csv`` and ``threshold_free.csv`` what `operating_points` and `threshold_free` return.
+
+def write_tables(experiment: Experiment, metrics: list[dict], clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Write an experiment's ``tables/``.
+
+    ``table2`` and ``contrasts`` (csv, md, tex) are to be read; ``scores.csv`` has one row per run, ``intervals.csv``
+    what `hpsed_lib.comparison.arms` returns, ``operating_points.csv`` and ``threshold_free.csv`` what the functions of
+    these names do, ``test_clips.csv`` the clips that the intervals over recordings rest on.
 
     Parameters
     ----------
     metrics : list of dict
         From `load_metrics`.
+    clips : DataFrame
+        From `tested_clips`.
 
     Returns
     -------
-    DataFrame
-        From `table2`.
+    dict of DataFrame
+        By the names of the csv files, without the last.
     """
-    folder = results_folder(experiment.name) / "tables"
-    run_scores = scores(metrics)
-    data = experiment.data
+    data, report = experiment.data, metrics[0]["data"]["report"]
+    family, equivalence = experiment.comparison.family, experiment.comparison.equivalence
     paper = paper_table2().query("dataset == @data.test_set") if isinstance(data, Dcase2017Data) else None
-    intervals, compared = score_intervals(counts_from_metrics(metrics)), comparisons(metrics)
-    table = table2(run_scores, paper=paper, intervals=intervals, compared=compared if len(compared) else None)
-    text = formatted(table)
-    counts = metrics[0]["data"]["report"]
-    on = {"test_clips_used": counts["test"]["used"], "test_clips_listed": counts["test"]["listed"]}
-    caption = describe(experiment, metrics)
-    wrapped = textwrap.fill(caption, width=120, break_long_words=False, break_on_hyphens=False)
-    title = warning(counts, stand_in=metrics[0]["data"]["stand_in"])
-    outputs = {
-        "scores.csv": run_scores.assign(**on).to_csv(index=False, float_format="%.6g"),
-        "intervals.csv": intervals.assign(**on).to_csv(index=False, float_format="%.6g"),
-        "comparisons.csv": compared.assign(**on).to_csv(index=False, float_format="%.6g"),
-        "operating_points.csv": operating_points(metrics).assign(**on).to_csv(float_format="%.6g"),
-        "threshold_free.csv": threshold_free(metrics).assign(**on).to_csv(float_format="%.6g"),
-        "table2.csv": table.assign(**on).to_csv(float_format="%.6g"),
-        "table2.md": (f"**{title}**\n\n" if title else "")
-        + f"{text.to_markdown(index=False, disable_numparse=True)}\n\n{wrapped}\n",
-        "table2.tex": text.to_latex(
-            index=False, caption=caption.translate(LATEX), label=f"tab:{experiment.name}", escape=True
-        ).translate({ord("≈"): r"$\approx$", ord("†"): r"$\dagger$"}),
+    run_scores, resampled = scores(metrics), resampled_scores(metrics, recording_weights(clips.sources.to_list()))
+    written = {
+        "table2": table2(run_scores, paper=paper),
+        "contrasts": contrasts(run_scores, resampled, family=family, equivalence=equivalence),
+        "scores": run_scores,
+        "intervals": arms(run_scores, resampled),
+        "operating_points": operating_points(metrics).reset_index(),
+        "threshold_free": threshold_free(metrics).reset_index(),
     }
+    on = {"test_clips_used": report["test"]["used"], "test_clips_listed": report["test"]["listed"]}
+    outputs = {
+        f"{name}.csv": table.assign(**on).to_csv(index=False, float_format="%.6g") for name, table in written.items()
+    }
+    outputs["test_clips.csv"] = clips.to_csv(index=False)
+    title = warning(report, stand_in=metrics[0]["data"]["stand_in"])
+    for name, text, how_to_read in (
+        ("table2", formatted(written["table2"]), _how_to_read_table2(experiment)),
+        ("contrasts", formatted_contrasts(written["contrasts"]), _how_to_read_contrasts(experiment, clips)),
+    ):
+        caption = f"{describe(experiment, metrics)} {how_to_read}"
+        wrapped = textwrap.fill(caption, width=120, break_long_words=False, break_on_hyphens=False)
+        table = text.to_markdown(index=False, disable_numparse=True)
+        outputs[f"{name}.md"] = "\n\n".join([*([f"**{title}**"] if title else []), table, wrapped]) + "\n"
+        outputs[f"{name}.tex"] = text.to_latex(
+            index=False, caption=caption.translate(LATEX), label=f"tab:{experiment.name}-{name}", escape=True
+        ).replace("±", r"$\pm$")
     for name, content in outputs.items():
-        with replacing(folder / name) as temporary:
+        with replacing(results_folder(experiment.name) / "tables" / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    return table
+    return written
 
 
 def write_coverage(experiment: Experiment, coverage: pd.DataFrame) -> pd.DataFrame:
@@ -341,31 +297,42 @@ def write_coverage(experiment: Experiment, coverage: pd.DataFrame) -> pd.DataFra
     return coverage
 
 
-ONE_SEED = (
-    "one seed, so that no variant is tested against another, only the trained networks",
-    "≈: these two networks cannot be told apart by these clips; †: they can, which another training may reverse.",
-)
-SEVERAL_SEEDS = "≈: not distinguishable from single; *: different from single (Holm-adjusted p < 0.05)."
-
-
 def describe(experiment: Experiment, metrics: list[dict]) -> str:
-    """What a reader must know to read the table, in a few sentences."""
-    n_seeds = len(experiment.training.seeds)
+    """What a reader must know of an experiment to read its tables."""
     threshold = experiment.decoding.threshold
     tuned_on = "development" if experiment.data.source == "dcase2017" else "validation"
     rule = f"chosen for each run on the {tuned_on} clips" if threshold == "validation" else f"{threshold}"
-    seeds, marks = ONE_SEED if n_seeds == 1 else (f"mean of {n_seeds} seeds", SEVERAL_SEEDS)
-    meaning = "" if experiment.data.source == "dcase2017" else " These scores say nothing about DCASE 2017 Task 4."
     counts = metrics[0]["data"]["report"]
     title = warning(counts, stand_in=metrics[0]["data"]["stand_in"])
     return (
-        f"{title}{'. ' if title else ''}`{experiment.name}`: {experiment.title}. "
-        f"Segment-based, {experiment.scoring.time_resolution:g} s, "
-        f"micro-averaged over {metrics[0]['n_test_clips']} test clips (sed_eval); "
-        f"threshold {rule}; {seeds}. Precision, recall and F1 "
-        f"in percent; changes are relative to single. Intervals: 95 %, bootstrap over "
-        f"{'clips' if n_seeds == 1 else 'clips and seeds'}. {marks} "
-        f"Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.2f}. {coverage_line(counts)}{meaning}"
+        f"{title}{'. ' if title else ''}`{experiment.name}`: {experiment.title}. Segment-based, "
+        f"{experiment.scoring.time_resolution:g} s, micro-averaged over {metrics[0]['n_test_clips']} test clips "
+        f"(sed_eval); threshold {rule}. Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.2f}. "
+        f"{coverage_line(counts)}"
+        + ("" if experiment.data.source == "dcase2017" else " These scores say nothing about DCASE 2017 Task 4.")
+    )
+
+
+def _how_to_read_table2(experiment: Experiment) -> str:
+    n_seeds = len(experiment.training.seeds)
+    return (
+        f"Precision, recall and F1 in percent, column by column the mean over {n_seeds} seed{'s'[: n_seeds > 1]}; "
+        "±: standard deviation over seeds. Differences: see the table of contrasts."
+    )
+
+
+def _how_to_read_contrasts(experiment: Experiment, clips: pd.DataFrame) -> str:
+    family, within = experiment.comparison.family, experiment.comparison.equivalence
+    sources = {name for text in clips.sources for name in text.split("\t") if name}
+    on = f"{clips.n_events.sum():,} events, {len(sources):,} sources, {len(clips):,} clips"
+    if len(experiment.training.seeds) == 1:
+        return f"F1 in percent, on {on}. One seed: nothing is said about variants, and nothing is tested."
+    return (
+        f"F1 in percent, ± standard deviation over seeds; differences to single in points, paired by seed, with "
+        f"Student's 95 % interval, for this test set ({on}); *other recordings*: its 95 % interval if the test "
+        f"recordings were others, for these networks (bootstrap). *same method*: one algorithm, trained twice: the "
+        f"ruler. Tested: appendix against single of {', '.join(family)}, tuned F1 (paired t test, Holm; "
+        f"equivalent: two one-sided tests, ±{within:g} points)."
     )
 
 
@@ -419,7 +386,7 @@ def update_readme() -> str:
         start, end = README_START.format(name=name), README_END.format(name=name)
         if start not in text or end not in text:
             raise DataError(f"{path}: lacks the lines {start!r} and {end!r}")
-        table_file = "ratios.md" if name == "bench" else "tables/table2.md"
+        table_file = "ratios.md" if name == "bench" else "tables/contrasts.md"
         table = (results_folder(name) / table_file).read_text(encoding="utf-8")
         head, tail = text.split(start)[0], text.split(end)[1]
         text = f"{head}{start}\n\n{table}\n{end}{tail}"

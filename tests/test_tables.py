@@ -6,13 +6,12 @@ import json
 import re
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
 
-from hpsed_lib import paths, plots, tables
-from hpsed_lib.comparison import counts_from_metrics, score_intervals
+from hpsed_lib import paths, tables
+from hpsed_lib.comparison import contrasts
 from hpsed_lib.errors import DataError
 from hpsed_lib.launch.graph import executed_notebooks
 from hpsed_lib.params import Experiment, load_experiment
@@ -65,90 +64,43 @@ METRICS = [
 ]
 
 
-class TestTable2:
-    def test_changes_are_relative_to_single(self) -> None:
-        table = tables.table2(tables.scores(METRICS))
-        assert table.loc[("linear", "appendix"), "error_rate_change"] == pytest.approx(-100 / 6)
-        assert table.loc[("linear", "appendix"), "f_measure_change"] == pytest.approx(25)
-        assert table.loc[("linear", "hierarchical"), "f_measure_change"] == 0
-        assert pd.isna(table.loc[("linear", "single"), "f_measure_change"])
-        assert table.loc[("linear", "single"), "precision"] == 25
+CLIPS = pd.DataFrame({"filename": [f"{index}.wav" for index in range(40)], "sources": "a\tb", "n_events": 2})
 
+
+class TestTables:
     def test_seeds_are_averaged(self) -> None:
         metrics = [*METRICS, run("linear", "single", 0.6, 0.2, seed=1)]
-        assert tables.table2(tables.scores(metrics)).loc[("linear", "single"), "f_measure"] == pytest.approx(30)
-
-    def test_without_single_there_is_no_change(self) -> None:
-        assert "error_rate_change" not in tables.table2(tables.scores(METRICS[1:]))
+        row = tables.table2(tables.scores(metrics)).set_index("structure").loc["single"]
+        assert (row.f_measure, row.precision, row.error_rate) == pytest.approx((30, 25, 0.6))
+        assert row.f_measure_sd == pytest.approx(20 / 2**0.5)
 
     def test_the_papers_numbers_stand_beside_ours(self) -> None:
         paper = tables.paper_table2().query("dataset == 'development'")
-        table = tables.table2(tables.scores(METRICS), paper=paper)
-        assert table.loc[("linear", "hierarchical"), "f_measure_paper"] == 46.46
-        assert table.loc[("linear", "single"), "error_rate_paper"] == 0.79
-        assert pd.isna(table.loc[("linear", "appendix"), "f_measure_paper"])
+        table = tables.table2(tables.scores(METRICS), paper=paper).set_index("structure")
+        assert table.f_measure_paper["hierarchical"] == 46.46
+        assert table.error_rate_paper["single"] == 0.79
+        assert pd.isna(table.f_measure_paper["appendix"])
 
-    def test_text_has_the_papers_decimals(self) -> None:
+    def test_text_has_the_papers_decimals_and_changes_are_the_papers_only(self) -> None:
         text = tables.formatted(tables.table2(tables.scores(METRICS)))
         assert text["ER"].to_list() == ["0.60", "0.60", "0.50"]
-        assert text["F1 change"].to_list() == ["", "+0.0 %", "+25.0 %"]
+        assert not [name for name in text if "change" in name]
+        assert tables.formatted(tables.paper_table2())["F1 change"].to_list()[:2] == ["", "+9.0 %"]
 
-    def test_no_change_stands_without_its_interval_and_mark(self) -> None:
-        """All clips alike: 10 points are certain for these networks, and say nothing of another training."""
-        compared = tables.comparisons(METRICS)
-        intervals = score_intervals(counts_from_metrics(METRICS))
-        text = tables.formatted(tables.table2(tables.scores(METRICS), intervals=intervals, compared=compared))
-        assert text["F1 change"].to_list() == ["", "+0.0 % ≈", "+25.0 % †"]
-        assert text["F1, 95 %"].to_list() == ["40.0 to 40.0", "40.0 to 40.0", "50.0 to 50.0"]
-        assert text["ER, 95 %"].to_list()[2] == "0.50 to 0.50"
-        assert set(compared.verdict) <= set(tables.MARKS)
-
-    def test_with_several_seeds_a_difference_may_be_told_apart(self) -> None:
+    def test_contrasts_are_text_without_empty_claims(self) -> None:
         metrics = [
-            run("linear", structure, 1 - f_measure, f_measure, seed)
-            for structure, by_seed in {
-                "single": (0.4, 0.45, 0.4),
-                "hierarchical": (0.45, 0.4, 0.4),
-                "appendix": (0.7, 0.75, 0.75),
-            }.items()
+            run("linear", structure, 0.5, f_measure, seed)
+            for structure, by_seed in {"single": (0.4, 0.42, 0.4), "appendix": (0.7, 0.75, 0.75)}.items()
             for seed, f_measure in enumerate(by_seed)
         ]
-        compared = tables.comparisons(metrics).query("measure == 'f_measure'").set_index("structure")
-        assert compared.verdict.to_dict() == {"hierarchical": "not distinguishable", "appendix": "better"}
-        needed, curves = tables.seed_study(metrics)
-        assert set(needed.structure) == set(curves.structure) == {"hierarchical", "appendix"}
-        assert (needed.gain == tables.claimed_gain()).all()
-        bounds = needed.query("structure == 'appendix'").set_index("bound").n_seeds
-        assert bounds["low"] <= bounds["estimate"] <= bounds["high"]
-
-    def test_trainings_that_end_alike_leave_the_others_power_as_it_is(self) -> None:
-        by_variant = {("max", "single"): (0.4, 0.4), ("max", "appendix"): (0.4, 0.4)}  # no spread
-        by_variant |= {("linear", "single"): (0.4, 0.4), ("linear", "appendix"): (0.4, 0.5)}
-        metrics = [run(*name, 0.5, score, seed) for name, both in by_variant.items() for seed, score in enumerate(both)]
-        needed, curves = tables.seed_study(metrics)
-        assert needed.query("pooling == 'max'").n_seeds.isna().all()
-        assert set(curves.pooling) == {"linear"}
-        assert curves.power.dtype == float
-        _, (empty, drawn) = plt.subplots(1, 2, sharey=True)
-        assert len(plots.plot_power(curves, pooling="linear", ax=drawn).lines) == 2
-        assert "no spread" in plots.plot_power(curves, pooling="max", ax=empty).texts[0].get_text()
-
-    def test_one_seed_says_nothing_about_how_many_are_needed(self) -> None:
-        _, curves = tables.seed_study(METRICS)
-        assert [len(part) for part in tables.seed_study(METRICS)] == [0, 0]
-        assert (
-            "no spread" in plots.plot_power(curves, pooling="linear", ax=plt.figure().add_subplot()).texts[0].get_text()
-        )
-
-    @pytest.mark.parametrize("metrics", [METRICS[:1], METRICS[1:]], ids=["nothing but single", "no single"])
-    def test_without_pairs_there_is_nothing_to_compare(self, metrics: list[dict]) -> None:
-        compared = tables.comparisons(metrics)
-        assert compared.empty
-        assert [len(part) for part in tables.seed_study(metrics)] == [0, 0]
-        assert "no variant" in plots.plot_differences(compared, ax=plt.figure().add_subplot()).get_title()
-
-    def test_the_claimed_gain_is_the_papers_smallest(self) -> None:
-        assert tables.claimed_gain() == pytest.approx(46.46 - 42.63)
+        text = tables.formatted_contrasts(contrasts(tables.scores(metrics), {}, family=["linear"], equivalence=2.0))
+        row = text.iloc[0]
+        assert (row["F1"], row["F1 of single"], row.verdict) == ("73.3 ± 2.9", "40.7 ± 1.2", "different")
+        assert row["difference (95 %)"] == "+32.7 (+26.4 to +38.9)"  # 4.303 * 2.517 / sqrt(3), of 30, 33, 35
+        alone = tables.formatted_contrasts(contrasts(tables.scores(METRICS), {}, family=["linear"], equivalence=2.0))
+        assert alone["difference (95 %)"].to_list() == ["+10.0", "+0.0"]
+        assert alone.verdict.to_list() == ["inconclusive", "identical"]
+        assert tables.formatted_contrasts(contrasts(tables.scores(METRICS[:1]), {}, family=[], equivalence=2.0)).empty
 
     def test_operating_points_and_threshold_free_scores_are_averaged_over_seeds(self) -> None:
         metrics = [*METRICS, run("linear", "single", 0.6, 0.2, seed=1)]
@@ -160,12 +112,14 @@ class TestTable2:
     def test_every_format_is_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(paths, "ROOT", tmp_path)
         experiment = load_experiment("smoke")
-        tables.write_table2(experiment, METRICS)
+        written = tables.write_tables(experiment, METRICS, CLIPS)
+        assert set(written) == {"table2", "contrasts", "scores", "intervals", "operating_points", "threshold_free"}
         folder = tmp_path / "results" / "smoke" / "tables"
         markdown = " ".join((folder / "table2.md").read_text().split())  # its caption has lines
         assert "F1 12.34" in markdown
         assert "nothing about DCASE" in markdown
-        assert r"\label{tab:smoke}" in (folder / "table2.tex").read_text()
+        assert "One seed: nothing is said about variants" in (folder / "contrasts.md").read_text()
+        assert r"\label{tab:smoke-table2}" in (folder / "table2.tex").read_text()
         assert pd.read_csv(folder / "table2.csv").f_measure.to_list() == [40, 40, 50]
         assert pd.read_csv(folder / "scores.csv").threshold.to_list() == [0.4] * 3
         assert "Audio used: training 12 of 12 clips; test 40 of 40." in markdown
@@ -175,14 +129,14 @@ class TestTable2:
         monkeypatch.setattr(paths, "ROOT", tmp_path)
         report = {"training": whole(12), "test": {"listed": 43, "used": 40, "missing": 2, "unreadable": 1}}
         metrics = [{**one, "data": {"report": report, "stand_in": False}} for one in METRICS]
-        tables.write_table2(load_experiment("smoke"), metrics)
+        tables.write_tables(load_experiment("smoke"), metrics, CLIPS)
         folder = tmp_path / "results" / "smoke" / "tables"
         assert (folder / "table2.md").read_text().startswith("**INCOMPLETE TEST SET, 40 of 43 clips**\n\n|")
-        for name in ("table2.md", "table2.tex"):
+        for name in ("table2.md", "table2.tex", "contrasts.md"):
             text = " ".join((folder / name).read_text().split())
             assert "test 40 of 43 (2 missing, 1 unreadable)" in text
             assert "INCOMPLETE TEST SET, 40 of 43 clips" in text
-        written = list(folder.glob("*.csv"))
+        written = [path for path in folder.glob("*.csv") if path.name != "test_clips.csv"]
         assert len(written) == 6
         for path in written:
             table = pd.read_csv(path)
@@ -246,15 +200,16 @@ class TestCommittedResults:
         self, committed: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         metrics = tables.load_metrics(committed)
+        clips = pd.read_csv(ROOT / "results" / committed.name / "tables" / "test_clips.csv", keep_default_na=False)
         monkeypatch.setattr(paths, "ROOT", tmp_path)
-        tables.write_table2(committed, metrics)
-        behind = [f"{name}.csv" for name in ("intervals", "comparisons", "operating_points", "threshold_free")]
-        for name in ("scores.csv", "table2.csv", "table2.md", "table2.tex", *behind):
-            part = Path("results") / committed.name / "tables" / name
-            assert (ROOT / part).read_text() == (tmp_path / part).read_text(), part
+        folder = Path("results") / committed.name / "tables"
+        written = tables.write_tables(committed, metrics, clips)
+        read = [f"{name}.{kind}" for name in ("table2", "contrasts") for kind in ("md", "tex")]
+        for name in [*read, "test_clips.csv", *(f"{name}.csv" for name in written)]:
+            assert (ROOT / folder / name).read_text() == (tmp_path / folder / name).read_text(), name
 
     def test_the_readme_shows_them(self, committed: Experiment) -> None:
-        table = (ROOT / "results" / committed.name / "tables" / "table2.md").read_text()
+        table = (ROOT / "results" / committed.name / "tables" / "contrasts.md").read_text()
         assert table.strip() in (ROOT / "README.md").read_text()
 
     def test_every_executed_notebook_is_there_and_clean(self, committed: Experiment) -> None:
