@@ -7,6 +7,7 @@ import multiprocessing
 import re
 import socket
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,8 @@ def test_killed_run_goes_on(server: Server, publish: Callable[..., Path], capsys
     process = context.Process(target=in_own_process, args=(dcase2017.LABELS_REGISTRY, arguments))
     process.start()
     server.wait_for(third)
+    while second not in read_failures(folder):  # written by another thread than the one that asks for the third
+        time.sleep(0.01)
     assert main(arguments) == 2
     assert re.search(rf"process {process.pid} on .* still holds .*{folder.name}/\.audio\.lock", capsys.readouterr().err)
     process.kill()

@@ -184,10 +184,10 @@ class TestKept:
         assert set(listing.remarks.treatment) == {"kept"}
         assert len(listing.strong_labels) == 5
         message = listing.remarks.message[listing.remarks.kind == "past_end"].item()
-        assert message == f"{TREATMENTS['past_end'].meaning}: t.wav, 3, 12, Car"
+        assert message == f"{TREATMENTS['past_end'][1]}: t.wav, 3, 12, Car"
         found = set(listing.remarks.kind)
         only_dcase = {"two_files", "shared_source"}
-        assert found | only_dcase == {kind for kind, one in TREATMENTS.items() if one.treatment == "kept"}
+        assert found | only_dcase == {kind for kind, (treatment, _) in TREATMENTS.items() if treatment == "kept"}
 
     def test_thresholds_on_clips_without_any_event(self, tmp_path: Path) -> None:
         write_folder(tmp_path, tuning=["v.wav,,,", "w.wav,,,"], test=["t.wav,,,"])
@@ -227,13 +227,13 @@ class TestRefused:
         shown = row.replace(",", ", ")
         head, one = str(raised.value).split("\n")
         assert head == f"{tmp_path}: 1 row(s) of label files to correct or remove:"
-        assert one.startswith(f"  {file}.csv, line {line}: {TREATMENTS[kind].meaning}: {shown}")
-        assert TREATMENTS[kind].treatment == "refused"
+        assert one.startswith(f"  {file}.csv, line {line}: {TREATMENTS[kind][1]}: {shown}")
+        assert TREATMENTS[kind][0] == "refused"
 
     def test_every_kind_that_is_refused_is_tried_above(self) -> None:
         [tried] = [mark for mark in type(self).test_file_and_line_are_named.pytestmark if mark.name == "parametrize"]
         assert {kind for _, _, kind in tried.args[1]} == {
-            kind for kind, one in TREATMENTS.items() if one.treatment == "refused"
+            kind for kind, (treatment, _) in TREATMENTS.items() if treatment == "refused"
         }
 
     def test_an_unknown_label_comes_with_the_nearest_class(self, tmp_path: Path) -> None:

@@ -186,8 +186,8 @@ class TestReading:
 
 class TestTreatments:
     def test_every_kind_is_refused_or_kept(self) -> None:
-        assert {treatment.treatment for treatment in TREATMENTS.values()} == {"refused", "kept"}
-        meanings = [treatment.meaning for treatment in TREATMENTS.values()]
+        treatments, meanings = zip(*TREATMENTS.values(), strict=True)
+        assert set(treatments) == {"refused", "kept"}
         assert len(set(meanings)) == len(meanings)
 
 

@@ -2,7 +2,7 @@
 
 Conventions: waveforms ``y`` are (samples,), float32, full scale at 1; ``sr`` is in Hz, durations are in seconds.
 Several channels are averaged; another rate is resampled; a short recording is padded with zeros at its end, a long one
-is cut. A recording that cannot be used is a `DataError` naming the file.
+is cut.
 """
 
 from __future__ import annotations
@@ -42,19 +42,14 @@ def read_audio(path: Path, *, sr: int, duration: float | None = None) -> Audio:
     Parameters
     ----------
     sr : int
-        Sample rate wanted, in Hz.
+        Sample rate wanted.
     duration : float, optional
-        Length wanted, in seconds; without it the recording keeps its own.
-
-    Returns
-    -------
-    Audio
-        ``y`` of shape (round(duration * sr),) and what was done to get there.
+        Length wanted: ``y`` is (round(duration * sr),) then. Otherwise the recording keeps its own.
 
     Raises
     ------
     DataError
-        The file is missing, is no audio, is damaged, is empty, or holds a value that is not finite.
+        The file, which is named, is missing, is no audio, is damaged, is empty, or holds a value that is not finite.
     """
     try:
         content = path.read_bytes()

@@ -25,7 +25,6 @@ from hpsed_lib.data.labels import (
     Listing,
     draw_validation,
     gather,
-    list_clips,
     make_listing,
     mark,
     read_labels,
@@ -70,7 +69,7 @@ def list_folder(params: FolderData, *, folder: Path) -> Listing:
     rows = gather(weak, strong)
     refuse_odd_rows(rows, classes=classes, clip_duration=params.clip_duration, folder=folder)
 
-    clips = list_clips(rows)
+    clips = rows.drop_duplicates("filename").reset_index(drop=True)
     clips["sources"] = clips.filename
     clips["path"] = [name if os.path.isfile(os.path.join(audio_folder, name)) else "" for name in clips.filename]
     if "validation" not in weak:

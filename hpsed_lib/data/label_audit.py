@@ -1,8 +1,8 @@
 """What is odd in a data set's labels, and how far each oddity moves a segment-based score.
 
 Conventions: strong labels are rows (filename, onset, offset, event_label), times in seconds from the clip's start; weak
-labels are pairs (filename, event_label). An *event* is a strong row with ``offset > onset``. Nothing is corrected here:
-labels are compared with what they would be without one kind of defect (`DEFECTS`), the rest as it is.
+labels are pairs (filename, event_label). An *event* is a strong row with ``offset > onset``. Labels are never changed,
+only compared with what they would be without one kind of defect (`DEFECTS`).
 
 Segment activity is sed_eval's (`hpsed_lib.scoring`): a row of no duration is active in one segment if it lies inside
 one, in none if it lies on a border.
@@ -39,8 +39,6 @@ DEFECTS = {
 def weak_labels(weak_target: np.ndarray, *, filenames: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
     """Weak labels as rows, from an array (clips, classes) that is not 0 where a label is given.
 
-    Examples
-    --------
     >>> weak_labels(np.array([[0, 1]]), filenames=["a.wav"], classes=["Car", "Bus"])
       filename event_label
     0    a.wav         Bus
@@ -56,8 +54,6 @@ def label_defects(
 
     Parameters
     ----------
-    strong : DataFrame with columns filename, onset, offset, event_label
-    weak : DataFrame with columns filename, event_label
     filenames : sequence of str
         Every clip, with labels or without.
     clip_duration : float
@@ -66,8 +62,7 @@ def label_defects(
     Returns
     -------
     dict of DataFrame
-        By the names in `DEFECTS`: the rows of `strong` or `weak` that have the defect, indexed by row number from 0, or
-        the clips.
+        By the names in `DEFECTS`: the rows of `strong` or `weak` that have the defect, or the clips.
 
     Raises
     ------
@@ -76,8 +71,9 @@ def label_defects(
     """
     _check(strong, weak, filenames)
     strong, weak = strong.reset_index(drop=True), weak.reset_index(drop=True)
-    events = strong[_is_event(strong)]
+    events = strong[strong.offset > strong.onset]
     audible = set(events.filename)
+    silent = [name for name in filenames if name not in audible]
     return {
         "zero_duration": strong[strong.onset == strong.offset],
         "reversed": strong[strong.onset > strong.offset],
@@ -87,7 +83,7 @@ def label_defects(
         "strong_without_weak": events[~_among(events, weak)],
         "weak_without_strong": weak[~_among(weak, events)],
         "weak_without_row": weak[~_among(weak, strong)],
-        "clip_without_event": pd.DataFrame({"filename": [name for name in filenames if name not in audible]}),
+        "clip_without_event": pd.DataFrame({"filename": silent}),
     }
 
 
@@ -123,17 +119,17 @@ def label_report(
     ----------
     time_resolution : float
         Seconds per segment; the other arguments are those of `label_defects`.
-    estimated : DataFrame with columns filename, onset, offset, event_label, optional
+    estimated : DataFrame, optional
         A system's events, to be scored.
 
     Returns
     -------
     DataFrame indexed by defect
         First the labels ``as they are``, then one row per defect, then ``all of them``. Columns: ``n`` (rows, labels or
-        clips, as in `DEFECTS`); Nref, the segment activities of the reference, and ``changed``, how many of them come
-        or go; best_constant_guess; with `estimated` also error_rate and f_measure (sed_eval, micro-averaged; the error
-        rate is missing without reference activity). ``_change`` is the difference from the first row. Weak labels
-        without an event move no score of strong labels: nothing but ``n`` stands there.
+        clips, as in `DEFECTS`); Nref, the active segments of the reference, and ``changed``, how many come or go;
+        best_constant_guess; with `estimated` also error_rate and f_measure (sed_eval, micro-averaged; no error rate
+        without reference activity). ``_change`` is the difference from the first row. Weak labels without an event
+        move no score: nothing but ``n`` stands there.
 
     Raises
     ------
@@ -148,12 +144,12 @@ def label_report(
     listed = label_defects(strong, weak, filenames=filenames, clip_duration=clip_duration)
     clips, silent = list(filenames), set(listed["clip_without_event"].filename)
     audible = [name for name in clips if name not in silent]
-    versions = {"as they are": (strong[STRONG], clips)}
-    everything = strong[STRONG]
+    versions = {"as they are": (strong, clips), "clip_without_event": (strong, audible)}
+    everything = strong
     for defect in _REMOVALS:
         versions[defect] = (without_defect(strong, weak, defect=defect, clip_duration=clip_duration), clips)
         everything = without_defect(everything, weak, defect=defect, clip_duration=clip_duration)
-    versions |= {"clip_without_event": (strong[STRONG], audible), "all of them": (everything, audible)}
+    versions["all of them"] = (everything, audible)
 
     before = activity(strong)
     rows: dict[str, dict[str, float | None]] = {}
@@ -183,11 +179,9 @@ def label_report(
 
 def _check(strong: pd.DataFrame, weak: pd.DataFrame, filenames: Sequence[str]) -> None:
     for name, labels, columns in (("strong", strong, STRONG), ("weak", weak, WEAK)):
-        missing = [column for column in columns if column not in labels]
-        if missing:
+        if missing := [column for column in columns if column not in labels]:
             raise DataError(f"{name} labels: expected columns {', '.join(columns)}, {', '.join(missing)} not there")
-        unknown = sorted(set(labels.filename) - set(filenames))
-        if unknown:
+        if unknown := sorted(set(labels.filename) - set(filenames)):
             raise DataError(f"{name} labels: {len(unknown)} clip(s) not among the filenames, the first {unknown[0]!r}")
     times = strong[["onset", "offset"]].to_numpy(float)
     bad = ~np.isfinite(times).all(axis=1) | (times < 0).any(axis=1)
@@ -195,14 +189,9 @@ def _check(strong: pd.DataFrame, weak: pd.DataFrame, filenames: Sequence[str]) -
         raise DataError(f"strong labels: expected times from 0 s on, got {strong[bad].iloc[0].to_dict()}")
 
 
-def _is_event(strong: pd.DataFrame) -> pd.Series:
-    return strong.offset > strong.onset
-
-
 def _among(labels: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
     """Which rows name a (filename, event_label) that `others` name."""
-    pairs = pd.MultiIndex.from_frame(labels[WEAK])
-    return pairs.isin(pd.MultiIndex.from_frame(others[WEAK]))
+    return pd.MultiIndex.from_frame(labels[WEAK]).isin(pd.MultiIndex.from_frame(others[WEAK]))
 
 
 def _overlapping(events: pd.DataFrame) -> pd.Index:
@@ -214,7 +203,7 @@ def _overlapping(events: pd.DataFrame) -> pd.Index:
 
 def _join(strong: pd.DataFrame, _weak: pd.DataFrame, _clip_duration: float) -> pd.DataFrame:
     """Overlapping events of one clip and class as one; rows that are no events stay as they are."""
-    event = _is_event(strong)
+    event = strong.offset > strong.onset
     events = strong[event].reset_index(drop=True)
     ordered = events.sort_values(["onset", "offset"], kind="stable")
     begins = ~ordered.index.isin(_overlapping(events))
@@ -234,5 +223,7 @@ _REMOVALS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, float], pd.DataFrame]
     "duplicate": lambda strong, _weak, _duration: strong.drop_duplicates(),
     "overlap": _join,
     "past_end": _cut,
-    "strong_without_weak": lambda strong, weak, _duration: strong[~_is_event(strong) | _among(strong, weak)],
+    "strong_without_weak": lambda strong, weak, _duration: strong[
+        (strong.offset <= strong.onset) | _among(strong, weak)
+    ],
 }

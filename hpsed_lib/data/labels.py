@@ -4,9 +4,9 @@ Conventions: *weak labels* are pairs (filename, event_label), *strong labels* ro
 event_label); times are in seconds from the clip's start. An empty label lists a clip without events. The formats are
 those of `hpsed_lib.data.folder`.
 
-**Labels are never changed.** A row that is odd is either refused, or kept and counted; `TREATMENTS` says which, for
-every kind. Inside this module a label file is a table of *rows*: file, line (from 1), text (the row as it stands), kind
-(the first reason to refuse it, or ""), and the row's own columns.
+**Labels are never changed.** An odd row is either refused, or kept and counted: see `TREATMENTS`. A label file is read
+into a table of *rows*: file, line (from 1), text (the row as it stands), kind (the first reason to refuse it, or ""),
+and the row's own columns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,35 +33,30 @@ REMARK = ["file", "line", "kind", "treatment", "message"]
 MOST_SHOWN = 20
 
 
-class Treatment(NamedTuple):
-    treatment: Literal["refused", "kept"]
-    meaning: str
-
-
 TREATMENTS = {
-    "malformed": Treatment("refused", "more or fewer fields than there are columns, or quotes that do not match"),
-    "no_filename": Treatment("refused", "no file name"),
-    "spaces": Treatment("refused", "file name or label that begins or ends with a space"),
-    "bad_path": Treatment("refused", "file name that is no plain path inside the audio folder, with / between folders"),
-    "no_number": Treatment("refused", "time that is no finite number"),
-    "no_label": Treatment("refused", "onset or offset without a label"),
-    "reversed": Treatment("refused", "onset after offset"),
-    "negative": Treatment("refused", "onset before the clip's start"),
-    "after_end": Treatment("refused", "onset at or after the clip's end (data.clip_duration)"),
-    "unknown_label": Treatment("refused", "label that is not among the classes"),
-    "two_splits": Treatment("refused", "clip that an earlier split lists too"),
-    "not_listed": Treatment("refused", "clip with strong labels that the weak labels of its split do not list"),
-    "missing_audio": Treatment("kept", "clip without an audio file"),
-    "two_files": Treatment("kept", "clip with several audio files, of which the first is used"),
-    "zero_duration": Treatment("kept", "onset = offset: the clip has the label, but no event"),
-    "past_end": Treatment("kept", "offset after the clip's end"),
-    "duplicate": Treatment("kept", "row equal to an earlier one of its file"),
-    "overlap": Treatment("kept", "event that begins before an earlier one of its class in its clip has ended"),
-    "strong_without_weak": Treatment("kept", "event whose class the weak labels do not name for the clip"),
-    "weak_without_row": Treatment("kept", "weak label of a clip without any strong row"),
-    "shared_source": Treatment("kept", "clip cut from a recording that an earlier split uses too"),
+    "malformed": ("refused", "more or fewer fields than there are columns, or quotes that do not match"),
+    "no_filename": ("refused", "no file name"),
+    "spaces": ("refused", "file name or label that begins or ends with a space"),
+    "bad_path": ("refused", "file name that is no plain path inside the audio folder, with / between folders"),
+    "no_number": ("refused", "time that is no finite number"),
+    "no_label": ("refused", "onset or offset without a label"),
+    "reversed": ("refused", "onset after offset"),
+    "negative": ("refused", "onset before the clip's start"),
+    "after_end": ("refused", "onset at or after the clip's end (data.clip_duration)"),
+    "unknown_label": ("refused", "label that is not among the classes"),
+    "two_splits": ("refused", "clip that an earlier split lists too"),
+    "not_listed": ("refused", "clip with strong labels that the weak labels of its split do not list"),
+    "missing_audio": ("kept", "clip without an audio file"),
+    "two_files": ("kept", "clip with several audio files, of which the first is used"),
+    "zero_duration": ("kept", "onset = offset: the clip has the label, but no event"),
+    "past_end": ("kept", "offset after the clip's end"),
+    "duplicate": ("kept", "row equal to an earlier one of its file"),
+    "overlap": ("kept", "event that begins before an earlier one of its class in its clip has ended"),
+    "strong_without_weak": ("kept", "event whose class the weak labels do not name for the clip"),
+    "weak_without_row": ("kept", "weak label of a clip without any strong row"),
+    "shared_source": ("kept", "clip cut from a recording that an earlier split uses too"),
 }
-"""Every kind of odd row; a refused one stops the experiment, one that is kept counts like any other."""
+"""What is done with each kind of odd row, and what it is. A refused one stops the experiment; one kept counts."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +68,15 @@ class Listing:
     classes : tuple of str
         Labels, in the order of every array's class axis.
     clips : DataFrame with columns filename, split, sources, path
-        In the order of the label files. ``split`` is training, validation, test or tuning (clips with strong labels on
-        which thresholds may be chosen, where these are not the validation clips). ``sources`` names what the clip was
-        cut from. ``path`` is the audio file, relative to `audio_folder`, or "" where there is none.
+        In the order of the label files. ``split`` is training, validation, test, or tuning: clips to choose thresholds
+        on that are not for validation. ``sources`` names what the clip was cut from. ``path`` is the audio file,
+        relative to `audio_folder`, or "" where there is none.
     strong_labels : DataFrame with columns filename, onset, offset, event_label
-        Of the test clips and, where there are such labels, of the clips that thresholds may be chosen on; in seconds.
+        Of the test clips, and of those to choose thresholds on if they have any; in seconds.
     weak_labels : DataFrame with columns filename, event_label
         Every clip's classes, none twice.
-    audio_folder : Path
-        Where the paths start.
     remarks : DataFrame with columns file, line, kind, treatment, message
-        The odd rows of the label files; kinds and treatments are those of `TREATMENTS`, lines count from 1.
+        The odd rows that are kept, by `TREATMENTS`.
     """
 
     classes: tuple[str, ...]
@@ -103,15 +96,14 @@ class Record(NamedTuple):
 
 
 def read_records(path: Path) -> tuple[list[Record], str]:
-    """Split a label file into records, and say what separates their fields.
+    """Split a label file into records, and say what separates their fields: TABs if its first line has one, or commas.
 
-    The file is text in UTF-8, with or without a byte order mark, with any line ends; TABs separate if its first line
-    has one, otherwise commas. Fields may be quoted. Blank lines are passed over.
+    It may have any line ends and a byte order mark; fields may be quoted; blank lines are passed over.
 
     Raises
     ------
     DataError
-        The file is missing, empty or no such text.
+        The file is missing, empty or no text in UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -141,12 +133,10 @@ def read_records(path: Path) -> tuple[list[Record], str]:
 
 
 def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a label file, and mark the rows that are to be refused whatever the classes.
+    """Read a label file, with a header or as DCASE publishes them, and mark rows to refuse whatever the classes.
 
     Parameters
     ----------
-    path : Path
-        Label file: with the header `columns`, or TAB-separated and without one, as DCASE publishes them.
     name : str
         What remarks call the file.
     columns : sequence of str
@@ -190,15 +180,7 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
 
 
 def rows_of(records: Sequence[Record], *, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Records as rows of text, those marked that are malformed or name no file in the audio folder.
-
-    Parameters
-    ----------
-    name : str
-        What remarks call the file.
-    columns : sequence of str
-        Names of the fields; filename and event_label must be among them.
-    """
+    """Records as rows of text, those marked that are malformed or name no file in the audio folder."""
     malformed = np.array([len(record.fields) != len(columns) for record in records])
     fields = [[""] * len(columns) if bad else record.fields for record, bad in zip(records, malformed, strict=True)]
     rows = pd.DataFrame([[name, record.line, record.text, ""] for record in records], columns=ROW)
@@ -212,7 +194,7 @@ def rows_of(records: Sequence[Record], *, name: str, columns: Sequence[str]) -> 
 
 
 def mark(rows: pd.DataFrame, kind: str, odd: pd.Series | np.ndarray) -> None:
-    """Set the kind of the odd rows that have none yet."""
+    """Give the odd rows their kind, unless they have one."""
     rows.loc[odd & (rows.kind == ""), "kind"] = kind
 
 
@@ -227,7 +209,7 @@ def gather(weak: Mapping[str, pd.DataFrame], strong: Mapping[str, pd.DataFrame])
 
 
 def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration: float, folder: Path) -> None:
-    """Stop if any row of what `gather` returns is of a kind that is refused; its ``kind`` is filled in.
+    """Stop if any row of what `gather` returns is of a kind that is refused.
 
     Raises
     ------
@@ -250,32 +232,16 @@ def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration
     raise DataError(f"{folder}: {len(refused)} row(s) of label files to correct or remove:\n  " + "\n  ".join(shown))
 
 
-def list_clips(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every clip once, as the row that lists it first; in the order of the splits, then of the files."""
-    return rows.drop_duplicates("filename").reset_index(drop=True)
-
-
 def shared_sources(clips: pd.DataFrame) -> pd.DataFrame:
     """Remarks on clips whose source an earlier split uses too; `clips` has the columns of a row, and sources."""
     return remarks_of(clips[clips.split != _first(clips, "sources").split].assign(kind="shared_source"))
 
 
 def draw_validation(clips: pd.DataFrame, *, share: float, seed: int) -> pd.Series:
-    """Split the training clips in two, no source in both.
+    """The new ``split`` of `clips` (columns split and sources), some of whose training clips go to validation.
 
-    The sources are ranked by the SHA-256 of seed and name, and the first ones go to validation: neither the order of
-    the clips nor whether their audio is there plays a part.
-
-    Parameters
-    ----------
-    clips : DataFrame with columns split and sources
-    share : float
-        Of the training clips' sources, between 0 and 1; one source at least goes to validation, one to training.
-
-    Returns
-    -------
-    Series
-        The new ``split``; that of other clips is unchanged.
+    The training clips' sources are ranked by the SHA-256 of seed and name; the first ones go, a share of all of them:
+    one at least, and not the last. Neither the order of the clips nor whether their audio is there plays a part.
 
     Raises
     ------
@@ -307,7 +273,7 @@ def make_listing(
     rows : DataFrame
         As `gather` returns it, none of them to be refused.
     clips : DataFrame
-        As `list_clips` returns it, with the columns sources and path.
+        The first row of each clip, with the new columns sources and path.
     remarks : sequence of DataFrame
         More remarks, of the source itself.
     """
@@ -317,12 +283,11 @@ def make_listing(
     weak = labelled[(labelled.labels == "weak") | ~has_weak_file]
     found = [rows[rows.duplicated(["labels", "file", *STRONG])].assign(kind="duplicate")]
     for split in rows.split[rows.labels == "strong"].unique():
-        events, named = (labels[labels.split == split].reset_index(drop=True) for labels in (strong, weak))
+        events, named = (labels[labels.split == split] for labels in (strong, weak))
         filenames = rows.filename[rows.split == split].unique().tolist()
         listed = label_defects(events, named, filenames=filenames, clip_duration=clip_duration)
-        for kind in ("zero_duration", "overlap", "past_end", "strong_without_weak"):
-            found.append(events.loc[listed[kind].index].assign(kind=kind))
-        found.append(named.loc[listed["weak_without_row"].index].assign(kind="weak_without_row"))
+        kinds = ("zero_duration", "overlap", "past_end", "strong_without_weak", "weak_without_row")
+        found += [listed[kind].assign(kind=kind) for kind in kinds]
     found.append(clips[clips.path == ""].assign(kind="missing_audio", text=lambda missing: missing.filename))
     return Listing(
         classes=tuple(classes),
@@ -336,8 +301,8 @@ def make_listing(
 
 def remarks_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows that have a kind, as remarks."""
-    known = pd.DataFrame.from_dict(TREATMENTS, orient="index").reindex(rows.kind).set_axis(rows.index)
-    return rows.assign(treatment=known.treatment, message=known.meaning + ": " + rows.text)[REMARK]
+    treatment, meaning = (rows.kind.map({kind: known[n] for kind, known in TREATMENTS.items()}) for n in (0, 1))
+    return rows.assign(treatment=treatment, message=meaning + ": " + rows.text)[REMARK]
 
 
 def _first(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -347,11 +312,6 @@ def _first(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def remarks_by_kind(remarks: pd.DataFrame) -> pd.DataFrame:
-    """How many odd rows of each kind there are, what is done with them, and the first message.
-
-    Returns
-    -------
-    DataFrame indexed by kind with columns rows, treatment, first
-    """
+    """By kind of odd row: how many ``rows`` there are, their ``treatment``, and the ``first`` message."""
     kinds = remarks.groupby("kind", sort=False)
     return kinds.agg(rows=("kind", "size"), treatment=("treatment", "first"), first=("message", "first"))

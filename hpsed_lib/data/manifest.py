@@ -1,7 +1,7 @@
 """What became of every clip: which audio is there, which is not, and what each class has left of it.
 
 Conventions: a manifest has one row per clip that the label files list, with the columns of
-`hpsed_lib.features.MANIFEST` and ``split``. A clip is *used* if its state is ``present``; a clip that is ``missing`` or
+`hpsed_lib.features.MANIFEST` and ``split``. A clip is *used* if its state is ``present``; one that is ``missing`` or
 ``unreadable`` takes no part in anything, and every table of results says how many there are.
 """
 
@@ -12,18 +12,12 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 UNUSED = ("missing", "unreadable")
+# Of the clips that are used; truncated: the file ends before its own header says.
 FLAGS = ("truncated", "silent", "resampled", "mixed_down", "padded", "cut")
 
 
 def report(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """How many clips of each split are listed, used, missing, unreadable, and what was done to those used.
-
-    Returns
-    -------
-    dict of dict of int, by split
-        ``listed``, ``used``, ``missing``, ``unreadable``; of those used, ``truncated`` (the file ends before its own
-        header says), ``silent``, ``resampled``, ``mixed_down``, ``padded`` and ``cut``.
-    """
+    """Count the clips of each split that are ``listed``, ``used`` and `UNUSED`, and those used that have each flag."""
     counts = {}
     for split, clips in manifest.groupby("split", sort=False):
         used = clips[clips.state == "present"]
@@ -34,13 +28,7 @@ def report(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def coverage_by_class(manifest: pd.DataFrame, weak_labels: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Clips of each class, used and listed, in each split.
-
-    Returns
-    -------
-    DataFrame indexed by class
-        Columns (split, "listed"), (split, "used"), (split, "share"); the share is NaN where nothing is listed.
-    """
+    """Clips of each class by split: columns (split, "listed"), (split, "used"), and (split, "share"), NaN of none."""
     labels = weak_labels.merge(manifest[["filename", "split", "state"]], on="filename")
     table: dict[tuple[str, str], pd.Series] = {}
     for split in manifest.split.unique():

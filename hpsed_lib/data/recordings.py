@@ -1,8 +1,8 @@
 """ESC-10 and ESC-50: finding the recordings, fetching them on request, cutting events out of them.
 
-Both published layouts load: class folders of Ogg files named ``FOLD-FREESOUNDID-TAKE.ogg`` (ESC-10's repository), and
-``meta/esc50.csv`` beside ``audio/*.wav`` (ESC-50's). Labels are ESC-50's category names with a capital and spaces
-("Sea waves"), whichever layout they came from. Folds never share a source recording: that is the data set's promise.
+Both published layouts load: class folders of Ogg files (ESC-10's repository: ``001 - Dog bark/1-100032-A.ogg``, fold,
+Freesound's number and take), and ``meta/esc50.csv`` beside ``audio/*.wav`` (ESC-50's). Labels are ESC-50's category
+names with a capital and spaces ("Sea waves"), whichever layout they came from. Folds share no source recording.
 """
 
 from __future__ import annotations
@@ -54,19 +54,12 @@ class Recording(NamedTuple):
 
 
 def find_recordings(folder: Path, *, subset: str) -> list[Recording]:
-    """List the recordings of ESC-10 or ESC-50 in either published layout.
+    """List recordings in either published layout, sorted by label and file name.
 
     Parameters
     ----------
-    folder : Path
-        Folder holding class folders (``001 - Dog bark``) or ``meta/esc50.csv`` and ``audio/``.
     subset : {"esc10", "esc50"}
         ``esc10`` keeps the ten classes of ESC-10.
-
-    Returns
-    -------
-    list of Recording
-        Sorted by label and file name.
 
     Raises
     ------
@@ -101,8 +94,7 @@ def _from_class_folders(folder: Path) -> list[Recording]:
 
 def _from_table(folder: Path, table: Path) -> list[Recording]:
     rows = pd.read_csv(table)
-    missing = {"filename", "fold", "category"} - set(rows.columns)
-    if missing:
+    if missing := {"filename", "fold", "category"} - set(rows.columns):
         raise DataError(f"{table}: lacks the column(s) {', '.join(sorted(missing))}")
     found = [
         Recording(folder / "audio" / row.filename, row.category.replace("_", " ").capitalize(), int(row.fold))
@@ -117,12 +109,7 @@ def _from_table(folder: Path, table: Path) -> list[Recording]:
 def download_esc10(folder: Path) -> Path:
     """Fetch ESC-10 (about 30 MB) from its public repository, every file checked against its SHA-256.
 
-    A file that is there already and has the right checksum is not fetched again, so an interrupted call goes on.
-
-    Returns
-    -------
-    Path
-        `folder`, in the layout of class folders.
+    What is there already is not fetched again, so an interrupted call goes on. Returns `folder`.
 
     Raises
     ------
@@ -156,15 +143,10 @@ def _active_intervals(path: Path, sr: int) -> tuple[np.ndarray, np.ndarray]:
 def cut_event(
     recording: Recording, *, duration: tuple[float, float], sr: int, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """Cut one event out of a recording.
+    """Cut one event out of a recording; None if it has no active run of ``duration[0]`` seconds.
 
-    One of the recording's active runs at least ``duration[0]`` seconds long is drawn; a run longer than a length drawn
-    in `duration` is cut to it at a drawn place. Both ends get a 10 ms fade.
-
-    Returns
-    -------
-    np.ndarray, shape (samples,), or None
-        The event; None if the recording has no active run that long.
+    A run that long is drawn; one longer than a length drawn in `duration` is cut to it at a drawn place. Both ends get
+    a 10 ms fade.
     """
     y, runs = _active_intervals(recording.path, sr)
     runs = runs[np.diff(runs, axis=1)[:, 0] >= duration[0] * sr]

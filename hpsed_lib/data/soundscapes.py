@@ -1,19 +1,19 @@
 """Soundscapes with exact labels: events mixed over coloured background noise at drawn signal-to-noise ratios.
 
-Conventions: a soundscape is a mono WAV of ``clip_duration`` seconds. Its strong labels (filename, onset, offset,
-event_label; seconds from the clip's start) are exact, because we placed the events; overlapping events of one class
-are merged into one. Its weak labels (filename, event_label) are derived from them and are all that training sees. Every
-draw comes from a generator seeded with (seed, split, clip), so a clip is the same whatever was made before it.
+Conventions: a soundscape is a mono WAV of ``clip_duration`` seconds. Strong labels (times in seconds from the clip's
+start) are exact, because we placed the events; overlapping events of one class are one. Weak labels follow from them.
+Every draw comes from a generator seeded with (seed, split, clip): a clip is the same whatever was made before it.
 
 Training, validation and test share no source sound: synthetic events are drawn anew for each clip, recorded ones come
-from the folds of their split. The column ``sources`` of the clip table names them by what they are made from (a seed,
-a Freesound recording), whatever the split, so that a sound in two splits would show.
+from the folds of their split. The clip table names what each is made from (a seed, a Freesound recording), whatever
+the split, so that a sound in two splits would show.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,43 +59,29 @@ class Event(NamedTuple):
     source: str
 
 
-EventSource = Callable[[str, np.random.Generator], Event]
-"""Draws an event of a class."""
+def synthetic_event(event_label: str, rng: np.random.Generator, *, params: SyntheticData) -> Event:
+    """An event from the sound model of its class, named by the seed it is made from."""
+    _, typical = synthesis.SOUND_MODELS[event_label]
+    low, high = np.clip(typical, *params.event_duration)
+    seed = int(rng.integers(2**63))
+    own_rng = np.random.default_rng(seed)
+    y = synthesis.synthesize(event_label, duration=own_rng.uniform(low, high), sr=params.sample_rate, rng=own_rng)
+    return Event(y, event_label, f"{seed:016x}")
 
 
-def synthetic_source(params: SyntheticData) -> EventSource:
-    """Events from the parametric sound models, each named by the seed it is made from."""
-
-    def draw(event_label: str, rng: np.random.Generator) -> Event:
-        typical = synthesis.SOUND_MODELS[event_label].duration
-        low, high = np.clip(typical, *params.event_duration)
-        seed = int(rng.integers(2**63))
-        own_rng = np.random.default_rng(seed)
-        y = synthesis.synthesize(event_label, duration=own_rng.uniform(low, high), sr=params.sample_rate, rng=own_rng)
-        return Event(y, event_label, f"{seed:016x}")
-
-    return draw
-
-
-def recorded_source(params: RecordedData, recordings: list[Recording], *, split: str) -> EventSource:
-    """Events cut from the recordings of a split's folds."""
-    by_label: dict[str, list[Recording]] = {}
-    for recording in recordings:
-        if recording.fold in params.folds[split]:
-            by_label.setdefault(recording.event_label, []).append(recording)
-
-    def draw(event_label: str, rng: np.random.Generator) -> Event:
-        candidates = by_label.get(event_label, [])
-        for index in rng.permutation(len(candidates)):
-            y = cut_event(candidates[index], duration=params.event_duration, sr=params.sample_rate, rng=rng)
-            if y is not None:
-                return Event(y, event_label, candidates[index].source)
-        raise DataError(
-            f"no recording of {event_label!r} in folds {list(params.folds[split])} "
-            f"has an event of {params.event_duration[0]} s or more"
-        )
-
-    return draw
+def recorded_event(
+    event_label: str, rng: np.random.Generator, *, params: RecordedData, recordings: list[Recording], split: str
+) -> Event:
+    """An event cut from a recording of its class in the split's folds."""
+    folds = params.folds[split]
+    candidates = [one for one in recordings if one.event_label == event_label and one.fold in folds]
+    for index in rng.permutation(len(candidates)):
+        y = cut_event(candidates[index], duration=params.event_duration, sr=params.sample_rate, rng=rng)
+        if y is not None:
+            return Event(y, event_label, candidates[index].source)
+    raise DataError(
+        f"no recording of {event_label!r} in folds {list(folds)} has an event of {params.event_duration[0]} s or more"
+    )
 
 
 def merge_overlaps(events: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
@@ -114,7 +100,11 @@ def merge_overlaps(events: list[tuple[float, float, str]]) -> list[tuple[float, 
 
 
 def mix(
-    params: Soundscapes, draw_event: EventSource, *, classes: tuple[str, ...], rng: np.random.Generator
+    params: Soundscapes,
+    draw_event: Callable[[str, np.random.Generator], Event],
+    *,
+    classes: tuple[str, ...],
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, list[tuple[float, float, str]], list[str]]:
     """Make one soundscape; its events are drawn from all classes alike.
 
@@ -123,7 +113,6 @@ def mix(
     y : np.ndarray, shape (round(clip_duration * sample_rate),), float32
         The mixture, its peak at 0.9 at most.
     events : list of (onset, offset, event_label)
-        Exact strong labels, in seconds.
     sources : list of str
         Where the events came from.
     """
@@ -165,9 +154,9 @@ def _make_clip(
     """Make one clip, write its WAV, return its rows of the clip table and of the strong labels."""
     rng = np.random.default_rng([params.seed, SPLITS.index(split), index])
     if isinstance(params, SyntheticData):
-        draw_event = synthetic_source(params)
+        draw_event = partial(synthetic_event, params=params)
     else:
-        draw_event = recorded_source(params, recordings, split=split)
+        draw_event = partial(recorded_event, params=params, recordings=recordings, split=split)
     y, events, sources = mix(params, draw_event, classes=classes, rng=rng)
     filename = f"{split}/{index:05d}.wav"
     audio = io.BytesIO()
@@ -183,15 +172,7 @@ def _make_clip(
 def make_soundscapes(params: SyntheticData | RecordedData, *, recordings: list[Recording], folder: Path) -> Listing:
     """Make every soundscape of an experiment, in parallel, as ``<split>/<number>.wav`` in a folder.
 
-    Parameters
-    ----------
-    recordings : list of Recording
-        Recordings to cut events from, whose labels are the classes; none for synthetic data.
-
-    Returns
-    -------
-    Listing
-        Strong labels of every clip, and the weak ones that follow from them.
+    Events are cut from the recordings, whose labels are then the classes; there are none for synthetic data.
     """
     classes = tuple(sorted({recording.event_label for recording in recordings})) or synthesis.CLASSES
     calls = [

@@ -3,12 +3,10 @@
 Conventions
 -----------
 - Waveforms ``y`` are (samples,), mono; frequencies are in Hz, times in seconds, speeds in m/s, distances in m, rates in
-  cycles per second, intervals in semitones. Inside this module waveforms are float64 and of any level; `synthesize`
-  returns float32 with its peak at 1: the mixer sets the level.
+  cycles per second, intervals in semitones. Between the functions waveforms are float64, of any level.
 - A model draws its parameters evenly over the ranges that stand in it, from the generator of its `Take`: the same seed
-  gives the same waveform.
-- A model is told the length it has to fill, so that it can place whole blasts, beeps or gear changes in it. What
-  repeats may start anywhere in its cycle, but sounds from the first moment on.
+  gives the same waveform. It knows the length that it has to fill.
+- What repeats may start anywhere in its cycle, but sounds from the first moment on.
 - No partial and no resonance lies above 0.45 ``sr``, and no pulse is sharp enough to reach there; noise rolls off.
 """
 
@@ -58,12 +56,6 @@ def colored_noise(n_samples: int, *, exponent: float, rng: np.random.Generator) 
     ------
     ParameterError
         Fewer than two samples, or an exponent that is not finite.
-
-    Examples
-    --------
-    >>> y = colored_noise(16000, exponent=1.0, rng=np.random.default_rng(0))
-    >>> y.shape, y.dtype, round(float(np.sqrt(np.mean(y**2))), 3)
-    ((16000,), dtype('float32'), 1.0)
     """
     if n_samples < 2:
         raise ParameterError(f"n_samples must be 2 or more; got {n_samples}")
@@ -114,7 +106,7 @@ class Take:
         return np.interp(self.t * rate, np.arange(knots.size), knots)
 
     def resonate(self, y: Array, *drawn: DrawnMode, dry: float) -> Array:
-        """Parallel resonators (the third number is a bandwidth), beside ``dry`` times the input."""
+        """Parallel resonators (the third number of each is a bandwidth), beside ``dry`` times the input."""
         wet = dry * y
         for frequency, bandwidth, gain in self.modes(*drawn):
             if frequency < PASSBAND * self.sr:
@@ -144,6 +136,41 @@ class Take:
             onset = offset + pause
         return spans
 
+    def beat(self, rate: float, duty: float) -> list[Span]:
+        """Spans of sound that begin ``rate`` times a second and last the share ``duty`` of that."""
+        return [(k / rate, (k + duty) / rate) for k in range(math.ceil(self.duration * rate))]
+
+    def tone(
+        self, frequency: Array, n: int, *, tilt: float = 1, even: float = 1, bright: ArrayLike = 1, start: float = 0
+    ) -> Array:
+        """Tone of n partials along a frequency, of which the kth has amplitude ``k ** -tilt * bright ** (k - 1)``.
+
+        The even partials are further scaled by ``even`` (0: a square wave's spectrum); ``start`` is a phase in cycles.
+        """
+        cycles = 2 * np.pi * ((np.cumsum(frequency) / self.sr + start) % 1.0).astype(np.float32)
+        partial = np.cos(cycles) + 1j * np.sin(cycles)  # its powers are the partials: far cheaper than a sine for each
+        step = partial * np.asarray(bright, dtype=np.float32)
+        top = PASSBAND * self.sr
+        y = np.zeros(frequency.size)
+        for k in range(1, n + 1):
+            if k * frequency.min() > top:
+                break
+            amplitude = k**-tilt * (even if k % 2 == 0 else 1.0)
+            leaves = k * frequency.max() > 0.9 * top  # the partial may leave the pass band on its way: fade it out
+            y += amplitude * (np.clip((top - k * frequency) / (0.1 * top), 0, 1) if leaves else 1.0) * partial.imag
+            partial = partial * step
+        return y
+
+    def pulses(self, phase: Array, places: ArrayLike, strengths: ArrayLike, *, width: float) -> Array:
+        """Smooth pulses, ``width`` seconds across, one for each of ``places`` in every cycle of ``phase``."""
+        frequency = np.maximum(np.gradient(phase) * self.sr, 1e-3)
+        deviation = max(width / 2, 1.1 / self.sr)  # narrower ones would alias
+        sharpness = np.maximum((2 * np.pi * deviation * frequency) ** -2.0, 0.5).astype(np.float32)
+        y = np.zeros(phase.size)
+        for place, strength in np.broadcast(places, strengths):
+            y += strength * np.exp(sharpness * (np.cos(2 * np.pi * ((phase - place) % 1.0).astype(np.float32)) - 1))
+        return y
+
     def ring(self, modes: Sequence[Mode], *, click: float = 0.0) -> Array:
         """Impulse response of a struck body: modes (the second number is a decay time), and a click of noise."""
         n_samples = math.ceil(5 * max(decay for _, decay, _ in modes) * self.sr)
@@ -162,51 +189,6 @@ class Take:
         impulses = np.zeros(self.n_samples)
         np.add.at(impulses, place[inside], strengths[inside])
         return np.asarray(signal.oaconvolve(impulses, body)[: self.n_samples])
-
-
-def _tone(
-    frequency: Array,
-    sr: int,
-    *,
-    n_partials: int,
-    tilt: float = 1.0,
-    even: float = 1.0,
-    brightness: Array | float = 1.0,
-    start: float = 0.0,
-) -> Array:
-    """Harmonic tone along an instantaneous frequency; partial k has amplitude ``k ** -tilt * brightness ** (k - 1)``.
-
-    The even partials are further scaled by ``even`` (0 gives a square wave's spectrum); ``start`` is a phase in cycles.
-    """
-    cycles = 2 * np.pi * ((np.cumsum(frequency) / sr + start) % 1.0).astype(np.float32)
-    partial = np.cos(cycles) + 1j * np.sin(cycles)  # its powers are the partials: far cheaper than a sine for each
-    step = partial * np.asarray(brightness, dtype=np.float32)
-    top, lowest, highest = PASSBAND * sr, frequency.min(), frequency.max()
-    y = np.zeros(frequency.size)
-    for k in range(1, n_partials + 1):
-        if k * lowest > top:
-            break
-        amplitude = k**-tilt * (even if k % 2 == 0 else 1.0)
-        leaves = k * highest > 0.9 * top  # the partial may leave the pass band on its way: fade it out
-        y += amplitude * (np.clip((top - k * frequency) / (0.1 * top), 0, 1) if leaves else 1.0) * partial.imag
-        partial = partial * step
-    return y
-
-
-def _pulses(phase: Array, places: ArrayLike, strengths: ArrayLike, sr: int, *, width: float) -> Array:
-    """Smooth pulses, ``width`` seconds across, one for each of ``places`` in every cycle of ``phase`` (in cycles)."""
-    frequency = np.maximum(np.gradient(phase) * sr, 1e-3)
-    deviation = max(width / 2, 1.1 / sr)  # narrower ones would alias
-    sharpness = np.maximum((2 * np.pi * deviation * frequency) ** -2.0, 0.5).astype(np.float32)
-    y = np.zeros(phase.size)
-    for place, strength in np.broadcast(places, strengths):
-        y += strength * np.exp(sharpness * (np.cos(2 * np.pi * ((phase - place) % 1.0).astype(np.float32)) - 1))
-    return y
-
-
-def _beat(duration: float, rate: float, duty: float) -> list[Span]:
-    """Spans of sound that begin ``rate`` times a second and last the share ``duty`` of that."""
-    return [(k / rate, (k + duty) / rate) for k in range(math.ceil(duration * rate))]
 
 
 def _sweep(cycle: Array, low: Array | float, high: Array | float, *, rise: Array | float, bend: float = 2.5) -> Array:
@@ -254,7 +236,7 @@ def _outdoors(take: Take, y: Array) -> Array:
 
 def _electronic_siren(take: Take, frequency: Array) -> Array:
     """Square-like wave through a horn loudspeaker."""
-    y = _tone(frequency, take.sr, n_partials=12, tilt=take.uniform(0.8, 1.2), even=take.uniform(0.15, 0.5))
+    y = take.tone(frequency, 12, tilt=take.uniform(0.8, 1.2), even=take.uniform(0.15, 0.5))
     return take.resonate(y, (900, 1300, 700, 1.0), (2100, 3000, 900, 0.8), dry=0.15)
 
 
@@ -288,7 +270,7 @@ def fire_engine(take: Take) -> Array:
     low, high = take.uniform(250, 400), take.uniform(800, 1100)
     cycle = take.uniform(0.1, 0.2) * take.t + take.uniform(0.03, 0.45)
     rotor = _sweep(cycle, low, high, rise=take.uniform(0.35, 0.5)) * (1 + 0.002 * take.wander(9.0))
-    siren = _tone(rotor * doppler, take.sr, n_partials=20, tilt=0.7, even=take.uniform(0.7, 1.0))
+    siren = take.tone(rotor * doppler, 20, tilt=0.7, even=take.uniform(0.7, 1.0))
     siren = take.resonate(siren, (700, 1000, 900, 1.0), (1800, 2600, 1200, 0.7), dry=0.25)
     siren = rotor / high * (siren + 0.05 * take.noise(600, 4000))
     if take.chance(0.6):
@@ -313,7 +295,7 @@ def civil_defense(take: Take) -> Array:
         speed = _sweep(cycle, take.uniform(0.55, 0.7), 1.0, rise=0.45, bend=1.5)
     upper = take.uniform(480, 720) * speed * (1 + 0.001 * take.wander(3.0))
     lower = (8 / 10, 9 / 12, 10 / 12)[take.rng.integers(3)] * upper
-    rows = sum(_tone(f, take.sr, n_partials=12, tilt=1.1, even=0.8, start=take.uniform()) for f in (upper, lower))
+    rows = sum(take.tone(f, 12, tilt=1.1, even=0.8, start=take.uniform()) for f in (upper, lower))
     turning = np.sin(2 * np.pi * (take.t / take.uniform(4, 9) + take.uniform()))
     b, a = signal.butter(1, take.uniform(1200, 2500), fs=take.sr)
     return speed * 10 ** (take.uniform(1.5, 4) * turning / 20) * signal.lfilter(b, a, rows)
@@ -336,19 +318,16 @@ def _horn(
         detune = 1 + 0.004 * take.rng.standard_normal() + 0.001 * take.wander(6.0)
         frequency = note * detune * (1 - scoop * (1 - pressure))
         bright = brightness * (0.75 + 0.25 * pressure)
-        tone = _tone(frequency, take.sr, n_partials=24, tilt=0.3, brightness=bright, start=take.uniform())
+        tone = take.tone(frequency, 24, tilt=0.3, bright=bright, start=take.uniform())
         y += pressure / len(notes) * tone
     return y
-
-
-TRAIN_HORN_CHORDS = ((0, 3, 5, 8, 12), (0, 3, 7, 9, 12), (0, 4, 7, 9, 12))
-"""Five-chime train horns, in semitones above the lowest chime: a B major sixth, a minor and a major sixth."""
 
 
 def train_horn(take: Take) -> Array:
     """A chord of 3 to 5 chimes, each detuned, with a slow attack in which the pitch rises by 3 %."""
     lowest, n_chimes = take.uniform(260, 330), take.rng.integers(3, 6)
-    chord = TRAIN_HORN_CHORDS[take.rng.integers(len(TRAIN_HORN_CHORDS))][:n_chimes]
+    sixths = ((0, 3, 5, 8, 12), (0, 3, 7, 9, 12), (0, 4, 7, 9, 12))  # B major, minor, major; in semitones
+    chord = sixths[take.rng.integers(3)][:n_chimes]
     notes = [lowest * 2 ** (step / 12) for step in chord]
     blasts = take.alternate(take.duration, (0.8, 3.0), (0.3, 0.7))
     edges = take.uniform(0.08, 0.18), take.uniform(0.2, 0.35)
@@ -371,7 +350,7 @@ def car_alarm(take: Take) -> Array:
     if take.chance(0.4):
         root = take.uniform(370, 440)
         notes = [root, root * 2 ** (take.uniform(3, 5) / 12)]
-        honks = _beat(take.duration, take.uniform(1.4, 2.4), take.uniform(0.45, 0.6))
+        honks = take.beat(take.uniform(1.4, 2.4), take.uniform(0.45, 0.6))
         y = _horn(take, notes, honks, edges=(0.012, 0.03), brightness=0.9)
         return take.resonate(y, (1800, 2600, 1200, 1.0), dry=0.4)
     low, high = take.uniform(900, 1300), take.uniform(1900, 2700)
@@ -389,17 +368,17 @@ def car_alarm(take: Take) -> Array:
     rate, low_now, high_now, rise = patterns[turn % len(patterns)].T
     sweep = _sweep(rate * take.t, low_now, high_now, rise=np.maximum(rise, 0.5 * (rise < 0)), bend=0.5)
     two_tone = np.where(rate * take.t % 1.0 < 0.5, low_now, high_now)
-    y = _tone(np.where(rise < 0, two_tone, sweep), take.sr, n_partials=6, even=0.4)
+    y = take.tone(np.where(rise < 0, two_tone, sweep), 6, even=0.4)
     y = take.resonate(y, (2200, 3000, 1200, 1.0), dry=0.4)
-    spans = _beat(take.duration, 1 / (length + pause), length / (length + pause))
+    spans = take.beat(1 / (length + pause), length / (length + pause))
     return y * take.gate(spans, 0.005, 0.005)
 
 
 def reversing_beeps(take: Take) -> Array:
     """A piezo tone on and off, its third harmonic 19 to 33 dB below; half of the vehicles idle audibly behind it."""
-    beeps = _beat(take.duration, take.uniform(0.8, 1.3), take.uniform(0.4, 0.55))
+    beeps = take.beat(take.uniform(0.8, 1.3), take.uniform(0.4, 0.55))
     pitch = np.full(take.n_samples, take.uniform(1000, 1300))
-    tone = _tone(pitch, take.sr, n_partials=5, tilt=take.uniform(2, 3.5), even=0.02)
+    tone = take.tone(pitch, 5, tilt=take.uniform(2, 3.5), even=0.02)
     idle = take.uniform(0.01, 0.05) if take.chance(0.5) else 0.0
     return take.gate(beeps, 0.005, 0.005) * tone + idle * take.noise(50, 300, exponent=1.0)
 
@@ -437,7 +416,7 @@ def _run(take: Take, engine: Engine, rpm: Array, load: Array | float) -> Array:
     jitter = 1 + 0.3 * engine.roughness * take.wander(12.0)
     strengths = 1 + engine.unevenness * take.rng.standard_normal(len(engine.firing))
     phase = np.cumsum(rpm / 120 * jitter) / take.sr + take.uniform()
-    flow = _pulses(phase, engine.firing, strengths, take.sr, width=width)
+    flow = take.pulses(phase, engine.firing, strengths, width=width)
     flow *= 1 + engine.roughness * take.wander(25.0)
     slope = np.gradient(flow) * take.sr * width
     source = (1 - 0.7 * load) * (flow - flow.mean()) + (0.2 + load) * slope
@@ -518,7 +497,7 @@ def truck(take: Take) -> Array:
     diesel = _run(take, TRUCK, rpm, 0.15 + 0.75 * pulling)
     inertia = 1 / (0.4 * take.sr)
     boost = signal.lfilter([inertia], [1, inertia - 1], pulling * rpm / top)
-    whistle = _tone(take.uniform(1600, 2200) * (1 + 0.45 * boost), take.sr, n_partials=1)
+    whistle = take.tone(take.uniform(1600, 2200) * (1 + 0.45 * boost), 1)
     return diesel / np.std(diesel) + take.uniform(0.06, 0.15) * boost * whistle
 
 
@@ -546,10 +525,7 @@ def train(take: Take) -> Array:
     bogies, axles_apart = [0, car_length * take.uniform(0.65, 0.72)], [0, take.uniform(2.2, 2.8)]
     cars = np.arange(-3, take.duration * speed / car_length + 2) * car_length
     axles = np.add.outer(cars, np.add.outer(bogies, axles_apart)).ravel() + take.uniform(0, car_length)
-    rail = take.ring(
-        take.modes((70, 120, 0.05, 1.0), (250, 450, 0.025, 0.9), (900, 1600, 0.012, 0.6)),
-        click=0.4,
-    )
+    rail = take.ring(take.modes((70, 120, 0.05, 1.0), (250, 450, 0.025, 0.9), (900, 1600, 0.012, 0.6)), click=0.4)
     y = np.zeros(take.n_samples)
     for place, level in ((0.0, 1.0), (joint, 0.25), (-joint, 0.25)):
         y += take.strike((axles + place) / speed, level * take.rng.uniform(0.7, 1.0, axles.size), rail)
@@ -559,7 +535,7 @@ def train(take: Take) -> Array:
     if take.chance(0.5):
         pitch = take.uniform(2200, 3200) * (1 + 0.01 * take.wander(5.0))
         bouts = take.gate(take.alternate(take.duration, (0.4, 1.5), (0.5, 2.0)), 0.15, 0.2)
-        y += 0.1 * bouts * (1 + 0.4 * take.wander(30.0)) * _tone(pitch, take.sr, n_partials=2, tilt=1.5)
+        y += 0.1 * bouts * (1 + 0.4 * take.wander(30.0)) * take.tone(pitch, 2, tilt=1.5)
     return y
 
 
@@ -575,7 +551,7 @@ def screaming(take: Take) -> Array:
         pitch[now] *= take.uniform(0.85, 1.15) * glide
     vibrato = take.uniform(0, 0.03) * np.sin(2 * np.pi * take.uniform(5, 8) * take.t)
     pitch *= 1 + vibrato + take.uniform(0.01, 0.03) * take.wander(40.0)
-    voice = _tone(pitch, take.sr, n_partials=20, tilt=take.uniform(0.5, 0.9), brightness=0.92)
+    voice = take.tone(pitch, 20, tilt=take.uniform(0.5, 0.9), bright=0.92)
     roughness = np.cumsum(take.uniform(30, 120) * (1 + 0.15 * take.wander(20.0))) / take.sr  # in cycles
     voice *= 1 + take.uniform(0.2, 0.7) * np.sin(2 * np.pi * roughness)
     voice += 0.15 * take.noise(1500, 6000)
@@ -593,7 +569,7 @@ def bicycle(take: Take) -> Array:
     pawl = take.ring(take.modes((1900, 2600, 0.001, 1.0), (2900, 3400, 0.001, 1.0), (4000, 6000, 0.001, 1.0)))
     y = take.strike(ticks / take.sr, coasting[ticks] * take.rng.uniform(0.5, 1.0, ticks.size), pawl)
     stroke = 0.6 + 0.4 * np.sin(2 * np.pi * take.uniform(2, 3.2) * take.t)  # two to a turn of the pedals
-    links = 0.3 + _pulses(take.uniform(40, 70) * take.t, 0.0, 1.0, take.sr, width=0.004)
+    links = 0.3 + take.pulses(take.uniform(40, 70) * take.t, 0.0, 1.0, width=0.004)
     y += 0.15 * (1 - coasting) * stroke * links * take.noise(1200, 5000)
     y += 0.04 * take.noise(200, 2500, exponent=1.0)
     if take.chance(0.6):
@@ -622,8 +598,7 @@ def skateboard(take: Take) -> Array:
     speed, slab, trucks = take.uniform(2.5, 5.5), take.uniform(1.2, 1.8), [0, take.uniform(0.4, 0.5)]
     seams = np.add.outer(np.arange(0, take.duration * speed, slab), trucks).ravel() / speed
     strengths = np.interp(seams, take.t, ground) * take.rng.uniform(0.4, 0.9, seams.size)
-    clack = take.modes((180, 280, 0.025, 1.0), (500, 800, 0.015, 1.0), (1400, 2200, 0.006, 0.8))
-    wood = take.ring(clack, click=0.5)
+    wood = take.ring(take.modes((180, 280, 0.025, 1.0), (500, 800, 0.015, 1.0), (1400, 2200, 0.006, 0.8)), click=0.5)
     y += take.strike(seams, strengths, wood)
     pop = take.ring(take.modes((700, 1000, 0.008, 1.2), (2200, 3000, 0.004, 1.2)), click=1.0)
     y += take.strike(pops, 1.2, pop)
@@ -633,61 +608,43 @@ def skateboard(take: Take) -> Array:
 # The registry, and the way in
 
 
-class SoundModel(NamedTuple):
-    """How a class sounds, and how long: its typical shortest and longest event (s)."""
-
-    synthesize: Callable[[Take], Array]
-    duration: Span
-
-
-SOUND_MODELS: dict[str, SoundModel] = {
-    "Train horn": SoundModel(train_horn, (1.5, 6.0)),
-    "Air horn, truck horn": SoundModel(air_horn, (0.8, 4.0)),
-    "Car alarm": SoundModel(car_alarm, (3.0, 10.0)),
-    "Reversing beeps": SoundModel(reversing_beeps, (3.0, 10.0)),
-    "Bicycle": SoundModel(bicycle, (1.5, 6.0)),
-    "Skateboard": SoundModel(skateboard, (1.5, 6.0)),
-    "Ambulance (siren)": SoundModel(ambulance, (3.0, 10.0)),
-    "Fire engine, fire truck (siren)": SoundModel(fire_engine, (4.0, 10.0)),
-    "Civil defense siren": SoundModel(civil_defense, (5.0, 10.0)),
-    "Police car (siren)": SoundModel(police_car, (3.0, 10.0)),
-    "Screaming": SoundModel(screaming, (0.6, 3.5)),
-    "Car": SoundModel(car, (2.0, 8.0)),
-    "Car passing by": SoundModel(car_passing_by, (3.0, 8.0)),
-    "Bus": SoundModel(bus, (3.0, 10.0)),
-    "Truck": SoundModel(truck, (3.0, 10.0)),
-    "Motorcycle": SoundModel(motorcycle, (2.0, 8.0)),
-    "Train": SoundModel(train, (4.0, 10.0)),
+SOUND_MODELS: dict[str, tuple[Callable[[Take], Array], Span]] = {
+    "Train horn": (train_horn, (1.5, 6.0)),
+    "Air horn, truck horn": (air_horn, (0.8, 4.0)),
+    "Car alarm": (car_alarm, (3.0, 10.0)),
+    "Reversing beeps": (reversing_beeps, (3.0, 10.0)),
+    "Bicycle": (bicycle, (1.5, 6.0)),
+    "Skateboard": (skateboard, (1.5, 6.0)),
+    "Ambulance (siren)": (ambulance, (3.0, 10.0)),
+    "Fire engine, fire truck (siren)": (fire_engine, (4.0, 10.0)),
+    "Civil defense siren": (civil_defense, (5.0, 10.0)),
+    "Police car (siren)": (police_car, (3.0, 10.0)),
+    "Screaming": (screaming, (0.6, 3.5)),
+    "Car": (car, (2.0, 8.0)),
+    "Car passing by": (car_passing_by, (3.0, 8.0)),
+    "Bus": (bus, (3.0, 10.0)),
+    "Truck": (truck, (3.0, 10.0)),
+    "Motorcycle": (motorcycle, (2.0, 8.0)),
+    "Train": (train, (4.0, 10.0)),
 }
-"""The sound model of each class, by its DCASE label."""
+"""How each class sounds, by its DCASE label, and its typical shortest and longest event (s)."""
 
 CLASSES: tuple[str, ...] = tuple(SOUND_MODELS)
 """The 17 labels of DCASE 2017 Task 4: nine warning sounds and screaming, then seven vehicles."""
 
 
 def synthesize(event_label: str, *, duration: float, sr: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """One event of a class.
-
-    Parameters
-    ----------
-    event_label : str
-        One of `CLASSES`.
-    duration : float
-        Length, in seconds; 0.02 at least, for the two fades.
-    sr : int
-        Sample rate, in Hz; 8000 at least.
-    rng : np.random.Generator
-        Source of every draw.
+    """One event of a class, in the open air, between two fades of 10 ms.
 
     Returns
     -------
     np.ndarray, shape (round(duration * sr),), float32
-        The event in the open air, between fades of 10 ms, without offset, its peak at 1.
+        Without offset, its peak at 1: the mixer sets the level.
 
     Raises
     ------
     ParameterError
-        Unknown label, or a duration or sample rate out of range.
+        Unknown label, a duration that does not hold the fades, or a sample rate below 8000 Hz.
 
     Examples
     --------
@@ -703,8 +660,9 @@ def synthesize(event_label: str, *, duration: float, sr: int, rng: np.random.Gen
     if sr < 8000:
         raise ParameterError(f"sr must be 8000 Hz or more; got {sr}")
 
+    model, _ = SOUND_MODELS[event_label]
     take = Take(round(duration * sr), sr, rng)
-    y = _outdoors(take, SOUND_MODELS[event_label].synthesize(take))
+    y = _outdoors(take, model(take))
     y = np.asarray(signal.sosfilt(signal.butter(2, 25, "highpass", fs=sr, output="sos"), y))
     fade = take.gate([(0.0, take.duration)], FADE, FADE)
     y = fade * (y - np.average(y, weights=fade))  # the faded sum, not the plain one, is what has to vanish

@@ -36,16 +36,9 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 def unpack(archives: Iterable[Path], folder: Path, clips: Sequence[str], *, jobs: int = 1) -> None:
-    """Unpack the clips that are not in `folder` and are in zip files, encrypted or not.
+    """Unpack the clips that are not in `folder` and are in zip files, encrypted or not, or in folders of such files.
 
-    A clip whose member is damaged gets into the folder's list of failures.
-
-    Parameters
-    ----------
-    archives : iterable of Path
-        Zip files, and folders of them.
-    jobs : int
-        Processes: decryption takes its time.
+    A clip whose member is damaged gets into the folder's list of failures. `jobs` are processes.
 
     Raises
     ------
@@ -65,7 +58,8 @@ def _unpack_archive(archive: Path, folder: Path, clips: Sequence[str], jobs: int
     members = _members(archive, clips)
     if not members:
         return
-    _require_published(archive)
+    if archive.name in ARCHIVES:
+        _require_published(archive, *ARCHIVES[archive.name])
     require_space(folder, sum(info.file_size for info in members.values()))
     password = _find_password(archive, members.values())
     errors = Parallel(n_jobs=jobs, return_as="generator")(
@@ -99,11 +93,7 @@ def _members(archive: Path, clips: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
     return found
 
 
-def _require_published(archive: Path) -> None:
-    """Compare an archive that has a published name with what was published."""
-    if archive.name not in ARCHIVES:
-        return
-    address, expected = ARCHIVES[archive.name]
+def _require_published(archive: Path, address: str, expected: str) -> None:
     with open(archive, "rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != expected:

@@ -36,8 +36,6 @@ REASONS = {
 
 
 class Failure(NamedTuple):
-    """Why a clip is not there."""
-
     clip: str
     reason: str  # one of REASONS
     detail: str

@@ -2,14 +2,11 @@
 
 Conventions: names of clips and files are those of `hpsed_lib.data.dcase2017.clips`. What is fetched becomes mono,
 16 bit, 44.1 kHz unless another rate is asked for, as it was published. A clip is shorter than its section where the
-recording ends first, as 10,000 of the published ones are. Less than `MINIMUM_DURATION` is not kept, and neither is a
-clip that ends before both its section and its recording do.
+recording ends first, as 10,000 of the published ones are. One under `MINIMUM_DURATION` is not kept, and neither is one
+that ends before both its section and its recording do.
 
 Only the bytes around the section travel: every request for sound asks for a range of at most `PIECE` bytes. All
-requests keep a distance in time, those for pages included.
-
-Tested against a server on loopback, with recordings encoded for the tests and with messages as yt-dlp words them. Never
-run against YouTube.
+requests keep a distance in time, those for pages included. Never run against YouTube: tested on loopback.
 """
 
 from __future__ import annotations
@@ -139,14 +136,7 @@ class _RemoteFile:
 
 
 def read_section(file: Any, start: float, end: float) -> tuple[np.ndarray, int]:
-    """Decode a section of a recording.
-
-    Parameters
-    ----------
-    file : file-like or str
-        Anything that FFmpeg reads.
-    start, end : float
-        Seconds from the beginning of the recording.
+    """Decode a section (in s) of a recording, anything that FFmpeg reads.
 
     Returns
     -------
@@ -307,15 +297,8 @@ class _Fetcher:
 def fetch(clips: Iterable[str], folder: Path, *, site: Site, retry: bool = False) -> bool:
     """Fetch the clips that are not in `folder`, and write down in `FAILURES` why others are not.
 
-    Parameters
-    ----------
-    retry : bool
-        Ask again for clips that failed for a `FINAL` reason.
-
-    Returns
-    -------
-    bool
-        Whether the site turned everything away, so that the rest was not asked for.
+    Those that failed for a `FINAL` reason are asked for again only with `retry`. Returns whether the site turned
+    everything away, so that the rest was not asked for.
 
     Raises
     ------

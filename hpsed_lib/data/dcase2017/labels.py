@@ -22,7 +22,6 @@ from hpsed_lib.data.labels import (
     Listing,
     draw_validation,
     gather,
-    list_clips,
     make_listing,
     read_labels,
     read_records,
@@ -59,22 +58,17 @@ _LABEL_IN_LIST = re.compile(f"(?:^|,)({'|'.join(map(re.escape, CLASSES))})(?=,|$
 
 
 def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Listing:
-    """List the clips and labels of DCASE 2017 Task 4.
+    """List the clips and labels of DCASE 2017 Task 4; a clip's source is the YouTube id of its video.
+
+    The test set is the development set (488 clips), or the evaluation set (1,103) with the development set for tuning.
+    Validation clips are drawn from the training clips by video (`draw_validation`).
 
     Parameters
     ----------
-    params : Dcase2017Data
-        Its test set is the development set (488 clips), or the evaluation set (1,103), with the development set for
-        tuning. Validation clips are drawn from the training clips by video (`draw_validation`).
     folder : Path
         Audio files lie anywhere below it, and so may the label files.
     download : bool
         Fetch the label files that are neither there nor fetched before.
-
-    Returns
-    -------
-    Listing
-        A clip's source is the YouTube id of its video.
 
     Raises
     ------
@@ -96,14 +90,13 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
     rows = gather(weak, strong)
     refuse_odd_rows(rows, classes=CLASSES, clip_duration=params.clip_duration, folder=folder)
 
-    clips = list_clips(rows)
+    clips = rows.drop_duplicates("filename").reset_index(drop=True)
     clips["sources"] = clips.filename.str.rsplit("_", n=2).str[0]
-    remarks = [shared_sources(clips)]
     audio = audio_files(clips.filename.tolist(), present)
     clips["path"] = [audio[name][0] if name in audio else "" for name in clips.filename]
     several = clips[[len(audio.get(name, ())) > 1 for name in clips.filename]]
     paths = [f"{name} as {', '.join(audio[name])}" for name in several.filename]
-    remarks.append(remarks_of(several.assign(kind="two_files", text=paths)))
+    remarks = [shared_sources(clips), remarks_of(several.assign(kind="two_files", text=paths))]
     clips["split"] = draw_validation(clips, share=params.validation_share, seed=params.validation_seed)
     return make_listing(
         rows, clips, classes=CLASSES, clip_duration=params.clip_duration, audio_folder=folder, remarks=remarks
@@ -111,15 +104,9 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
 
 
 def clip_names(name: str, *, folder: Path, download: bool) -> list[str]:
-    """The clips of one set, each once, in the order of its label file.
+    """The clips of one set (a name in `WEAK_FILES`), each once, in the order of its label file.
 
-    Parameters
-    ----------
-    name : {"training", "development", "evaluation"}
-    folder : Path
-        The label file is looked for anywhere below it, if it exists.
-    download : bool
-        Fetch the label file if it is neither there nor fetched before.
+    `folder` need not exist; it and `download` are those of `list_dcase2017`.
 
     Raises
     ------

@@ -1,0 +1,155 @@
+"""Recordings of ESC-10: both layouts, events cut out of them, folds, and the download, from a server on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from urllib.parse import quote
+
+import librosa
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from loopback import Server
+
+from hpsed_lib import dataset, paths
+from hpsed_lib.data import recordings
+from hpsed_lib.data.recordings import ESC10_NAMES, cut_event, download_esc10, find_recordings
+from hpsed_lib.data.soundscapes import recorded_event
+from hpsed_lib.errors import DataError
+from hpsed_lib.params import load_experiment
+
+SR = 16000
+REGISTRY = recordings.ESC10_REGISTRY.read_text().splitlines()
+
+
+def write_esc10(folder: Path, *, folds: range = range(1, 6), takes: str = "A") -> Path:
+    """A folder in ESC-10's layout: one second of silence, 1.5 s of tone, silence; source numbers end in their fold."""
+    for number, name in enumerate(ESC10_NAMES, start=1):
+        (folder / f"{number:03d} - {name}").mkdir(parents=True)
+        y = np.pad(0.5 * librosa.tone(200 * number, sr=SR, duration=1.5), SR)
+        for path in [f"{fold}-{100 * number + fold}-{take}.ogg" for fold in folds for take in takes]:
+            soundfile.write(folder / f"{number:03d} - {name}" / path, y, SR)
+    return folder
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    found = find_recordings(write_esc10(tmp_path, takes="BA"), subset="esc10")
+    assert len(found) == 100
+    assert found == sorted(found, key=lambda recording: (recording.event_label, recording.path.name))
+    assert {recording.event_label for recording in found} == set(ESC10_NAMES.values())
+    assert all(recording.path.name.startswith(f"{recording.fold}-") for recording in found)
+
+
+def test_table_and_audio(tmp_path: Path) -> None:
+    for folder in ("meta", "audio"):
+        (tmp_path / folder).mkdir()
+    names = [label.lower().replace(" ", "_") for label in ESC10_NAMES.values()] + ["mouse_click"]
+    rows = [(f"{fold}-{n}-A-{n}.wav", fold, name) for n, name in enumerate(names) for fold in range(1, 6)]
+    table = pd.DataFrame(rows, columns=["filename", "fold", "category"])
+    table.to_csv(tmp_path / "meta" / "esc50.csv", index=False)
+    with pytest.raises(DataError, match=r"names .*which does not exist"):
+        find_recordings(tmp_path, subset="esc10")
+    for name in table.filename:
+        (tmp_path / "audio" / name).touch()
+    found = find_recordings(tmp_path, subset="esc10")
+    assert len(found) == 50
+    assert {recording.event_label for recording in found} == set(ESC10_NAMES.values())
+    with pytest.raises(DataError, match="esc50 has 50 classes, found 11"):
+        find_recordings(tmp_path, subset="esc50")
+    table.drop(columns="fold").to_csv(tmp_path / "meta" / "esc50.csv", index=False)
+    with pytest.raises(DataError, match=r"lacks the column\(s\) fold"):
+        find_recordings(tmp_path, subset="esc10")
+
+
+def test_what_is_neither_layout_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither class folders"):
+        find_recordings(tmp_path, subset="esc10")
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "song.ogg").touch()
+    with pytest.raises(DataError, match=r"song\.ogg: expected"):
+        find_recordings(tmp_path, subset="esc10")
+    with pytest.raises(DataError, match="no such folder"):
+        find_recordings(tmp_path / "nowhere", subset="esc10")
+
+
+def test_events_are_cut_where_the_sound_is(tmp_path: Path) -> None:
+    recording = find_recordings(write_esc10(tmp_path, folds=range(1, 2)), subset="esc10")[0]
+    rng = np.random.default_rng(0)
+    whole = cut_event(recording, duration=(1.0, 5.0), sr=SR, rng=rng)
+    assert whole is not None
+    assert len(whole) / SR == pytest.approx(1.5, abs=0.5)
+    lengths = [cut_event(recording, duration=(0.5, 1.0), sr=SR, rng=rng) for _ in range(20)]
+    assert all(y is not None and 0.5 * SR <= len(y) <= 1.0 * SR for y in lengths)
+    assert cut_event(recording, duration=(2.5, 5.0), sr=SR, rng=rng) is None
+
+
+def test_a_class_without_usable_events_is_an_error(tmp_path: Path) -> None:
+    params = load_experiment("esc10").data.model_copy(update={"event_duration": (2.5, 5.0)})
+    found = find_recordings(write_esc10(tmp_path), subset="esc10")
+    with pytest.raises(DataError, match=r"no recording of 'Dog' in folds \[5\]"):
+        recorded_event("Dog", np.random.default_rng(0), params=params, recordings=found, split="test")
+
+
+def test_splits_take_their_own_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    experiment = load_experiment("esc10")
+    counts = {"n_clips": {"training": 12, "validation": 6, "test": 6}}
+    data = type(experiment.data).model_validate({**experiment.data.model_dump(), **counts})
+    experiment = experiment.model_copy(update={"data": data})
+    dataset.prepare(experiment, data_folder=str(write_esc10(tmp_path / "esc")))
+    clips = pd.read_csv(tmp_path / "cache" / "esc10" / "clips.csv")
+    for split, folds in data.folds.items():
+        assert {int(name) % 10 for row in clips.sources[clips.split == split] for name in row.split()} <= set(folds)
+    shared = dataset.shared_sources(experiment).to_numpy()
+    assert shared.sum() == np.trace(shared)
+
+
+def test_the_real_recordings_are_the_published_ones(esc10_folder: Path) -> None:
+    found = find_recordings(esc10_folder, subset="esc10")
+    table = pd.DataFrame([(one.source, one.fold) for one in found], columns=["source", "fold"])
+    assert table.fold.value_counts().to_dict() == dict.fromkeys(range(1, 6), 80)
+    assert (table.groupby("source").fold.nunique() == 1).all()
+    assert {one.source for one in found} == {one.path.name.split("-")[1] for one in found}
+    for recording in found[::20]:
+        checksum = hashlib.sha256(recording.path.read_bytes()).hexdigest()
+        assert f"{checksum}  {recording.path.relative_to(esc10_folder)}" in REGISTRY
+    rng = np.random.default_rng(0)
+    events = [cut_event(recording, duration=(0.5, 5.0), sr=SR, rng=rng) for recording in found[::8]]
+    assert sum(y is not None for y in events) > 0.7 * len(events)
+
+
+def test_the_registry_lists_all_of_esc10() -> None:
+    checksums, names = zip(*(line.split("  ", 1) for line in REGISTRY), strict=True)
+    assert len(set(names)) == 400
+    assert len(set(checksums)) >= 399
+    assert {len(checksum) for checksum in checksums} == {64}
+
+
+class TestDownload:
+    @pytest.fixture(autouse=True)
+    def site(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+        published = write_esc10(tmp_path / "published", folds=range(1, 2))
+        files = {str(path.relative_to(published)): path.read_bytes() for path in published.glob("*/*.ogg")}
+        server.files = {quote(name): content for name, content in files.items()}
+        lines = [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in files.items()]
+        (tmp_path / "registry.txt").write_text("\n".join(lines))
+        monkeypatch.setattr(recordings, "ESC10_URL", server.address)
+        monkeypatch.setattr(recordings, "ESC10_REGISTRY", tmp_path / "registry.txt")
+        monkeypatch.setattr(recordings, "DOWNLOAD_RETRIES", 0)
+        return server
+
+    def test_every_file_comes_and_what_is_there_is_not_fetched_again(self, site: Server, tmp_path: Path) -> None:
+        found = find_recordings(download_esc10(tmp_path / "ESC-10"), subset="esc10")
+        assert len(found) == len(site.requests) == 10
+        found[3].path.unlink()
+        assert find_recordings(download_esc10(tmp_path / "ESC-10"), subset="esc10") == found
+        assert [path for _, path, _ in site.requests[10:]] == [
+            quote(str(found[3].path.relative_to(tmp_path / "ESC-10")))
+        ]
+
+    def test_another_file_than_the_published_one_is_refused(self, site: Server, tmp_path: Path) -> None:
+        site.files[min(site.files)] = b"something else"
+        with pytest.raises(DataError, match=r"001%20-%20.*could not be fetched"):
+            download_esc10(tmp_path / "ESC-10")
