@@ -33,7 +33,7 @@ import torch
 from hpsed_lib import plots
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
 from hpsed_lib.theory import collapse, derivation, dynamics
-from hpsed_lib.theory.gradients import dy_dx
+from hpsed_lib.theory.gradients import differentiate
 from hpsed_lib.theory.three_ways import three_ways
 
 print(f"python {platform.python_version()}, numpy {np.__version__}, pandas {pd.__version__}")
@@ -261,7 +261,8 @@ three_stages.loc[three_stages.equation == "Table A-1, hierarchical", columns]
 
 # %%
 tied = [0.2, 0.9, 0.4, 0.9]
-pd.DataFrame({s: dy_dx(tied, pooling="max", structure=s, segment_lengths=[2]) for s in STRUCTURES}, index=tied)
+options = {"pooling": "max", "segment_lengths": [2]}
+pd.DataFrame({s: differentiate(tied, structure=s, **options).dy_dx for s in STRUCTURES}, index=tied)
 
 # %% [markdown]
 # > The other $0/0$ are a silent segment (linear softmax, every $x_i = 0$) and a segment without any attention. They
@@ -270,7 +271,8 @@ pd.DataFrame({s: dy_dx(tied, pooling="max", structure=s, segment_lengths=[2]) fo
 
 # %%
 silent = [0.0] * 4
-pd.DataFrame({s: dy_dx(silent, pooling="linear", structure=s, segment_lengths=[2]) for s in STRUCTURES[:3]})
+options = {"pooling": "linear", "segment_lengths": [2]}
+pd.DataFrame({s: differentiate(silent, structure=s, **options).dy_dx for s in STRUCTURES[:3]})
 
 # %% [markdown]
 # ## 6 Three ways, one gradient

@@ -10,20 +10,12 @@ from hypothesis import strategies as st
 
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
-from hpsed_lib.theory.gradients import (
-    WEIGHT_SLOPES_BY_SHARPNESS,
-    WEIGHTS,
-    clip_prob,
-    dloss_dy,
-    dy_dsharpness,
-    dy_dw,
-    dy_dx,
-)
+from hpsed_lib.theory.gradients import WEIGHT_SLOPES_BY_SHARPNESS, WEIGHTS, differentiate, dloss_dy
 
 ALL_ARMS = [(pooling, structure) for pooling in POOLINGS for structure in STRUCTURES]
 TRUE_ARMS = [arm for arm in ALL_ARMS if arm[1] != "appendix"]
 PAPER = ["max", "average", "linear", "exponential", "attention"]  # Table A-1's rows
-COLLAPSING = ["single", "hierarchical", "appendix"]  # to the value of Eq. 1
+SOFTMAXES = ["linear", "exponential", "power", "auto"]  # whose weights depend on the frames, smoothly
 SHARPNESS = 1.7  # of power pooling and autopool
 CLIPS = [(125, [5, 5]), (6, [3]), (8, [2, 2]), (24, [2, 3, 2]), (7, [7]), (7, [1]), (5, []), (1, [1])]
 
@@ -56,11 +48,13 @@ def finite_difference(x, w, pooling, structure, segment_lengths, step=1e-6) -> n
 
 
 def closed_forms(x, w, pooling, structure, segment_lengths) -> tuple[np.ndarray, np.ndarray, float]:
-    options = {"structure": structure, "segment_lengths": segment_lengths}
-    by_frame = dy_dx(x, pooling=pooling, attention=w, sharpness=SHARPNESS, **options)
-    by_weight = dy_dw(x, w, **options) if pooling == "attention" else np.zeros_like(by_frame)
-    adaptive = pooling in WEIGHT_SLOPES_BY_SHARPNESS
-    return by_frame, by_weight, dy_dsharpness(x, SHARPNESS, pooling=pooling, **options) if adaptive else 0.0
+    options = {"pooling": pooling, "structure": structure, "segment_lengths": segment_lengths}
+    return differentiate(x, attention=w, sharpness=SHARPNESS, **options)[1:]
+
+
+def assert_same(found, expected, **tolerances):
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, **tolerances)
 
 
 # --- Table A-1, cell by cell, written out again with loops ---
@@ -93,15 +87,10 @@ def table_a1(x, w, pooling, column, m):
 @pytest.mark.parametrize(("column", "structure"), [("single", "single"), ("hierarchical", "appendix")])
 def test_two_stages_give_table_a1_as_printed(pooling, column, structure):
     x, w = draw(12)
-    by_frame, by_weight = table_a1(x, w, pooling, column, 4)
-    found = autograd(x, w, pooling, structure, [4])
-    np.testing.assert_allclose(found[0], by_frame, atol=1e-15)
-    np.testing.assert_allclose(
-        dy_dx(x, pooling=pooling, structure=structure, segment_lengths=[4], attention=w), by_frame, atol=1e-15
-    )
-    if pooling == "attention":
-        np.testing.assert_allclose(found[1], by_weight, atol=1e-15)
-        np.testing.assert_allclose(dy_dw(x, w, structure=structure, segment_lengths=[4]), by_weight, atol=1e-15)
+    n_printed = 2 if pooling == "attention" else 1
+    printed = table_a1(x, w, pooling, column, 4)[:n_printed]
+    assert_same(autograd(x, w, pooling, structure, [4])[:n_printed], printed, atol=1e-15)
+    assert_same(closed_forms(x, w, pooling, structure, [4])[:n_printed], printed, atol=1e-15)
 
 
 @pytest.mark.parametrize("pooling", ["linear", "exponential", "attention"])
@@ -120,10 +109,8 @@ def test_three_stages_take_the_longest_segment_not_the_first(pooling):
 @pytest.mark.parametrize(("n_frames", "segment_lengths"), CLIPS)
 def test_autograd_equals_the_closed_form(pooling, structure, n_frames, segment_lengths):
     x, w = draw(n_frames, seed=n_frames)
-    found = autograd(x, w, pooling, structure, segment_lengths)
-    expected = closed_forms(x, w, pooling, structure, segment_lengths)
-    for automatic, closed in zip(found, expected, strict=True):
-        np.testing.assert_allclose(automatic, closed, atol=1e-14)
+    chosen = (x, w, pooling, structure, segment_lengths)
+    assert_same(autograd(*chosen), closed_forms(*chosen), atol=1e-14)
 
 
 @pytest.mark.parametrize(("pooling", "structure"), TRUE_ARMS)
@@ -137,28 +124,16 @@ def test_autograd_of_the_true_gradient_passes_gradcheck(pooling, structure):
     assert torch.autograd.gradcheck(y, (x, w if pooling == "attention" else w.detach(), sharpness))
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("structure", COLLAPSING)
-def test_finite_differences_give_the_single_gradient_whatever_the_structure(pooling, structure):
+@pytest.mark.parametrize(("pooling", "structure"), ALL_ARMS)
+def test_finite_differences_give_the_true_gradient_which_that_of_appendix_is_not(pooling, structure):
     x, w = draw(12)
     numerical = finite_difference(x, w, pooling, structure, [3, 2])
-    single = dy_dx(x, pooling=pooling, structure="single", attention=w, sharpness=SHARPNESS)
-    np.testing.assert_allclose(numerical, single, atol=1e-8)
-
-
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_finite_differences_give_the_gradient_of_the_maxima_of_segments(pooling):
-    x, w = draw(12)
-    numerical = finite_difference(x, w, pooling, "mixed", [3, 2])
-    np.testing.assert_allclose(numerical, closed_forms(x, w, pooling, "mixed", [3, 2])[0], atol=1e-8)
-    assert np.count_nonzero(numerical) <= 2  # one frame in each of two longest segments
-
-
-@pytest.mark.parametrize("pooling", ["linear", "exponential", "power", "auto"])
-def test_the_appendix_gradient_is_not_the_slope_of_its_value(pooling):
-    x, w = draw(12)
-    numerical = finite_difference(x, w, pooling, "appendix", [3, 2])
-    assert np.abs(numerical - autograd(x, w, pooling, "appendix", [3, 2])[0]).max() > 1e-3
+    true = closed_forms(x, w, pooling, "mixed" if structure == "mixed" else "single", [3, 2])[0]
+    np.testing.assert_allclose(numerical, true, atol=1e-8)
+    if structure == "mixed":
+        assert np.count_nonzero(numerical) <= 2  # one frame in each of two longest segments
+    if structure == "appendix" and pooling in SOFTMAXES:
+        assert np.abs(numerical - autograd(x, w, pooling, structure, [3, 2])[0]).max() > 1e-3
 
 
 # --- laws ---
@@ -179,8 +154,7 @@ def test_hierarchical_has_the_gradient_of_single_for_any_segments(clip):
     for pooling in POOLINGS:
         single = autograd(x, w, pooling, "single", lengths)
         hierarchical = autograd(x, w, pooling, "hierarchical", lengths)
-        for through_segments, at_once in zip(hierarchical, single, strict=True):
-            np.testing.assert_allclose(through_segments, at_once, rtol=1e-10, atol=1e-12)
+        assert_same(hierarchical, single, rtol=1e-10, atol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -191,37 +165,23 @@ def test_appendix_differs_from_single_exactly_where_a_frame_differs_from_its_lon
     constant = bool(np.ptp(segments, axis=1).max() == 0) if lengths else True
     assume(constant or np.ptp(segments, axis=1).max() > 1e-2)
     for pooling in POOLINGS:
-        gap = [
-            np.abs(a - b).max()
-            for a, b in zip(
-                autograd(x, w, pooling, "appendix", lengths), autograd(x, w, pooling, "single", lengths), strict=True
-            )
-        ]
-        expected_to_differ = [
-            not constant and pooling in ("linear", "exponential", "power", "auto"),
-            not constant and pooling == "attention",
-        ]
-        gap = gap[:2]
-        assert [g > 1e-6 for g in gap] == expected_to_differ, (pooling, gap)
-        assert max(g for g, differs in zip(gap, expected_to_differ, strict=True) if not differs) < 1e-10
+        appendix, single = (autograd(x, w, pooling, structure, lengths)[:2] for structure in ("appendix", "single"))
+        gap = [np.abs(ours - theirs).max() for ours, theirs in zip(appendix, single, strict=True)]
+        differ = [not constant and pooling in SOFTMAXES, not constant and pooling == "attention"]
+        assert [g > 1e-6 for g in gap] == differ, (pooling, gap)
+        assert max(g for g, differs in zip(gap, differ, strict=True) if not differs) < 1e-10
 
 
 @settings(max_examples=60, deadline=None)
 @given(clip=clips())
-def test_the_frames_shares_of_max_average_and_attention_add_up_to_one(clip):
+def test_shares_of_frames_add_up_to_one_and_scaling_every_weight_alike_leaves_y(clip):
+    """Where weights do not depend on frames; and Euler: y has degree 0 in the weights, so sum(w dy/dw) is 0."""
     x, w, lengths = clip
     for pooling in ("max", "average", "attention"):
         for structure in STRUCTURES:
-            assert autograd(x, w, pooling, structure, lengths)[0].sum() == pytest.approx(1, abs=1e-12)
-
-
-@settings(max_examples=60, deadline=None)
-@given(clip=clips())
-def test_scaling_every_weight_alike_leaves_y(clip):
-    """Euler: y has degree 0 in the weights, so sum(w dy/dw) is 0."""
-    x, w, lengths = clip
-    for structure in STRUCTURES:
-        assert w @ autograd(x, w, "attention", structure, lengths)[1] == pytest.approx(0, abs=1e-12)
+            by_frame, by_weight, _ = autograd(x, w, pooling, structure, lengths)
+            assert by_frame.sum() == pytest.approx(1, abs=1e-12)
+            assert w @ by_weight == pytest.approx(0, abs=1e-12)
 
 
 # --- edges ---
@@ -230,49 +190,42 @@ def test_scaling_every_weight_alike_leaves_y(clip):
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_of_tied_frames_the_first_has_the_gradient_of_max_pooling(structure):
     x = np.array([0.2, 0.9, 0.4, 0.9, 0.9, 0.1])
-    by_frame = autograd(x, x, "max", structure, [3])[0]
-    assert by_frame.tolist() == [0, 1, 0, 0, 0, 0]
-    assert dy_dx(x, pooling="max", structure=structure, segment_lengths=[3]).tolist() == [0, 1, 0, 0, 0, 0]
+    for by_frame, *_ in (autograd(x, x, "max", structure, [3]), closed_forms(x, x, "max", structure, [3])):
+        assert by_frame.tolist() == [0, 1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("pooling", "structure"), ALL_ARMS)
-@pytest.mark.parametrize("value", [0.0, 1.0, 0.3])
-def test_constant_clips(pooling, structure, value):
-    x, w = np.full(12, value), draw(12)[1]
-    found = autograd(x, w, pooling, structure, [3, 2])
-    expected = closed_forms(x, w, pooling, structure, [3, 2])
-    for automatic, closed in zip(found, expected, strict=True):
-        np.testing.assert_allclose(automatic, closed, atol=1e-14)
-    assert found[0].sum() == pytest.approx(1)
+@pytest.mark.parametrize(
+    "x",
+    [np.zeros(12), np.ones(12), np.full(12, 0.3), np.array([0, 0, 0, 0.2, 0, 0.7, 0, 0, 0, 0, 0, 0])],
+    ids=["silent", "ones", "constant", "silent segments"],
+)
+def test_constant_clips_and_silent_segments(pooling, structure, x):
+    chosen = (x, draw(12)[1], pooling, structure, [3, 2])
+    found = autograd(*chosen)
+    assert_same(found, closed_forms(*chosen), atol=1e-14)
+    assert found[0].sum() == pytest.approx(1) or np.ptp(x) > 0
 
 
-@pytest.mark.parametrize("pooling", [name for name in POOLINGS if name != "attention"])
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_silent_segments_in_a_clip_that_is_not_silent(pooling, structure):
-    x = np.array([0.0, 0.0, 0.0, 0.2, 0.0, 0.7, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    found = autograd(x, x, pooling, structure, [3, 2])
-    for automatic, closed in zip(found, closed_forms(x, x, pooling, structure, [3, 2]), strict=True):
-        np.testing.assert_allclose(automatic, closed, atol=1e-14)
-
-
-@pytest.mark.parametrize("structure", COLLAPSING)
+@pytest.mark.parametrize("structure", ["single", "hierarchical", "appendix"])
 def test_a_clip_without_attention_has_the_gradient_of_its_mean(structure):
-    x = draw(6)[0]
-    found = autograd(x, np.zeros(6), "attention", structure, [3])[:2]
-    expected = closed_forms(x, np.zeros(6), "attention", structure, [3])[:2]
-    np.testing.assert_allclose(found, expected, atol=1e-15)
-    np.testing.assert_allclose(found[0], 1 / 6)
-    np.testing.assert_allclose(found[1], 0)
+    chosen = (draw(6)[0], np.zeros(6), "attention", structure, [3])
+    for found in (autograd(*chosen), closed_forms(*chosen)):
+        assert_same(found, (np.full(6, 1 / 6), np.zeros(6), 0.0), atol=1e-15)
 
 
 def test_a_segment_without_attention_is_where_eq_3_hides_a_gradient_from_autograd():
     """y is smooth there, with dy/dw = (x_i - y) / sum(w); Eq. 3 reads 0/0 and autograd sees its limit as a constant."""
     x, w = np.array([0.1, 0.5, 0.6, 0.8]), np.array([0.0, 0.0, 1.0, 1.0])
-    np.testing.assert_allclose(autograd(x, w, "attention", "single", [2])[1], [-0.3, -0.1, -0.05, 0.05])
-    np.testing.assert_allclose(dy_dw(x, w, structure="hierarchical", segment_lengths=[2]), [-0.3, -0.1, -0.05, 0.05])
-    np.testing.assert_allclose(autograd(x, w, "attention", "hierarchical", [2])[1], [-0.2, -0.2, -0.05, 0.05])
-    np.testing.assert_allclose(autograd(x, w, "attention", "appendix", [2])[1], [-0.2, -0.2, 0, 0], atol=1e-15)
-    np.testing.assert_allclose(dy_dw(x, w, structure="appendix", segment_lengths=[2]), [-0.2, -0.2, 0, 0], atol=1e-15)
+    true, stopped = [-0.3, -0.1, -0.05, 0.05], [-0.2, -0.2, 0, 0]
+    for by_weight, expected in (
+        (autograd(x, w, "attention", "single", [2])[1], true),
+        (closed_forms(x, w, "attention", "hierarchical", [2])[1], true),
+        (autograd(x, w, "attention", "hierarchical", [2])[1], [-0.2, -0.2, -0.05, 0.05]),
+        (autograd(x, w, "attention", "appendix", [2])[1], stopped),
+        (closed_forms(x, w, "attention", "appendix", [2])[1], stopped),
+    ):
+        np.testing.assert_allclose(by_weight, expected, atol=1e-15)
 
 
 @pytest.mark.parametrize("pooling", ["power", "auto"])
@@ -283,30 +236,16 @@ def test_the_ends_of_the_sharpness(pooling):
     for structure in STRUCTURES:
         options = {"structure": structure, "segment_lengths": [3, 2]}
         for sharpness, same in ((0.0, "average"), (1.0, at_one)):
-            found = dy_dx(x, pooling=pooling, sharpness=sharpness, **options)
-            np.testing.assert_allclose(found, dy_dx(x, pooling=same, **options), atol=1e-15)
+            found = differentiate(x, pooling=pooling, sharpness=sharpness, **options)
+            np.testing.assert_allclose(found.dy_dx, differentiate(x, pooling=same, **options).dy_dx, atol=1e-15)
 
 
 def test_autopool_sharpens_by_the_weighted_variance():
     x = draw(12)[0]
     weight = np.exp(SHARPNESS * x)
     variance = np.average((x - np.average(x, weights=weight)) ** 2, weights=weight)
-    assert dy_dsharpness(x, SHARPNESS, pooling="auto", structure="single") == pytest.approx(variance, rel=1e-12)
-
-
-def test_frames_of_power_pooling_are_pushed_down_below_a_fixed_share_of_y():
-    """dy/dx_i = x_i^(n-1) ((n + 1) x_i - n y) / sum(x^n): the sign changes at n / (n + 1) of y."""
-    x = np.array([0.1, 0.3, 0.5, 0.9])
-    y = (x ** (SHARPNESS + 1)).sum() / (x**SHARPNESS).sum()
-    gradient = dy_dx(x, pooling="power", sharpness=SHARPNESS, structure="single")
-    assert ((gradient > 0) == (x > SHARPNESS / (SHARPNESS + 1) * y)).all()
-    assert (gradient > 0).any()
-    assert (gradient < 0).any()
-
-
-def test_pooling_without_a_sharpness_has_no_derivative_by_it():
-    with pytest.raises(ParameterError, match=r"linear pooling has no sharpness; power, auto have"):
-        dy_dsharpness([0.5], 1.0, pooling="linear", structure="single")
+    by_sharpness = differentiate(x, sharpness=SHARPNESS, pooling="auto", structure="single").dy_ds
+    assert by_sharpness == pytest.approx(variance, rel=1e-12)
 
 
 # --- the loss ---
@@ -341,7 +280,7 @@ def test_loss_gradient_at_the_ends():
 )
 def test_wrong_input_is_refused(frame_prob, options, message):
     with pytest.raises(ParameterError, match=message):
-        dy_dx(frame_prob, **options)
+        differentiate(frame_prob, **options)
 
 
 @pytest.mark.parametrize(("y", "t", "message"), [([0.5], [0.5], r"0 or 1.*got \[0.5\]"), ([0.5], [0, 1], r"differ")])
@@ -350,16 +289,11 @@ def test_wrong_targets_are_refused(y, t, message):
         dloss_dy(y, t)
 
 
-def test_segments_are_figure_4s_where_none_are_given():
+@pytest.mark.parametrize(("pooling", "structure"), ALL_ARMS)
+def test_segments_are_figure_4s_where_none_are_given(pooling, structure):
     x, w = draw(125)
-    figure_4 = {"structure": "appendix", "segment_lengths": (5, 5)}
-    linear, attention = {"pooling": "linear"}, {"pooling": "attention", "attention": w}
-    np.testing.assert_array_equal(dy_dx(x, structure="appendix", **linear), dy_dx(x, **figure_4, **linear))
-    np.testing.assert_array_equal(dy_dw(x, w, structure="appendix"), dy_dw(x, w, **figure_4))
-    adaptive = {"pooling": "auto", "sharpness": 2.0}
-    assert dy_dsharpness(x, **adaptive, structure="appendix") == dy_dsharpness(x, **adaptive, **figure_4)
-    figure_4["structure"] = "mixed"  # the one structure whose value depends on the segments
-    assert clip_prob(x, structure="mixed", **attention) == clip_prob(x, **figure_4, **attention)
+    found = differentiate(x, pooling=pooling, structure=structure, attention=w, sharpness=SHARPNESS)[1:]
+    assert_same(found, closed_forms(x, w, pooling, structure, (5, 5)), rtol=0)
 
 
 def test_weights_are_those_of_table_1():
@@ -367,4 +301,4 @@ def test_weights_are_those_of_table_1():
     x = draw(5)[0]
     expected = {"max": (x == x.max()) * 1.0, "average": np.full(5, 0.2), "linear": x, "exponential": np.exp(x)}
     for name, weight in expected.items():
-        np.testing.assert_array_equal(WEIGHTS[name](x, 0.0), weight)
+        np.testing.assert_array_equal(WEIGHTS[name](x, x, 0.0), weight)

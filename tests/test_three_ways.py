@@ -19,7 +19,7 @@ def test_there_is_a_row_for_every_pooling_structure_and_stage_list(table):
     rows = set(zip(table["pooling"], table["structure"], table["n_frames"], table["segment_lengths"], strict=True))
     assert rows == {(p, s, *stages) for p in POOLINGS for s in STRUCTURES for stages in roads.STAGES}
     assert len(table) == (len(POOLINGS) + 3) * len(STRUCTURES) * len(roads.STAGES)  # three functions have two gradients
-    assert set(table.loc[table["n_frames"] == 8, "clips"]) == {3 + len(roads.END_CLIPS)}
+    assert set(table.loc[table["n_frames"] == 8, "clips"]) == {roads.N_DRAWS + len(roads.END_CLIPS)}
 
 
 def test_the_four_roads_agree(table):

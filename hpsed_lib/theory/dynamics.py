@@ -19,21 +19,11 @@ import scipy.special
 import sympy as sp
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.theory import gradients
 from hpsed_lib.theory.derivation import ALPHA, EXPONENT, TOTAL, XHAT, W, X, Y, derive, in_words_of
+from hpsed_lib.theory.gradients import Derivatives, differentiate, dloss_dy
 
 
-def loss_gradient(
-    frame_prob: npt.ArrayLike,
-    target: int,
-    *,
-    pooling: str,
-    structure: str,
-    quantity: str = "dL/dx",
-    segment_lengths: Sequence[int] = (5, 5),
-    attention: npt.ArrayLike | None = None,
-    sharpness: float | None = None,
-) -> np.ndarray:
+def loss_gradient(frame_prob: npt.ArrayLike, target: int, *, quantity: str = "dL/dx", **options: Any) -> np.ndarray:
     """Gradient of the loss at each frame; training moves the frame the other way.
 
     Parameters
@@ -42,10 +32,10 @@ def loss_gradient(
         Probability of one class in each frame, in [0, 1].
     target : {0, 1}
         The clip's label.
-    pooling, structure, segment_lengths, attention, sharpness
-        As in `hpsed_lib.theory.gradients.dy_dx`.
     quantity : {"dL/dx", "dL/dw"}
         With respect to the frame's probability, or to its attention weight.
+    options
+        Those of `hpsed_lib.theory.gradients.differentiate`.
 
     Returns
     -------
@@ -61,14 +51,8 @@ def loss_gradient(
     >>> loss_gradient([0.25, 0.75], 1, pooling="linear", structure="single")  # y = .625, dL/dy = -1.6
     array([ 0.2, -1.4])
     """
-    shape: dict[str, Any] = {"structure": structure, "segment_lengths": segment_lengths}
-    chosen: dict[str, Any] = {"pooling": pooling, "attention": attention, "sharpness": sharpness}
-    y = gradients.clip_prob(frame_prob, **shape, **chosen)
-    if quantity == "dL/dw":
-        by_frame = gradients.dy_dw(frame_prob, () if attention is None else attention, **shape)
-    else:
-        by_frame = gradients.dy_dx(frame_prob, **shape, **chosen)
-    return gradients.dloss_dy(y, target) * by_frame
+    derivatives = differentiate(frame_prob, **options)
+    return dloss_dy(derivatives.y, target) * (derivatives.dy_dw if quantity == "dL/dw" else derivatives.dy_dx)
 
 
 def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Callable[..., np.ndarray]:
@@ -77,7 +61,7 @@ def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Cal
     Parameters
     ----------
     pooling : str
-        A pooling function with weights of its own, or "attention".
+        Pooling function.
     stop_gradient : bool
         False for ``single`` and ``hierarchical``, True for ``appendix`` in two stages.
     quantity : {"dy/dx_i", "dy/dw_i"}
@@ -90,17 +74,15 @@ def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Cal
 
     References
     ----------
-    Table A-1; made from `hpsed_lib.theory.derivation.derive`.
+    Table A-1.
 
     Examples
     --------
     >>> push("linear", stop_gradient=True)(0.25, 0.5, 0.375, 0)  # x_i + x_hat_j - y
     0.375
     """
-    total = in_words_of(pooling, TOTAL)
-    expression = sp.cancel(derive(quantity, pooling, stop_gradient=stop_gradient) * total)
-    sharpness = EXPONENT if pooling == "power" else ALPHA
-    return sp.lambdify([X, XHAT, Y, sharpness], expression, modules="numpy")
+    expression = sp.cancel(derive(quantity, pooling, stop_gradient=stop_gradient) * in_words_of(pooling, TOTAL))
+    return sp.lambdify([X, XHAT, Y, EXPONENT if pooling == "power" else ALPHA], expression, modules="numpy")
 
 
 def pushed_up_where() -> pd.DataFrame:
@@ -111,18 +93,10 @@ def pushed_up_where() -> pd.DataFrame:
     DataFrame with columns pooling, quantity, single, appendix
         A condition without x_i is the same for all frames of a segment.
     """
-    chosen = [(name, "dy/dx_i") for name in ("linear", "exponential", "attention", "power", "auto")]
-    return pd.DataFrame(
-        [
-            {
-                "pooling": pooling,
-                "quantity": quantity,
-                "single": _condition(pooling, quantity, stop_gradient=False),
-                "appendix": _condition(pooling, quantity, stop_gradient=True),
-            }
-            for pooling, quantity in (*chosen, ("attention", "dy/dw_i"))
-        ]
-    )
+    quantities = [(name, "dy/dx_i") for name in ("linear", "exponential", "attention", "power", "auto")]
+    quantities.append(("attention", "dy/dw_i"))
+    found = [(*each, *(_condition(*each, stop_gradient=stop) for stop in (False, True))) for each in quantities]
+    return pd.DataFrame(found, columns=["pooling", "quantity", "single", "appendix"])
 
 
 def _condition(pooling: str, quantity: str, *, stop_gradient: bool) -> str:
@@ -132,10 +106,13 @@ def _condition(pooling: str, quantity: str, *, stop_gradient: bool) -> str:
     numerator = sp.fraction(sp.together(sp.cancel(sp.powsimp(sp.expand(derivative / positive)))))[0]
     if not numerator.has(X):
         return "always" if numerator.is_positive else f"{numerator} > 0"
-    slope = sp.diff(numerator, X)
-    if not slope.is_positive:
+    if not sp.diff(numerator, X).is_positive:
         raise ParameterError(f"{quantity} of {pooling} pooling: {numerator} does not rise with x_i")
     return f"x_i > {sp.factor(sp.solve(numerator, X)[0])}"
+
+
+N_STEPS = 200
+"""Of a reported flow."""
 
 
 @dataclass(frozen=True)
@@ -163,29 +140,12 @@ def gradient_flow(
     pooling: str,
     structure: str,
     segment_lengths: Sequence[int],
-    attention: npt.ArrayLike | None = None,
-    sharpness: float | None = None,
     end: float = 1000.0,
-    n_steps: int = 200,
 ) -> Flow:
-    """Let the frames of one clip follow the gradient of the loss from where they are.
+    """Let the frames of one clip follow the gradient of the loss from where they are, inside (0, 1).
 
-    Parameters
-    ----------
-    frame_prob : array-like, shape (frames,)
-        Where they start, inside (0, 1).
-    target : {0, 1}
-        The clip's label.
-    pooling, structure, segment_lengths, attention, sharpness
-        As in `hpsed_lib.theory.gradients.dy_dx`; a trained sharpness is kept where it is.
-    end : float
-        Time of the last step; the steps are spaced evenly in the logarithm of time.
-    n_steps : int
-        Steps reported; the integrator (LSODA) chooses its own.
-
-    Returns
-    -------
-    Flow
+    Attention starts with equal weights. `end` is the time of the last step; the steps are spaced evenly in the
+    logarithm of time, and the integrator (LSODA) chooses its own. The rest is as in `differentiate`.
 
     Raises
     ------
@@ -195,30 +155,23 @@ def gradient_flow(
     if structure == "mixed":
         raise ParameterError("mixed has no gradient flow: where two frames of a segment meet, its gradient jumps")
     start = np.asarray(frame_prob, dtype=np.float64)
-    weights = np.ones_like(start) if attention is None else np.asarray(attention, dtype=np.float64)
-    n_frames, has_attention = len(start), pooling == "attention"
-    options: dict[str, Any] = {
-        "pooling": pooling,
-        "structure": structure,
-        "segment_lengths": segment_lengths,
-        "sharpness": sharpness,
-    }
+    n_frames = len(start)
+    options: dict[str, Any] = {"pooling": pooling, "structure": structure, "segment_lengths": segment_lengths}
+
+    def at(state: np.ndarray) -> tuple[np.ndarray, np.ndarray, Derivatives]:
+        x, w = scipy.special.expit(state[:n_frames]), np.exp(state[n_frames:])
+        return x, w, differentiate(x, attention=w, **options)
 
     def velocity(_time: float, state: np.ndarray) -> np.ndarray:
-        x, w = scipy.special.expit(state[:n_frames]), np.exp(state[n_frames:])
-        by_frame = loss_gradient(x, target, attention=w, **options)
-        by_weight = (
-            loss_gradient(x, target, attention=w, quantity="dL/dw", **options) if has_attention else np.zeros(n_frames)
-        )
-        return -np.concatenate([by_frame * x * (1 - x), by_weight * w])
+        x, w, (y, dy_dx, dy_dw, _) = at(state)
+        dl_dy = dloss_dy(y, target)
+        return -np.concatenate([dl_dy * dy_dx * x * (1 - x), dl_dy * dy_dw * w])
 
-    time = np.concatenate([[0.0], np.geomspace(1e-3 * end, end, n_steps - 1)])
-    state = np.concatenate([scipy.special.logit(start), np.log(weights)])
+    time = np.concatenate([[0.0], np.geomspace(1e-3 * end, end, N_STEPS - 1)])
+    state = np.concatenate([scipy.special.logit(start), np.zeros(n_frames)])
     solution = scipy.integrate.solve_ivp(velocity, (0, end), state, method="LSODA", t_eval=time, rtol=1e-8, atol=1e-10)
     if not solution.success:
         raise ParameterError(f"the flow of {pooling} {structure} stopped: {solution.message}")
-    x, w = scipy.special.expit(solution.y[:n_frames].T), np.exp(solution.y[n_frames:].T)
-    clip_prob = [
-        gradients.clip_prob(frames, attention=its_weights, **options) for frames, its_weights in zip(x, w, strict=True)
-    ]
-    return Flow(solution.t, x, w / w.sum(axis=1, keepdims=True), np.array(clip_prob))
+    x, w, derivatives = zip(*map(at, solution.y.T), strict=True)
+    shares = [weight / weight.sum() for weight in w]
+    return Flow(solution.t, np.array(x), np.array(shares), np.array([found.y for found in derivatives]))

@@ -9,8 +9,8 @@ Conventions
   frames it keeps, the first largest of each of the longest segments; the others have no gradient.
 - 0/0 as in `hpsed_lib.pooling`: without any weight, y is the mean of the frames (of those kept), dy/dx is one over
   their number and the other derivatives are taken as 0.
-- Where some segments, not all, have no weight, y is still smooth in the weights, and `dy_dw` gives its derivative.
-  Automatic differentiation of Eqs. 3-5 does not: Eq. 3 reads 0/0 there, and it gives the value of ``appendix``.
+- Where some segments, not all, have no weight, y is still smooth in the weights, and dy/dw is its derivative.
+  Automatic differentiation of Eqs. 3-5 is not: Eq. 3 reads 0/0 there, and it gives the value of ``appendix``.
 - At ties of max pooling the first of the largest frames has the gradient.
 - Power pooling with an exponent below 1 has no finite slope at x = 0.
 """
@@ -18,7 +18,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,108 +27,48 @@ from hpsed_lib.errors import ParameterError
 from hpsed_lib.pooling import STRUCTURES, check_segment_lengths
 
 Array = npt.NDArray[np.float64]
-Weighting = Callable[[Array, float], Array]
 
 
 def _first_largest(x: Array) -> Array:
     return np.where(np.arange(len(x)) == np.argmax(x), 1.0, 0.0)
 
 
-def _nothing(x: Array, sharpness: float) -> Array:
-    return np.zeros_like(x)
-
-
-WEIGHTS: dict[str, Weighting] = {
-    "max": lambda x, sharpness: _first_largest(x),
-    "average": lambda x, sharpness: np.full_like(x, 1 / len(x)),
-    "linear": lambda x, sharpness: x,
-    "exponential": lambda x, sharpness: np.exp(x),
-    "power": lambda x, sharpness: x**sharpness,
-    "auto": lambda x, sharpness: np.exp(sharpness * x),
+WEIGHTS: dict[str, Callable[[Array, Array, float], Array]] = {
+    "max": lambda x, attention, sharpness: _first_largest(x),
+    "average": lambda x, attention, sharpness: np.full_like(x, 1 / len(x)),
+    "linear": lambda x, attention, sharpness: x,
+    "exponential": lambda x, attention, sharpness: np.exp(x),
+    "attention": lambda x, attention, sharpness: attention,
+    "power": lambda x, attention, sharpness: x**sharpness,
+    "auto": lambda x, attention, sharpness: np.exp(sharpness * x),
 }
-"""Weights w_i by x_i and sharpness (Table 1; power pooling and autopool); those of attention come from the network."""
+"""Weights w_i by x_i, attention and sharpness (Table 1; power pooling and autopool)."""
 
-WEIGHT_SLOPES: dict[str, Weighting] = {
-    "max": _nothing,
-    "average": _nothing,
+WEIGHT_SLOPES: dict[str, Callable[[Array, float], Array]] = {
     "linear": lambda x, sharpness: np.ones_like(x),
     "exponential": lambda x, sharpness: np.exp(x),
-    "attention": _nothing,
     "power": lambda x, sharpness: sharpness * x ** (sharpness - 1) if sharpness else np.zeros_like(x),
     "auto": lambda x, sharpness: sharpness * np.exp(sharpness * x),
 }
-"""Derivatives dw_i/dx_i (Eqs. A-12, A-15, A-17, A-19 and A-21); dw_n/dx_i is zero for every other n."""
+"""Derivatives dw_i/dx_i (Eqs. A-17 and A-19) where they are not zero (Eqs. A-12, A-15 and A-21)."""
 
-WEIGHT_SLOPES_BY_SHARPNESS: dict[str, Weighting] = {
+WEIGHT_SLOPES_BY_SHARPNESS: dict[str, Callable[[Array, float], Array]] = {
     "power": lambda x, sharpness: np.where(x > 0, x**sharpness * np.log(np.where(x > 0, x, 1)), 0),
     "auto": lambda x, sharpness: x * np.exp(sharpness * x),
 }
 """Derivatives of w_i by the sharpness, for the pooling functions that have one."""
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """A clip pooled: `kept` are the frames that enter y, `value` is what stands beside -y in the gradient."""
+class Derivatives(NamedTuple):
+    """A clip's probability and its derivatives; 0 by what the pooling function does not use."""
 
-    x: Array
-    weight: Array
-    kept: npt.NDArray[np.bool_]
-    value: Array
     y: float
-    total: float
-
-    @property
-    def is_weightless(self) -> bool:
-        return bool(self.total < np.finfo(np.float64).tiny)
+    dy_dx: Array
+    dy_dw: Array
+    dy_ds: float
 
 
-def _weighted_mean(x: Array, weight: Array, limit: Callable[[Array], float] = np.mean) -> float:
-    total = weight.sum()
-    return float(limit(x)) if total < np.finfo(np.float64).tiny else float(weight @ x / total)
-
-
-def _pooled(
-    frame_prob: npt.ArrayLike,
-    attention: npt.ArrayLike | None,
-    sharpness: float | None,
-    *,
-    pooling: str,
-    structure: str,
-    segment_lengths: Sequence[int],
-) -> _Clip:
-    """Check the input and pool it."""
-    if pooling not in WEIGHT_SLOPES:
-        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(WEIGHT_SLOPES)}")
-    if structure not in STRUCTURES:
-        raise ParameterError(f"unknown structure {structure!r}; known: {', '.join(STRUCTURES)}")
-    x = np.asarray(frame_prob, dtype=np.float64)
-    if x.ndim != 1 or x.size == 0:
-        raise ParameterError(f"frame_prob must be (frames,) with a frame at least; got {x.shape}")
-    lengths = () if structure == "single" else tuple(segment_lengths)
-    check_segment_lengths(len(x), lengths)
-    if pooling in WEIGHT_SLOPES_BY_SHARPNESS and sharpness is None:
-        raise ParameterError(f"{pooling} pooling needs the network's sharpness, and got none")
-    if pooling == "attention":
-        if attention is None:
-            raise ParameterError("attention pooling needs the network's attention weights, and got none")
-        weight = np.asarray(attention, dtype=np.float64)
-        if weight.shape != x.shape:
-            raise ParameterError(f"attention {weight.shape} and frame_prob {x.shape} differ in shape")
-    else:
-        weight = WEIGHTS[pooling](x, 0.0 if sharpness is None else sharpness)
-
-    longest = int(np.prod(lengths, dtype=int))
-    kept, value = np.ones(len(x), dtype=bool), x
-    if structure == "mixed":
-        kept = np.concatenate([_first_largest(segment) > 0 for segment in x.reshape(-1, longest)])
-    if structure == "appendix":
-        limit: Callable[[Array], float] = np.max if pooling == "max" else np.mean
-        rows = zip(x.reshape(-1, longest), weight.reshape(-1, longest), strict=True)
-        value = np.repeat([_weighted_mean(segment, its_weight, limit) for segment, its_weight in rows], longest)
-    return _Clip(x, weight, kept, value, _weighted_mean(x[kept], weight[kept]), float(weight[kept].sum()))
-
-
-def clip_prob(
+def differentiate(
     frame_prob: npt.ArrayLike,
     *,
     pooling: str,
@@ -136,38 +76,8 @@ def clip_prob(
     segment_lengths: Sequence[int] = (5, 5),
     attention: npt.ArrayLike | None = None,
     sharpness: float | None = None,
-) -> float:
-    """The clip's probability; see `dy_dx` for the parameters.
-
-    Returns
-    -------
-    float
-        ``sum(w_i x_i) / sum(w_i)`` over all frames or, in ``mixed``, over those kept.
-
-    References
-    ----------
-    Eq. 1, and Eqs. 3-5, which give the same.
-
-    Examples
-    --------
-    >>> clip_prob([0.25, 0.75], pooling="linear", structure="single")
-    0.625
-    """
-    return _pooled(
-        frame_prob, attention, sharpness, pooling=pooling, structure=structure, segment_lengths=segment_lengths
-    ).y
-
-
-def dy_dx(
-    frame_prob: npt.ArrayLike,
-    *,
-    pooling: str,
-    structure: str,
-    segment_lengths: Sequence[int] = (5, 5),
-    attention: npt.ArrayLike | None = None,
-    sharpness: float | None = None,
-) -> Array:
-    """Derivative of the clip's probability with respect to each frame's, the weights' own dependence included.
+) -> Derivatives:
+    """A clip's probability y and its derivatives by each frame, each attention weight and the sharpness.
 
     Parameters
     ----------
@@ -186,117 +96,83 @@ def dy_dx(
 
     Returns
     -------
-    ndarray, shape (frames,)
-        ``(w_i + (v_i - y) w'_i) / sum(w)``, where ``w'_i = dw_i/dx_i`` and ``v_i`` is ``x_i`` or, in ``appendix``, the
-        prediction of the longest segment that holds frame i. In ``mixed``, the sum is over the frames kept, and the
-        others have 0.
+    Derivatives
+        ``y = sum(w_i x_i) / sum(w_i)``; with ``v_i`` for ``x_i`` or, in ``appendix``, for the prediction of the longest
+        segment that holds frame i,
+
+        - ``dy_dx``, shape (frames,): ``(w_i + (v_i - y) dw_i/dx_i) / sum(w)``;
+        - ``dy_dw``, shape (frames,): ``(v_i - y) / sum(w)``, of attention;
+        - ``dy_ds``: ``sum_i (v_i - y) dw_i/ds / sum(w)``, of power pooling and autopool.
+
+        In ``mixed`` sums run over the frames kept, and the others have 0.
 
     References
     ----------
-    Eqs. 6, A-13 and A-16 and Table A-1's left column (``single``, ``hierarchical``); Eqs. 8, A-11, A-18, A-20 and A-22
-    and Table A-1's right column (``appendix``).
+    Eqs. 1 and 3-5. Eqs. 6, A-13 and A-16 and Table A-1's left column (``single``, ``hierarchical``); Eqs. 8, A-11,
+    A-18, A-20, A-22 and A-23 and Table A-1's right column (``appendix``).
 
     Examples
     --------
-    >>> dy_dx([0.25, 0.75], pooling="linear", structure="single")  # (2 x_i - y) / sum(x), y = .625
-    array([-0.125,  0.875])
-    >>> dy_dx([0.25, 0.75], pooling="linear", structure="appendix", segment_lengths=[2])
+    >>> differentiate([0.25, 0.75], pooling="linear", structure="single")  # (2 x_i - y) / sum(x)
+    Derivatives(y=0.625, dy_dx=array([-0.125,  0.875]), dy_dw=array([0., 0.]), dy_ds=0.0)
+    >>> differentiate([0.25, 0.75], pooling="linear", structure="appendix", segment_lengths=[2]).dy_dx
     array([0.25, 0.75])
-    >>> dy_dx([0.25, 0.75], pooling="linear", structure="mixed", segment_lengths=[2])
+    >>> differentiate([0.25, 0.75], pooling="linear", structure="mixed", segment_lengths=[2]).dy_dx
     array([0., 1.])
     """
-    clip = _pooled(
-        frame_prob, attention, sharpness, pooling=pooling, structure=structure, segment_lengths=segment_lengths
+    x, weight, lengths = _checked(frame_prob, pooling, structure, segment_lengths, attention, sharpness)
+    longest = int(np.prod(lengths, dtype=int))
+    kept, value = np.ones(len(x), dtype=bool), x
+    if structure == "mixed":
+        kept = np.concatenate([_first_largest(segment) > 0 for segment in x.reshape(-1, longest)])
+    if structure == "appendix":
+        limit: Callable[[Array], float] = np.max if pooling == "max" else np.mean
+        rows = zip(x.reshape(-1, longest), weight.reshape(-1, longest), strict=True)
+        value = np.repeat([_weighted_mean(segment, its_weight, limit) for segment, its_weight in rows], longest)
+    y, total, nothing = _weighted_mean(x[kept], weight[kept]), float(weight[kept].sum()), np.zeros_like(x)
+    if total < np.finfo(np.float64).tiny:
+        return Derivatives(y, kept / kept.sum(), nothing, 0.0)
+    pull = np.where(kept, value - y, 0.0)
+    slope, slope_by_sharpness = (
+        table[pooling](x, sharpness or 0.0) if pooling in table else nothing
+        for table in (WEIGHT_SLOPES, WEIGHT_SLOPES_BY_SHARPNESS)
     )
-    if clip.is_weightless:
-        return clip.kept / clip.kept.sum()
-    slope = WEIGHT_SLOPES[pooling](clip.x, 0.0 if sharpness is None else sharpness)
-    return np.where(clip.kept, (clip.weight + (clip.value - clip.y) * slope) / clip.total, 0.0)
+    dy_dx = (np.where(kept, weight, 0.0) + pull * slope) / total
+    dy_dw = pull / total if pooling == "attention" else nothing
+    return Derivatives(y, dy_dx, dy_dw, float((pull * slope_by_sharpness)[kept].sum() / total))
 
 
-def dy_dw(
+def _weighted_mean(x: Array, weight: Array, limit: Callable[[Array], float] = np.mean) -> float:
+    total = weight.sum()
+    return float(limit(x)) if total < np.finfo(np.float64).tiny else float(weight @ x / total)
+
+
+def _checked(
     frame_prob: npt.ArrayLike,
-    attention: npt.ArrayLike,
-    *,
-    structure: str,
-    segment_lengths: Sequence[int] = (5, 5),
-) -> Array:
-    """Derivative of the clip's probability with respect to each attention weight.
-
-    Parameters
-    ----------
-    frame_prob, attention : array-like, shape (frames,)
-        Probability of one class in each frame, and the network's non-negative weights.
-    structure : {"single", "hierarchical", "appendix", "mixed"}
-        Pooling structure; the first two have the same gradient.
-    segment_lengths : sequence of int
-        Frames per segment of each stage before the last. Not used by ``single``.
-
-    Returns
-    -------
-    ndarray, shape (frames,)
-        ``(v_i - y) / sum(w)``, with ``v_i`` as in `dy_dx`; in ``mixed``, 0 for the frames not kept.
-
-    References
-    ----------
-    Eq. A-23 and the last row of Table A-1: left (``single``, ``hierarchical``) and right (``appendix``).
-
-    Examples
-    --------
-    >>> dy_dw([0.25, 0.75], [1.0, 1.0], structure="hierarchical", segment_lengths=[2])
-    array([-0.125,  0.125])
-    >>> dy_dw([0.25, 0.75], [1.0, 1.0], structure="appendix", segment_lengths=[2])
-    array([0., 0.])
-    """
-    clip = _pooled(
-        frame_prob, attention, None, pooling="attention", structure=structure, segment_lengths=segment_lengths
-    )
-    if clip.is_weightless:
-        return np.zeros_like(clip.x)
-    return np.where(clip.kept, (clip.value - clip.y) / clip.total, 0.0)
-
-
-def dy_dsharpness(
-    frame_prob: npt.ArrayLike,
-    sharpness: float,
-    *,
     pooling: str,
     structure: str,
-    segment_lengths: Sequence[int] = (5, 5),
-) -> float:
-    """Derivative of the clip's probability with respect to the trained exponent of power pooling or autopool.
-
-    Parameters
-    ----------
-    frame_prob : array-like, shape (frames,)
-        Probability of one class in each frame, in [0, 1].
-    sharpness : float
-        The exponent; of power pooling, more than 0.
-    pooling : {"power", "auto"}
-        Pooling function.
-    structure : {"single", "hierarchical", "appendix", "mixed"}
-        Pooling structure; the first two have the same gradient.
-    segment_lengths : sequence of int
-        Frames per segment of each stage before the last. Not used by ``single``.
-
-    Returns
-    -------
-    float
-        ``sum_i (v_i - y) dw_i/ds / sum(w)``, with ``v_i`` as in `dy_dx`, over the frames kept. For autopool in
-        ``single`` that is the weighted variance of the frames.
-
-    Examples
-    --------
-    >>> dy_dsharpness([0.25, 0.75], 0.0, pooling="auto", structure="single")  # the variance
-    0.0625
-    """
-    clip = _pooled(frame_prob, None, sharpness, pooling=pooling, structure=structure, segment_lengths=segment_lengths)
-    if pooling not in WEIGHT_SLOPES_BY_SHARPNESS:
-        raise ParameterError(f"{pooling} pooling has no sharpness; {', '.join(WEIGHT_SLOPES_BY_SHARPNESS)} have")
-    if clip.is_weightless:
-        return 0.0
-    slope = WEIGHT_SLOPES_BY_SHARPNESS[pooling](clip.x, sharpness)
-    return float(((clip.value - clip.y) * slope)[clip.kept].sum() / clip.total)
+    segment_lengths: Sequence[int],
+    attention: npt.ArrayLike | None,
+    sharpness: float | None,
+) -> tuple[Array, Array, tuple[int, ...]]:
+    """Frames, weights and the lengths that the structure uses."""
+    if pooling not in WEIGHTS:
+        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(WEIGHTS)}")
+    if structure not in STRUCTURES:
+        raise ParameterError(f"unknown structure {structure!r}; known: {', '.join(STRUCTURES)}")
+    x = np.asarray(frame_prob, dtype=np.float64)
+    if x.ndim != 1 or x.size == 0:
+        raise ParameterError(f"frame_prob must be (frames,) with a frame at least; got {x.shape}")
+    lengths = () if structure == "single" else tuple(segment_lengths)
+    check_segment_lengths(len(x), lengths)
+    if pooling in WEIGHT_SLOPES_BY_SHARPNESS and sharpness is None:
+        raise ParameterError(f"{pooling} pooling needs the network's sharpness, and got none")
+    if pooling == "attention" and attention is None:
+        raise ParameterError("attention pooling needs the network's attention weights, and got none")
+    weight = WEIGHTS[pooling](x, np.asarray(attention, dtype=np.float64), sharpness or 0.0)
+    if weight.shape != x.shape:
+        raise ParameterError(f"attention {weight.shape} and frame_prob {x.shape} differ in shape")
+    return x, weight, lengths
 
 
 def dloss_dy(clip_prob: npt.ArrayLike, target: npt.ArrayLike) -> Array:

@@ -8,7 +8,8 @@ that of Eqs. 3-5 with the weights inside Eq. 3 kept at their values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -33,13 +34,12 @@ END_CLIPS = {
     "ties": [0.2, 0.9, 0.4, 0.9, 0.9, 0.1, 0.1, 0.4],
     "constant": [0.3] * 8,
 }
-"""Clips at the ends of the range of x and at ties; of a clip of one frame the last is used."""
+"""Clips at the ends of the range of x and at ties; for a clip of one frame, their last."""
 
-SHARPNESS = {"random": 1.7, "ends": 2.0}
-"""Of power pooling and autopool; a power below 2 has no second derivative at 0, which one-sided differences need."""
-
+N_DRAWS = 3
 _STEP = 1e-5
 _QUANTITIES = ("dy/dx_i", "dy/dw_i", "dy/ds")
+_BESIDE_DX = {"attention": ("dy/dw_i",), "power": ("dy/ds",), "auto": ("dy/ds",)}
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,18 @@ class Case:
     structure: str
     lengths: tuple[int, ...]
 
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"pooling": self.pooling, "structure": self.structure, "segment_lengths": self.lengths}
 
-def three_ways(*, n_draws: int = 3, seed: int = 0) -> pd.DataFrame:
-    """Compare the gradients of every pooling function, structure and stage list.
+    @property
+    def variable(self) -> int:
+        """Place of the variable among x, attention and sharpness."""
+        return _QUANTITIES.index(self.quantity)
 
-    Parameters
-    ----------
-    n_draws : int
-        Random clips beside those of `END_CLIPS`.
-    seed : int
-        Seed of the draws.
+
+def three_ways() -> pd.DataFrame:
+    """Compare the gradients of every pooling function, structure and stage list, on random clips and `END_CLIPS`.
 
     Returns
     -------
@@ -73,40 +75,24 @@ def three_ways(*, n_draws: int = 3, seed: int = 0) -> pd.DataFrame:
         difference of automatic differentiation from SymPy, from finite differences and from the closed form.
     """
     rows = []
-    for pooling in POOLINGS:
-        extra = {"attention": ["dy/dw_i"], "power": ["dy/ds"], "auto": ["dy/ds"]}.get(pooling, [])
-        for structure in STRUCTURES:
-            for n_frames, lengths in STAGES:
-                for quantity in ("dy/dx_i", *extra):
-                    compared = [
-                        compare(Case(quantity, *clip, pooling, structure, lengths))
-                        for clip in _clips(n_frames, n_draws, seed)
-                    ]
-                    names = ("largest_gradient", "from_sympy", "from_finite_difference", "from_closed_form")
-                    largest = np.nanmax(np.array(compared), axis=0)
-                    rows.append(
-                        {
-                            "pooling": pooling,
-                            "structure": structure,
-                            "n_frames": n_frames,
-                            "segment_lengths": lengths,
-                            "quantity": quantity,
-                            "clips": len(compared),
-                            **dict(zip(names, largest.tolist(), strict=True)),
-                        }
-                    )
-    return pd.DataFrame(rows)
+    for pooling, structure, (n_frames, lengths) in itertools.product(POOLINGS, STRUCTURES, STAGES):
+        for quantity in ("dy/dx_i", *_BESIDE_DX.get(pooling, ())):
+            clips = _clips(n_frames)
+            compared = [compare(Case(quantity, *clip, pooling, structure, lengths)) for clip in clips]
+            largest = np.nanmax(np.array(compared), axis=0).tolist()
+            rows.append((pooling, structure, n_frames, lengths, quantity, len(clips), *largest))
+    columns = ["pooling", "structure", "n_frames", "segment_lengths", "quantity", "clips", "largest_gradient"]
+    columns += ["from_sympy", "from_finite_difference", "from_closed_form"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _clips(n_frames: int, n_draws: int, seed: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    draw = np.random.default_rng(seed)
-    clips = [
-        (draw.uniform(0.02, 0.98, n_frames), draw.uniform(0.02, 1.0, n_frames), SHARPNESS["random"])
-        for _ in range(n_draws)
-    ]
-    attention = draw.uniform(0.02, 1.0, n_frames)
+def _clips(n_frames: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Frames, attention and sharpness; at 0, one-sided differences need the second derivative that a power of 2 has."""
+    rng = np.random.default_rng(0)
+    clips = [(rng.uniform(0.02, 0.98, n_frames), rng.uniform(0.02, 1.0, n_frames), 1.7) for _ in range(N_DRAWS)]
+    attention = rng.uniform(0.02, 1.0, n_frames)
     ends = [np.array(clip[-n_frames:]) for clip in END_CLIPS.values()]
-    return [*clips, *((clip, attention, SHARPNESS["ends"]) for clip in ends if clip.any())]
+    return [*clips, *((clip, attention, 2.0) for clip in ends if clip.any())]
 
 
 def compare(case: Case) -> list[float]:
@@ -121,38 +107,29 @@ def compare(case: Case) -> list[float]:
 def _autograd(case: Case) -> np.ndarray:
     tensors = [torch.tensor(value, dtype=torch.float64).reshape(1, -1, 1) for value in (case.x, case.attention)]
     tensors.append(torch.tensor([case.sharpness], dtype=torch.float64))
-    variable = tensors[_QUANTITIES.index(case.quantity)].requires_grad_()
-    y = pool(*tensors, pooling=case.pooling, structure=case.structure, segment_lengths=case.lengths)
-    (gradient,) = torch.autograd.grad(y.sum(), variable)
+    variable = tensors[case.variable].requires_grad_()
+    (gradient,) = torch.autograd.grad(pool(*tensors, **case.options).sum(), variable)
     return gradient.flatten().numpy()
 
 
 def _closed_form(case: Case) -> np.ndarray:
-    shape: dict[str, Any] = {"structure": case.structure, "segment_lengths": case.lengths}
-    if case.quantity == "dy/dw_i":
-        return gradients.dy_dw(case.x, case.attention, **shape)
-    if case.quantity == "dy/ds":
-        return np.array([gradients.dy_dsharpness(case.x, case.sharpness, pooling=case.pooling, **shape)])
-    return gradients.dy_dx(case.x, pooling=case.pooling, attention=case.attention, sharpness=case.sharpness, **shape)
-
-
-def _kept(x: np.ndarray, lengths: Sequence[int]) -> tuple[int, ...]:
-    """First largest frame of each of the longest segments."""
-    longest = int(np.prod(lengths, dtype=int))
-    return tuple(start + int(np.argmax(x[start : start + longest])) for start in range(0, len(x), longest))
+    found = gradients.differentiate(case.x, attention=case.attention, sharpness=case.sharpness, **case.options)
+    return np.atleast_1d(found[1 + case.variable])
 
 
 def _sympy(case: Case) -> np.ndarray:
     largest = int(case.x.argmax()) if case.pooling == "max" else 0
-    kept = _kept(case.x, case.lengths) if case.structure == "mixed" else ()
-    shape = (case.pooling, case.structure, case.lengths)
-    function = _lambdified(case.quantity, len(case.x), *shape, largest, kept)
+    kept: tuple[int, ...] = ()
+    if case.structure == "mixed":  # the first largest frame of each of the longest segments
+        segments = np.arange(len(case.x)).reshape(-1, int(np.prod(case.lengths, dtype=int)))
+        kept = tuple(int(frames[np.argmax(case.x[frames])]) for frames in segments)
+    function = _lambdified(case.variable, len(case.x), case.pooling, case.structure, case.lengths, largest, kept)
     return np.array(function(*np.maximum(case.x, 1e-60), *case.attention, case.sharpness), dtype=np.float64)
 
 
 @cache
 def _lambdified(
-    quantity: str,
+    variable: int,
     n_frames: int,
     pooling: str,
     structure: str,
@@ -168,27 +145,22 @@ def _lambdified(
         weight = symbolic_weights(n_frames, pooling, largest)
         y = weighted_mean([x[i] for i in kept], [weight[i] for i in kept])
     else:
-        clip = concrete_clip(
-            n_frames,
-            () if structure == "single" else lengths,
-            pooling,
-            stop_gradient=structure == "appendix",
-            largest=largest,
-        )
+        stages = () if structure == "single" else lengths
+        clip = concrete_clip(n_frames, stages, pooling, stop_gradient=structure == "appendix", largest=largest)
         y, held = clip.y, clip.held
-    variables = {"dy/dx_i": x, "dy/dw_i": attention, "dy/ds": (sharpness,)}[quantity]
-    derivatives = [sp.diff(y, variable).xreplace(held) for variable in variables]
+    derivatives = [sp.diff(y, each).xreplace(held) for each in (x, attention, (sharpness,))[variable]]
     return sp.lambdify([*x, *attention, sharpness], derivatives, modules="numpy", cse=True)
 
 
 def finite_difference(case: Case) -> np.ndarray:
     """Central differences of a value computed with loops; one-sided ones, of second order, at the ends of [0, 1]."""
-    inner = _weights(case.x, case.attention, case.sharpness, case.pooling) if case.structure == "appendix" else None
+    weights = gradients.WEIGHTS[case.pooling]
+    inner = weights(case.x, case.attention, case.sharpness) if case.structure == "appendix" else None
 
     def value(change: float, position: int) -> float:
         x, attention, sharpness = moved = case.x.copy(), case.attention.copy(), np.array([case.sharpness])
-        moved[_QUANTITIES.index(case.quantity)][position] += change
-        weight = _weights(x, attention, float(sharpness[0]), case.pooling)
+        moved[case.variable][position] += change
+        weight = weights(x, attention, sharpness.item())
         return _loops(x, weight, weight if inner is None else inner, case)
 
     slopes = []
@@ -201,10 +173,6 @@ def finite_difference(case: Case) -> np.ndarray:
         else:
             slopes.append((value(_STEP, position) - value(-_STEP, position)) / (2 * _STEP))
     return np.array(slopes)
-
-
-def _weights(x: np.ndarray, attention: np.ndarray, sharpness: float, pooling: str) -> np.ndarray:
-    return attention if pooling == "attention" else gradients.WEIGHTS[pooling](x, sharpness)
 
 
 def _loops(x: np.ndarray, weight: np.ndarray, inner: np.ndarray, case: Case) -> float:
