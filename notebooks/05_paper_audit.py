@@ -36,7 +36,7 @@ from IPython.display import Markdown
 
 from hpsed_lib import plots
 from hpsed_lib.paths import results_folder
-from hpsed_lib.theory import audit
+from hpsed_lib.theory import audit, figures
 
 plots.use_style()
 pd.options.display.max_colwidth = None
@@ -105,7 +105,7 @@ table.query("not holds")[[*audit.KEYS, "identity", "printed", "residual_low", "r
 
 # %%
 figure, ax = plt.subplots(figsize=(10, 6))
-plots.plot_audit(table, ax=ax)
+figures.plot_audit(table, ax=ax)
 plots.save(figure, results_folder("paper") / "figures" / "audit.png")
 plt.show()
 

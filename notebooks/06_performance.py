@@ -35,6 +35,7 @@ import matplotlib.pyplot as plt
 from IPython.display import Markdown
 
 from hpsed_lib import plots
+from hpsed_lib.bench import figures
 from hpsed_lib.paths import results_folder
 
 plots.use_style()
@@ -53,7 +54,7 @@ Markdown((folder / "bench.md").read_text(encoding="utf-8"))
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 1 + 0.45 * pairs.task.nunique()))
-plots.plot_ratios(pairs, ax=ax)
+figures.plot_ratios(pairs, ax=ax)
 plt.show()
 
 # %% [markdown]
@@ -65,7 +66,7 @@ plt.show()
 # %%
 profile = pd.read_csv(folder / "profile.csv")
 figure, ax = plt.subplots(figsize=(9, 0.6 + 0.45 * profile.task.nunique()))
-plots.plot_parts(profile, ax=ax)
+figures.plot_parts(profile, ax=ax)
 plt.show()
 
 # %% [markdown]

@@ -1,0 +1,172 @@
+"""Figures of notebooks 02 and 05, drawn as `hpsed_lib.plots` says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Rectangle
+
+from hpsed_lib.plots import LINE_STYLES, structure_colors
+from hpsed_lib.theory import dynamics
+
+
+def plot_loss_gradients(
+    frame_prob: npt.ArrayLike,
+    target: int,
+    *,
+    pooling: str,
+    ax: Axes,
+    attention: npt.ArrayLike | None = None,
+    segment_lengths: Sequence[int] = (5, 5),
+    quantity: str = "dL/dx",
+    structures: Sequence[str] = ("single", "appendix"),
+) -> Axes:
+    """Draw the gradient of the loss at each frame of one clip, one line per structure.
+
+    Parameters
+    ----------
+    frame_prob : array-like, shape (frames,)
+        Probability of one class in each frame.
+    target : {0, 1}
+        The clip's label.
+    pooling : str
+        Pooling function (Table 1).
+    attention : array-like, shape (frames,), optional
+        Non-negative weights; used by attention pooling only.
+    segment_lengths : sequence of int
+        Frames per segment of each stage before the last.
+    quantity : {"dL/dx", "dL/dw"}
+        Which gradient; "dL/dw" for attention pooling only.
+    structures : sequence of str
+        Structures to draw; ``hierarchical`` has the gradient of ``single``.
+
+    References
+    ----------
+    Eqs. A-1 to A-3 and Table A-1; its two columns differ in the prediction that stands beside -y.
+    """
+    frames = np.arange(1, np.size(frame_prob) + 1)
+    for structure in structures:
+        gradient = dynamics.loss_gradient(
+            frame_prob,
+            target,
+            pooling=pooling,
+            structure=structure,
+            quantity=quantity,
+            segment_lengths=segment_lengths,
+            attention=attention,
+        )
+        style, color = LINE_STYLES[structure], structure_colors()[structure]
+        ax.plot(frames, gradient, style, color=color, label=structure, linewidth=1.8)
+    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    symbol = "x" if quantity == "dL/dx" else "w"
+    ax.set(title=f"{pooling}, $t = {target}$", xlabel="frame $i$", ylabel=rf"$\partial L\,/\,\partial {symbol}_i$")
+    ax.set_xlim(1, frames[-1])
+    return ax
+
+
+PUSHES = {
+    (1, 1): ("both up", "#0173b2", ""),
+    (1, -1): ("single up, appendix down", "#de8f05", "///"),
+    (-1, 1): ("single down, appendix up", "#ece133", "..."),
+    (-1, -1): ("both down", "0.75", ""),
+}
+"""How a plane of `plot_push_regions` is filled, by the signs of the two gradients: name, colour, hatch."""
+
+
+def plot_push_regions(
+    *, pooling: str, y: float, ax: Axes, quantity: str = "dy/dx_i", sharpness: float = 1.0, n_points: int = 200
+) -> Axes:
+    """Draw which frames of a positive clip are pushed up and which down, by x_i and the segment's prediction.
+
+    Parameters
+    ----------
+    y : float
+        The clip's probability.
+    quantity : {"dy/dx_i", "dy/dw_i"}
+    sharpness : float
+        Of power pooling and autopool.
+    n_points : int
+        Points of the grid along each axis.
+
+    References
+    ----------
+    Table A-1, two stages. In a negative clip every direction is the other one.
+    """
+    grid = np.linspace(0, 1, n_points + 2)[1:-1]
+    x, segment = np.meshgrid(grid, grid)
+    pushes = [dynamics.push(pooling, stop_gradient=stop, quantity=quantity) for stop in (False, True)]
+    signs = [np.broadcast_to(np.sign(pull(x, segment, y, sharpness)), x.shape) for pull in pushes]
+    for (single, appendix), (_, color, hatch) in PUSHES.items():
+        region = ((signs[0] == single) & (signs[1] == appendix)).astype(float)
+        if region.any():
+            ax.contourf(x, segment, region, levels=[0.5, 1.5], colors=[color], hatches=[hatch])
+    ax.axvline(y, color="0.2", linewidth=0.8, linestyle=":")
+    ax.axhline(y, color="0.2", linewidth=0.8, linestyle=":")
+    ax.set(title=pooling if quantity == "dy/dx_i" else f"{pooling}, weights", xlabel="$x_i$", ylabel=r"$\hat x_j$")
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    return ax
+
+
+def push_legend() -> list[Patch]:
+    """Handles for a legend of `plot_push_regions`."""
+    return [Patch(facecolor=color, hatch=hatch, edgecolor="0.2", label=name) for name, color, hatch in PUSHES.values()]
+
+
+def plot_flow(flow: dynamics.Flow, *, segment_length: int, ax: Axes) -> Axes:
+    """Draw how the frames of a clip move along a gradient flow, coloured by their segment.
+
+    Parameters
+    ----------
+    segment_length : int
+        Frames per segment.
+    """
+    colors = sns.color_palette("colorblind")
+    for frame, path in enumerate(flow.frame_prob.T):
+        segment, place = divmod(frame, segment_length)
+        label = f"segment {segment + 1}" if place == 0 else None
+        ax.plot(flow.time[1:], path[1:], color=colors[segment], linestyle=["-", "--"][segment % 2], label=label)
+    ax.plot(flow.time[1:], flow.clip_prob[1:], color="0.2", linewidth=2.2, linestyle=":", label="$y$")
+    ax.set(xscale="log", ylim=(-0.02, 1.02), xlabel="time", ylabel="$x_i$")
+    return ax
+
+
+def plot_audit(audit: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Draw which checks each row of the paper's Table 2 passes.
+
+    Parameters
+    ----------
+    audit : DataFrame
+        From `hpsed_lib.theory.audit.audit`.
+
+    One cell per row and check with the residual in units of what rounding allows, coloured up to 3; hatched and in bold
+    where the check fails, empty where there is none.
+    """
+    names = audit.dataset + " " + audit.pooling + " " + audit.structure
+    rows, checks = names.unique(), audit.identity.unique()
+    table = audit.assign(row=names).pivot(index="row", columns="identity", values=["units", "holds"])
+    units = table["units"].reindex(index=rows, columns=checks).astype(float)
+    holds = table["holds"].reindex(index=rows, columns=checks)
+    colours = {"cmap": "PuOr", "vmin": -3, "vmax": 3, "linewidths": 1, "linecolor": "white"}
+    label = "residual or widening (units of what rounding allows)"
+    sns.heatmap(units, ax=ax, cbar_kws={"label": label, "extend": "both", "shrink": 0.8}, **colours)
+    for (row, column), value in np.ndenumerate(units.to_numpy()):
+        if np.isfinite(value):
+            failed = not holds.iat[row, column]
+            text = f"{abs(value):.1f}" if abs(value) < 0.05 else f"{value:.1f}"  # no -0.0
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5} if failed else None
+            weight = "bold" if failed else "normal"
+            ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", weight=weight, bbox=box, color="black")
+            if failed:
+                ax.add_patch(
+                    Rectangle((column, row), 1, 1, facecolor="none", edgecolor="black", hatch="///", linewidth=0)
+                )
+    ax.set(xlabel="check (hatched: fails)", ylabel="row of Table 2")
+    ax.tick_params(axis="x", labelrotation=45)
+    plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    return ax
