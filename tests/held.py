@@ -28,7 +28,7 @@ NAME = "brief"
 N_TRAINING = 40  # clips: more than an entry into the journal of the features has
 JOURNAL = 32  # clips of an entry
 RUN = "linear-single-seed0"  # the one that is disturbed
-MOMENTS = {
+MOMENTS = {  # see hold/sitecustomize.py
     "extraction": {
         "execution": "01_data_preparation",
         "event": "open",
@@ -45,7 +45,20 @@ MOMENTS = {
     "before metrics": {"execution": RUN, "event": "os.rename", "path": rf"metrics/{RUN}\.json$"},
     "tables": {"execution": "04_result_tables", "event": "os.rename", "path": r"tables/table2\.csv$"},
 }
-MOMENTS = {name: {"skip": 0, "after": None} | moment for name, moment in MOMENTS.items()}
+
+
+def copy_project(folder: Path, *parts: str) -> None:
+    """Copy folders of this project into another folder, so that cache and results land there."""
+    for part in parts:
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float, what: Callable[[], str] = str) -> None:
+    """Wait for a condition, and fail with `what` if it does not come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain: {what()}"
+        time.sleep(0.05)
 
 
 def small_experiment(structures: Sequence[str], n_epochs: int) -> dict:
@@ -54,6 +67,7 @@ def small_experiment(structures: Sequence[str], n_epochs: int) -> dict:
     content["data"] |= {"clip_duration": 2.0, "event_duration": [0.3, 1.0]}
     content["data"]["n_clips"] = {"training": N_TRAINING, "validation": 6, "test": 6}
     content["pooling"] |= {"functions": ["linear"], "structures": list(structures)}
+    content["comparison"]["family"] = ["linear"] if "appendix" in structures else []
     content["training"] |= {"batch_size": 12, "max_epochs": n_epochs, "patience": n_epochs}
     return content
 
@@ -67,13 +81,9 @@ class Disk:
         if not self.is_there:
             return
         mount = f"mount -t tmpfs -o size=64m tmpfs {folder} && echo mounted && exec cat"  # until its input ends
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         for options in (["--mount"], ["--user", "--map-root-user", "--mount"]):  # root's way, everybody's way
-            self.holder = subprocess.Popen(
-                ["unshare", *options, "sh", "-c", mount],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
+            self.holder = subprocess.Popen(["unshare", *options, "sh", "-c", mount], **pipes)
             if self.holder.stdout.read(8) == b"mounted\n":
                 break
             self.holder.wait()
@@ -101,21 +111,12 @@ class Disk:
 
 
 class Project:
-    """A copy of the project with a small experiment, and what its launches leave behind.
-
-    Parameters
-    ----------
-    folder : Path
-        For the copy and the notes.
-    experiment : dict
-        Content of its YAML file.
-    disk : Disk, optional
-        Of its own.
+    """A copy of the project with an experiment, and what its launches leave behind.
 
     Attributes
     ----------
     folder : Path
-        Where the processes of a launch see the copy.
+        Where the processes of a launch see the copy: on a disk of its own, if it has one.
     seen, cache, results : Path
         Where the test sees it, its cache and its results.
     notes : Path
@@ -125,15 +126,12 @@ class Project:
     def __init__(self, folder: Path, experiment: dict, disk: Disk | None = None) -> None:
         self.folder, self.notes, self.disk, self.n_launches = folder / "disk/project", folder / "notes", disk, 0
         self.seen = disk.seen(self.folder) if disk else self.folder
+        self.cache, self.results = self.seen / "cache" / NAME, self.seen / "results" / NAME
         self.notes.mkdir(parents=True)
-        for name in ("hpsed_lib", "notebooks", "workflow", "results/paper", "results/derivation"):
-            shutil.copytree(ROOT / name, self.seen / name, ignore=shutil.ignore_patterns("__pycache__"))
-        (self.seen / "params").mkdir()
-        shutil.copy(ROOT / "params/quick.yaml", self.seen / "params")
+        copy_project(self.seen, "hpsed_lib", "notebooks", "params", "workflow", "results/paper", "results/derivation")
         (self.seen / f"params/{NAME}.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False))
         for path in (self.seen / "results").rglob("*.*"):
             path.touch()  # newer than the copies of what they were made from: notebooks 02 and 05 need not run
-        self.cache, self.results = self.seen / "cache" / NAME, self.seen / "results" / NAME
 
     def hold_at(self, moment: dict | None) -> None:
         """Let every process that starts from now on be held at a moment, if it is one of that execution."""
@@ -146,7 +144,7 @@ class Project:
         return (self.notes / "held").exists()
 
     def launch(self, moment: dict | None = None, *, options: str = "--cores 1") -> subprocess.Popen[bytes]:
-        """Start the command with these options; with a moment it will be held there."""
+        """Start the command with these options, in a process group as a terminal gives it; a moment holds it there."""
         self.n_launches += 1
         self.hold_at(moment)
         (self.notes / "trace").unlink(missing_ok=True)
@@ -154,22 +152,19 @@ class Project:
         environment = {key: value for key, value in os.environ.items() if key != "HPSED_LAUNCHER_PID"}
         environment |= {"HPSED_HOLD": str(self.notes), "PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT / 'tests/hold'}"}
         command = f"cd {self.folder} && exec {sys.executable} -m hpsed_lib.launch.workflow {NAME} {options}"
+        command = [*(self.disk.enter if self.disk else []), "sh", "-c", command]
         with open(self.notes / f"log{self.n_launches}", "w") as log:
-            return subprocess.Popen(
-                [*(self.disk.enter if self.disk else []), "sh", "-c", command],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # its own process group, as a terminal gives it
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            return subprocess.Popen(command, env=environment, start_new_session=True, **streams)
 
-    def log(self) -> str:
-        return (self.notes / f"log{self.n_launches}").read_text()
+    def finish(self, *, options: str = "--cores 1") -> Project:
+        """Launch in peace."""
+        assert self.launch(options=options).wait(timeout=600) == 0, self.log()
+        return self
 
-    def trace(self) -> list[str]:
-        """What the last launch has put in place so far."""
-        return (self.notes / f"trace{self.n_launches}").read_text().splitlines()
+    def log(self, number: int | None = None) -> str:
+        """What a launch has printed, the last one without a number."""
+        return (self.notes / f"log{number or self.n_launches}").read_text()
 
     def n_put(self, path: str) -> int:
         """How often all launches together have put a file in place."""
@@ -186,25 +181,20 @@ class Project:
                     found.append(process)
         return found
 
-    def process(self, module: str) -> psutil.Process:
-        """The first of these processes that was started with ``-m module``."""
-        found = [process for process in self.processes() if module in process.cmdline()]
-        return min(found, key=psutil.Process.create_time)
+    def kill(self, module: str | None = None) -> None:
+        """Kill every process, or the first that was started with ``-m module``."""
+        found = [process for process in self.processes() if module is None or module in process.cmdline()]
+        for process in sorted(found, key=psutil.Process.create_time)[: 1 if module else None]:
+            process.kill()
 
-    def wait_until(
-        self,
-        condition: Callable[[], object],
-        *,
-        seconds: float,
-        what: str,
-        launched: subprocess.Popen[bytes] | None = None,
-    ) -> None:
-        """Wait for a condition, no longer than that, and no longer than the launch lasts if one is given."""
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, f"waited in vain: {what}\n{self.log()}"
-            assert launched is None or launched.poll() is None, f"ended before: {what}\n{self.log()}"
-            time.sleep(0.05)
+    def wait_until(self, condition: Callable[[], object], what: str, launched: subprocess.Popen[bytes]) -> None:
+        """Wait for a condition, no longer than the launch lasts."""
+
+        def met_or_ended() -> object:
+            return condition() or launched.poll() is not None
+
+        wait_until(met_or_ended, seconds=400, what=lambda: f"{what}\n{self.log()}")
+        assert launched.poll() is None, f"ended before: {what}\n{self.log()}"
 
     def n_epochs(self, run: str) -> int:
         path = self.cache / "runs" / run / "checkpoint.pt"
@@ -213,7 +203,8 @@ class Project:
     def check_held(self, moment: str, *, n_epochs: int | None) -> None:
         """What is to be there at the moment is, and no more; so many epochs of the run, if it is about those."""
         if moment == "extraction":
-            self.wait_until(lambda: self.journal("training") == JOURNAL, seconds=20, what="journal")
+            [journal] = (self.cache / "features").glob("training-*.csv")
+            wait_until(lambda: len(journal.read_text().splitlines()) == 1 + JOURNAL, seconds=20)
         elif moment == "tables":
             assert (self.results / "tables/scores.csv").is_file()
             assert not (self.results / "tables/table2.csv").exists()
@@ -221,14 +212,23 @@ class Project:
             assert self.n_epochs(RUN) == n_epochs
             assert not (self.results / f"metrics/{RUN}.json").exists()
 
-    def journal(self, split: str) -> int:
-        """Clips in the journal of a split's features."""
-        return sum(len(path.read_text().splitlines()) - 1 for path in (self.cache / "features").glob(f"{split}-*.csv"))
+    def check_end(self, reference: Project, structures: Sequence[str], n_epochs: int) -> None:
+        """The numbers are those of an undisturbed project, and nothing was done twice."""
+        runs, numbers = [f"linear-{structure}-seed0" for structure in structures], self.numbers()
+        assert numbers == reference.numbers()
+        assert {f"{run}.json" for run in runs} | {f"{run} test" for run in runs} | {"table2.csv", "data.json"} <= set(
+            numbers
+        )
+        once = [f"cache/{NAME}/data.json", f"results/{NAME}/tables/structure_agreement.csv"]
+        once += [f"results/{NAME}/metrics/{run}.json" for run in runs]
+        expected = dict.fromkeys(once, 1) | {f"cache/{NAME}/runs/{run}/checkpoint.pt": n_epochs for run in runs}
+        assert {path: self.n_put(path) for path in expected} == expected
 
     def n_extracted(self, split: str) -> int:
         """Clips whose features the last launch wrote; the extraction itself opens the file once."""
         pattern = rf" open {self.folder}/cache/{NAME}/features/{split}-\w+\.npy$"
-        return max(sum(bool(re.search(pattern, line)) for line in self.trace()) - 1, 0)
+        trace = (self.notes / f"trace{self.n_launches}").read_text()
+        return max(len(re.findall(pattern, trace, flags=re.MULTILINE)) - 1, 0)
 
     def half_written(self) -> list[Path]:
         return [path for folder in (self.cache, self.results) for path in folder.rglob(".*.unfinished.*")]
@@ -236,18 +236,15 @@ class Project:
     def numbers(self) -> dict[str, str]:
         """Checksums of all that was computed; what is half-written has none."""
         found: dict[str, bytes] = {}
-        for path in (self.results / "metrics").glob("[!.]*.json"):
-            metrics = json.loads(path.read_text())
-            kept = {key: value for key, value in metrics.items() if key not in ("time", "commit")}
+        for path in [self.cache / "data.json", *(self.results / "metrics").glob("[!.]*.json")]:
+            content = json.loads(path.read_text())
+            kept = {key: value for key, value in content.items() if key not in ("time", "commit", "audio_folder")}
             found[path.name] = json.dumps(kept).encode()
         for path in (self.cache / "runs").glob("*/predictions.npz"):
             with np.load(path) as stored:  # the archive itself holds the time of its making
                 found |= {f"{path.parent.name} {split}": stored[split].tobytes() for split in stored}
-        for path in [*(self.cache / "features").glob("[!.]*.npy"), *(self.results / "tables").glob("[!.]*")]:
-            found[path.name] = path.read_bytes()
-        for name in ("clips", "strong_labels", "weak_labels", "remarks"):
-            found[name] = (self.cache / f"{name}.csv").read_bytes()
+        files = [*(self.cache / "features").glob("[!.]*.npy"), *(self.results / "tables").glob("[!.]*")]
+        files += [self.cache / f"{name}.csv" for name in ("clips", "strong_labels", "weak_labels", "remarks")]
+        found |= {path.name: path.read_bytes() for path in files}
         found["manifest"] = pd.read_csv(self.cache / "manifest.csv").drop(columns="modified").to_csv().encode()
-        data = json.loads((self.cache / "data.json").read_text())
-        found["data"] = json.dumps({key: value for key, value in data.items() if key != "audio_folder"}).encode()
         return {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}

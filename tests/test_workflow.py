@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from held import copy_project
 
 from hpsed_lib import paths
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.launch import graph, status, workflow
+from hpsed_lib.launch import graph, workflow
 from hpsed_lib.params import load_experiment, run_settings, with_seeds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,29 +27,43 @@ def normal(name: str) -> str:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A folder with a copy of the library and the parameters, so that cache and results land there."""
-    shutil.copytree(ROOT / "hpsed_lib", tmp_path / "hpsed_lib", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "params", tmp_path / "params")
+    """A copy of the project without results of its own."""
+    copy_project(tmp_path, "hpsed_lib", "params", "workflow", "notebooks", "results/paper", "results/quick")
     return tmp_path
 
 
-def launch(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the launcher of the copied bundle to its end."""
-    command = [sys.executable, "-m", "hpsed_lib.launch.workflow", *arguments]
-    return subprocess.run(command, cwd=bundle, capture_output=True, text=True, timeout=60)
+def run(bundle: Path, status: int, *command: str) -> tuple[str, str]:
+    """What a module says in a copied bundle."""
+    command = [sys.executable, "-m", *command]
+    ended = subprocess.run(command, cwd=bundle, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == status, ended.stdout + ended.stderr
+    return ended.stdout, ended.stderr
+
+
+def launch(bundle: Path, status: int, *arguments: str) -> tuple[str, str]:
+    return run(bundle, status, "hpsed_lib.launch.workflow", *arguments)
+
+
+def dry_run(bundle: Path, experiment: str, n_seeds: int, cluster: str) -> str:
+    """What Snakemake would run."""
+    command = workflow._snakemake(experiment, n_seeds, {}, cluster, "--cores", "1", "--dry-run")[2:]
+    return "".join(run(bundle, 0, *command, "--quiet", "host", "rules"))
 
 
 class TestLauncher:
-    def test_unknown_experiment_is_one_line(self, bundle):
-        ended = launch(bundle, "quik")
-        assert ended.returncode == 2
-        assert ended.stderr.startswith("error: no experiment 'quik'")
-        assert len(ended.stderr.splitlines()) == 1
-
-    def test_missing_data_folder_is_one_line(self, bundle):
-        ended = launch(bundle, "quick", "--data", "nowhere")
-        assert ended.returncode == 2
-        assert ended.stderr == "error: no folder nowhere: expected the folder of the recordings\n"
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            (["quik"], "no experiment 'quik': .*"),
+            (["params/quick.yaml"], "params/quick.yaml: give the name of a file in params/, without folder and ending"),
+            (["quick", "--data", "nowhere"], "no folder nowhere: expected the folder of the recordings"),
+            (["quick", "--cluster", "slurn"], "no cluster 'slurn' in workflow/profiles/; there: slurm"),
+            (["quick", "--cores", "0"], "CORES must be 1 or more, got 0"),
+            (["smoke", "--report"], "no results of smoke: run `make reproduce EXPERIMENT=smoke` first"),
+        ],
+    )
+    def test_what_cannot_be_launched_is_one_line(self, bundle, arguments, error):
+        assert re.fullmatch(f"error: {error}\n", launch(bundle, 2, *arguments)[1])
 
     def test_second_launcher_gives_up(self, bundle):
         module = bundle / "hpsed_lib/launch/workflow.py"
@@ -59,61 +74,43 @@ class TestLauncher:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write("4711")
             file.flush()
-            ended = launch(bundle, "quick")
-        assert ended.returncode == 2
-        assert "process 4711 is running this experiment; waiting" in ended.stderr
-        assert "process 4711 still holds cache/quick/workflow.lock" in ended.stderr
+            errors = launch(bundle, 2, "quick")[1]
+        assert "process 4711 is running this experiment; waiting" in errors
+        assert "process 4711 still holds cache/quick/workflow.lock" in errors
 
     @pytest.mark.parametrize(
         ("name", "folder"), [("05_paper_audit", "cache"), ("04_result_tables", "cache/quick")], ids=["shared", "own"]
     )
-    def test_a_failed_notebook_is_reported(self, tmp_path, monkeypatch, capsys, name, folder):
+    @pytest.mark.parametrize("failed", [True, False], ids=["failed", "ended"])
+    def test_a_notebook_that_failed_or_was_ended_is_reported(self, tmp_path, monkeypatch, capsys, name, folder, failed):
         monkeypatch.setattr(paths, "ROOT", tmp_path)
-        message = tmp_path / folder / "notebooks-in-progress" / f"{name}.failed.txt"
-        message.parent.mkdir(parents=True)
-        message.write_text("failed in cell 3: ValueError\n")
-        workflow.report_failure(load_experiment("quick"), since=0.0)
+        traces = tmp_path / folder / "notebooks-in-progress"
+        traces.mkdir(parents=True)
+        (traces / f"{name}.log").touch()
+        if failed:
+            (traces / f"{name}.failed.txt").write_text("failed in cell 3: ValueError\n")
+        experiment = load_experiment("quick")
+        workflow.report_failure(experiment, since=0.0)
         printed = capsys.readouterr().err
-        assert f"{name} failed in cell 3: ValueError" in printed
+        assert (f"{name} failed in cell 3: ValueError" in printed) == failed
         # The results of this checkout are there, but nothing was made here.
         unfinished = printed.split("not run, or ended from outside: ")[1].splitlines()[0].split(", ")
-        assert set(unfinished) == set(graph.executed_notebooks(load_experiment("quick"))) - {name} - set(graph.SHARED)
-
-    def test_a_notebook_that_was_ended_is_named_although_an_older_one_is_there(self, tmp_path, monkeypatch, capsys):
-        for module in (workflow, status):
-            monkeypatch.setattr(module, "cache_folder", lambda experiment: tmp_path / "cache" / experiment)
-        log = tmp_path / "cache/notebooks-in-progress/02_pooling_gradients.log"
-        log.parent.mkdir(parents=True)
-        log.touch()
-        workflow.report_failure(load_experiment("quick"), since=0.0)
-        assert re.search("^  not run, or ended from outside: .*, 02_pooling_gradients$", capsys.readouterr().err, re.M)
-
-    def test_unknown_cluster_names_those_there_are(self, bundle):
-        shutil.copytree(ROOT / "workflow", bundle / "workflow")
-        ended = launch(bundle, "quick", "--cluster", "slurn")
-        assert ended.returncode == 2
-        assert ended.stderr == "error: no cluster 'slurn' in workflow/profiles/; there: slurm\n"
+        expected = set(graph.executed_notebooks(experiment)) - set(graph.SHARED)
+        assert set(unfinished) == (expected - {name} if failed else expected | {name})
 
     @pytest.mark.parametrize(
         ("experiment", "cluster", "n_seeds", "n_runs"),
         [("smoke", "", 3, 24), ("smoke", "slurm", 3, 24), ("quick", "", 1, 9)],
     )
     def test_seeds_add_runs_and_nothing_else(self, bundle, experiment, cluster, n_seeds, n_runs):
-        for folder in ("workflow", "notebooks", "results/paper", "results/quick"):
-            shutil.copytree(ROOT / folder, bundle / folder)
-        ended = launch(bundle, experiment, "--seeds", str(n_seeds), "--cluster", cluster, "--dry-run")
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        jobs = dict(re.findall(r"^(\w+) +(\d+)$", ended.stdout + ended.stderr, flags=re.MULTILINE))
+        jobs = dict(re.findall(r"^(\w+) +(\d+)$", dry_run(bundle, experiment, n_seeds, cluster), flags=re.MULTILINE))
         assert jobs == {
             **dict.fromkeys(("all", "audit", "data", "gradients", "identity", "tables"), "1"),
             "train": str(n_runs),
             "total": str(n_runs + 6),
         }
-        assert not (bundle / f"cache/{experiment}/launch.json").exists()  # a dry run is no launch
 
     def test_nothing_is_done_again_for_other_memory_or_run_time(self, bundle):
-        for folder in ("workflow", "notebooks", "results/paper"):
-            shutil.copytree(ROOT / folder, bundle / folder)
         params = bundle / "params/smoke.yaml"
 
         def bases(**resources: int) -> dict[str, int]:
@@ -122,8 +119,7 @@ class TestLauncher:
                 text, n_changes = re.subn(rf"( {key}:) *\d+", rf"\1 {value}", text)
                 assert n_changes == 1
             params.write_text(text)
-            ended = launch(bundle, "smoke", "--dry-run")
-            assert ended.returncode == 0, ended.stdout + ended.stderr
+            dry_run(bundle, "smoke", 0, "")
             return {path.stem: path.stat().st_mtime_ns for path in (bundle / "cache/smoke/basis").iterdir()}
 
         before = bases()
@@ -133,96 +129,43 @@ class TestLauncher:
         assert {name for name in before if after[name] != before[name]} == {"03_train_variant"}
 
     def test_report_of_results_that_came_with_the_repository(self, bundle):
-        ended = launch(bundle, "quick", "--report")
-        assert ended.returncode == 2
-        assert ended.stderr == "error: no results of quick: run `make reproduce EXPERIMENT=quick` first\n"
-        for folder in ("workflow", "notebooks", "results"):
-            shutil.copytree(ROOT / folder, bundle / folder)
-        ended = launch(bundle, "quick", "--report")
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert ended.stdout == "cache/quick/report.html\n"
-        report = (bundle / ended.stdout.strip()).read_text()
+        copy_project(bundle, "results/derivation")
+        assert launch(bundle, 0, "quick", "--report")[0] == "cache/quick/report.html\n"
+        report = (bundle / "cache/quick/report.html").read_text()
         for name in ("learning_curves.png", "table2.csv", "Best constant guess"):
             assert name in report
         assert not re.findall(r'(?:src|href)="?https?://[^"]+\.(?:js|css)', report)  # it is read without a network, too
+
+
+class TestLaunch:
+    """What a launch hands over to Snakemake, and remembers; `true` plays Snakemake."""
+
+    @pytest.fixture(autouse=True)
+    def _launches(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
+        monkeypatch.setattr(workflow.sys, "executable", "true")
 
     @pytest.mark.parametrize(
         ("visible", "shared", "expected"), [("", "1", "gpu=1"), ("0,1,2", "1", "gpu=3"), ("0,1", "2", "gpu=4")]
     )
     def test_as_many_runs_at_a_time_as_there_are_gpus(self, tmp_path, monkeypatch, visible, shared, expected):
-        commands = []
-
-        class Ended:
-            def __init__(self, command, **_):
-                commands.append(command)
-
-            def wait(self):
-                return 0
-
-            poll = wait
-
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         monkeypatch.setenv("HPSED_RUNS_PER_GPU", shared)
-        monkeypatch.setattr(paths, "ROOT", tmp_path)
-        monkeypatch.setattr(workflow.subprocess, "Popen", Ended)
+        snakemake = tmp_path / "snakemake"
+        snakemake.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\n')
+        snakemake.chmod(0o755)
+        monkeypatch.setattr(workflow.sys, "executable", str(snakemake))
         assert workflow.reproduce("toy", {}) == 0
-        assert commands[0][commands[0].index("--resources") + 1] == expected
+        assert f" --resources {expected} " in (tmp_path / "arguments").read_text()
 
-    def test_a_launch_is_remembered(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(paths, "ROOT", tmp_path)
-        nowhere = {"data_folder": "", "download": False, "fingerprint": ""}
-        assert graph.last_launch("toy") == {"n_seeds": 0, "cluster": "", "source": nowhere}
-        monkeypatch.setattr(workflow.sys, "executable", "true")
-        assert workflow.reproduce("toy", nowhere | {"download": True}, n_seeds=5, dry_run=True) == 0
-        assert graph.last_launch("toy")["n_seeds"] == 0
-        assert workflow.reproduce("toy", nowhere | {"download": True}, n_seeds=5) == 0
-        assert graph.last_launch("toy") == {"n_seeds": 5, "cluster": "", "source": nowhere | {"download": True}}
-        assert workflow.data_source("toy", None, download=False)["download"]
-
-
-class TestSeeds:
-    def test_seeds_replace_those_of_the_experiment(self):
-        experiment = load_experiment("quick")
-        more = with_seeds(experiment, 5)
-        assert more.training.seeds == (0, 1, 2, 3, 4)
-        assert more.runs()[:5] == [f"linear-single-seed{seed}" for seed in range(5)]
-        assert more.model_copy(update={"training": experiment.training}) == experiment
-        assert with_seeds(experiment, 0) is experiment
-
-    def test_fewer_than_no_seeds(self):
-        with pytest.raises(ParameterError, match=r"SEEDS must be 1 or more, .* got -1"):
-            with_seeds(load_experiment("quick"), -1)
-
-    def test_settings_of_a_run_are_those_that_change_it(self):
-        parameters = load_experiment("quick").model_dump(mode="json")
-        for section, key in (
-            ("pooling", "functions"),
-            ("pooling", "structures"),
-            ("training", "seeds"),
-            ("resources", "memory"),
-            ("resources", "run_time"),
-        ):
-            other = {**parameters, section: {**parameters[section], key: []}}
-            assert run_settings(other) == run_settings(parameters)
-        for section, key in (
-            ("pooling", "segment_lengths"),
-            ("training", "max_epochs"),
-            ("data", "seed"),
-            ("resources", "threads"),  # it changes the last bits
-        ):
-            other = {**parameters, section: {**parameters[section], key: None}}
-            assert run_settings(other) != run_settings(parameters)
-
-
-class TestDataSource:
-    @pytest.fixture(autouse=True)
-    def _cache(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(paths, "ROOT", tmp_path)
-        monkeypatch.setattr(workflow.sys, "executable", "true")
-
-    def test_nothing_given(self):
+    def test_it_is_remembered(self):
         source = workflow.data_source("toy", None, download=False)
         assert source == {"data_folder": "", "download": False, "fingerprint": ""}
+        assert graph.last_launch("toy") == {"n_seeds": 0, "cluster": "", "source": source}
+        source["download"] = True
+        assert workflow.reproduce("toy", source, n_seeds=5) == 0
+        assert graph.last_launch("toy") == {"n_seeds": 5, "cluster": "", "source": source}
+        assert workflow.data_source("toy", None, download=False) == source
 
     def test_folder_is_remembered_and_its_changes_are_seen(self, tmp_path):
         folder = tmp_path / "recordings"
@@ -244,6 +187,38 @@ class TestDataSource:
     def test_missing_folder(self, tmp_path):
         with pytest.raises(DataError, match=r"no folder .*nowhere"):
             workflow.data_source("toy", tmp_path / "nowhere", download=False)
+
+
+class TestSeeds:
+    def test_seeds_replace_those_of_the_experiment(self):
+        experiment = load_experiment("quick")
+        more = with_seeds(experiment, 5)
+        assert more.training.seeds == (0, 1, 2, 3, 4)
+        assert more.runs()[:5] == [f"linear-single-seed{seed}" for seed in range(5)]
+        assert more.model_copy(update={"training": experiment.training}) == experiment
+        assert with_seeds(experiment, 0) is experiment
+
+    def test_fewer_than_no_seeds(self):
+        with pytest.raises(ParameterError, match=r"SEEDS must be 1 or more, .* got -1"):
+            with_seeds(load_experiment("quick"), -1)
+
+    @pytest.mark.parametrize(
+        ("section", "keys", "is_same"),
+        [
+            ("pooling", ["functions", "structures"], True),
+            ("training", ["seeds"], True),
+            ("resources", ["memory", "run_time"], True),
+            ("pooling", ["segment_lengths"], False),
+            ("training", ["max_epochs"], False),
+            ("data", ["seed"], False),
+            ("resources", ["threads"], False),  # it changes the last bits
+        ],
+    )
+    def test_settings_of_a_run_are_those_that_change_it(self, section, keys, is_same):
+        parameters = load_experiment("quick").model_dump(mode="json")
+        for key in keys:
+            other = {**parameters, section: {**parameters[section], key: None}}
+            assert (run_settings(other) == run_settings(parameters)) == is_same
 
 
 class TestInstallation:

@@ -11,7 +11,6 @@ Nothing heavy is imported here: the kernel does the work.
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import difflib
 import os
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
-from hpsed_lib.launch.gpus import own_gpu
+from hpsed_lib.launch.gpus import take_gpu
 from hpsed_lib.paths import ROOT, cache_folder, naming_full_disk, replacing
 from hpsed_lib.processes import end_with_launcher, only_one
 from hpsed_lib.progress import LOG_VARIABLE, use_large_pages
@@ -41,20 +40,10 @@ THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-
-
-def _read_list(text: str) -> list[Any]:
-    value = ast.literal_eval(text)
-    if not isinstance(value, list):
-        raise ValueError("not a list")
-    return value
-
-
 READERS: dict[str, Callable[[str], Any]] = {
     "bool": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
     "float": float,
     "int": int,
-    "list": _read_list,
     "str": str,
 }
 
@@ -80,67 +69,62 @@ def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
             nearest = difflib.get_close_matches(name, declared, n=1, cutoff=0.0)
             hint = f"; the nearest one is {nearest[0]!r}" if nearest else ""
             raise ParameterError(f"{notebook} declares no parameter {name!r}{hint}")
-        kind = declared[name].partition("[")[0]
+        kind = declared[name]
         if kind not in READERS:
             known = ", ".join(READERS)
             raise ParameterError(f"{notebook}: parameter {name!r} must be annotated as one of {known}, not {kind}")
         try:
             values[name] = READERS[kind](text)
-        except (KeyError, SyntaxError, ValueError):
+        except (KeyError, ValueError):
             raise ParameterError(f"{notebook}: parameter {name!r} expects {kind}, got {text!r}") from None
     return values
 
 
-def _show_progress(log: Path, say: Callable[[str], None], stop: threading.Event) -> None:
+def _show_progress(log: Path, say: Callable[[str], None]) -> None:
     """Pass on the newest line of a log, lines ending in a newline or a carriage return, every PROGRESS_INTERVAL."""
     with open(log, encoding="utf-8", errors="replace", newline="\n") as file:
-        while not stop.wait(PROGRESS_INTERVAL):
+        while True:
+            time.sleep(PROGRESS_INTERVAL)
             lines = [line.strip() for line in re.split(r"[\r\n]", file.read()) if line.strip()]
             if lines:
                 say(lines[-1])
 
 
-def strip_execution(notebook: NotebookNode, source: NotebookNode) -> None:
-    """Remove in place what differs between two executions of `source`; cells it lacks are named by their position."""
-    known = {cell.get("id") for cell in source.cells}
+def _stripped(notebook: NotebookNode) -> str:
+    """An executed notebook without times, random ids, this machine's folders and the temporary names of its cells."""
+    import nbformat
+
     notebook.metadata.pop("papermill", None)
     for index, cell in enumerate(notebook.cells):
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        if cell.get("id") not in known:
+        if "injected-parameters" in cell.metadata.get("tags", []):
             cell["id"] = f"cell-{index}"
-
-
-def _without_paths(text: str) -> str:
-    """Text of a notebook without this machine's folders and without the temporary names of its cells."""
     # Anchored and bounded: pictures are megabytes of text without a space.
-    text = re.sub(r"(?<![^\s\"'(])[^\s\"'(]{0,300}/ipykernel_\d+/\d+\.py", "cell", text)
-    return text.replace(f"{ROOT}/", "")
+    text = re.sub(r"(?<![^\s\"'(])[^\s\"'(]{0,300}/ipykernel_\d+/\d+\.py", "cell", nbformat.writes(notebook))
+    return text.replace(f"{ROOT}/", "") + "\n"
 
 
 def _describe_failure(kept: Path, error: Exception) -> str:
     """Say where and why an execution failed, from the notebook that papermill kept."""
     import nbformat
 
-    why = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
     cells = nbformat.read(kept, as_version=4).cells if kept.is_file() else []
-    ours = {"papermill-error-cell-tag", "injected-parameters"}
-    cells = [cell for cell in cells if not ours.intersection(cell.metadata.get("tags", []))]
-    heading, place = "", "before the first cell"
-    for number, cell in enumerate(cells, start=1):
-        if cell.cell_type == "markdown":
-            headings = re.findall(r"^#+ +(.+)$", cell.source, flags=re.MULTILINE)
-            heading = headings[-1] if headings else heading
-        elif cell.metadata.get("papermill", {}).get("start_time"):  # the last cell that started is the one that failed
-            place = f"in cell {number}" + (f" (In [{cell.execution_count}])" if cell.get("execution_count") else "")
-            place += f' under "{heading}"' if heading else ""
+    begun = [cell for cell in cells if cell.metadata.get("papermill", {}).get("start_time")]  # the last one failed
+    begun = [cell for cell in begun if "injected-parameters" not in cell.metadata.get("tags", [])]
+    text = "\n".join(cell.source for cell in begun if cell.cell_type == "markdown")
+    headings = re.findall(r"^#+ +(.+)$", text, flags=re.MULTILINE)
+    place = f"in cell {len(begun)}" if begun else "before the first cell"
+    place += f" (In [{begun[-1].execution_count}])" if begun and begun[-1].get("execution_count") else ""
+    place += f' under "{headings[-1]}"' if headings else ""
+    why = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
     return f"failed {place}: {why}\nkept: {os.path.relpath(kept, ROOT)}"
 
 
 def execute(
     notebook: Path, output: Path, given: Mapping[str, str], *, name: str, threads: int = 1, gpu: bool = False
 ) -> None:
-    """Execute a notebook and put the executed copy at `output`.
+    """Execute a notebook, in a process that does nothing else, and put the executed copy at `output`.
 
     Parameters
     ----------
@@ -175,36 +159,29 @@ def execute(
         failure.unlink(missing_ok=True)
         log.write_text("", encoding="utf-8")
         try:
-            with own_gpu(lambda: say("waits for a GPU")) if gpu else contextlib.nullcontext():
-                _execute(notebook, output, given, folder / f"{name}.ipynb", log, threads, say)
+            values = read_parameters(notebook, given)
+            if gpu:
+                take_gpu(lambda: say("waits for a GPU"))
+            started = time.monotonic()
+            threading.Thread(target=_show_progress, args=(log, say), daemon=True).start()
+            say("started")
+            _execute(notebook, output, values, folder / f"{name}.ipynb", log, threads)
+            say(f"done in {time.monotonic() - started:.0f} s")
         except HpsedError as error:
             with contextlib.suppress(DataError), replacing(failure) as temporary:  # a full disk takes no message
                 temporary.write_text(f"{error}\n", encoding="utf-8")
             raise
 
 
-def _execute(
-    notebook: Path,
-    output: Path,
-    given: Mapping[str, str],
-    kept: Path,
-    log: Path,
-    threads: int,
-    say: Callable[[str], None],
-) -> None:
-    """What `execute` does while it holds the lock of the run."""
-    import nbformat
+def _execute(notebook: Path, output: Path, values: dict[str, Any], kept: Path, log: Path, threads: int) -> None:
+    """What `execute` does once it has everything that it needs."""
     import papermill
 
-    values = read_parameters(notebook, given)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the kernel inherits all of these
     os.environ[LOG_VARIABLE] = str(log)
-    use_large_pages()
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ["IPYTHONDIR"] = str(ROOT / "cache" / "ipython")  # not the start-up files of whoever runs this
-    stop, started = threading.Event(), time.monotonic()
-    threading.Thread(target=_show_progress, args=(log, say, stop), daemon=True).start()
-    say("started")
+    use_large_pages()
     try:
         with naming_full_disk(kept):
             executed = papermill.execute_notebook(
@@ -221,13 +198,9 @@ def _execute(
         raise
     except Exception as error:  # a failed cell, a dead kernel: all end the run in the same way
         raise ExecutionError(_describe_failure(kept, error)) from error
-    finally:
-        stop.set()
-    strip_execution(executed, nbformat.read(notebook, as_version=4))
     with replacing(output) as temporary:
-        temporary.write_text(_without_paths(nbformat.writes(executed)) + "\n", encoding="utf-8")
+        temporary.write_text(_stripped(executed), encoding="utf-8")
     kept.unlink()
-    say(f"done in {time.monotonic() - started:.0f} s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,6 @@ however that ends. `RUNS_PER_GPU` in the environment lets several runs share eac
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import itertools
 import os
@@ -16,9 +15,8 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 from hpsed_lib.errors import ParameterError
 
@@ -43,63 +41,47 @@ def is_gpu_here() -> bool:
     return bool(visible_gpus()) or (platform.system(), platform.machine()) == ("Darwin", "arm64")
 
 
-def runs_per_gpu() -> int:
-    """How many runs may share a GPU: 1, unless the environment variable `RUNS_PER_GPU` says otherwise.
+def runs_on_gpus() -> int:
+    """How many runs may have a GPU at a time; a device that is none of CUDA's counts as one GPU.
 
     Raises
     ------
     ParameterError
-        It is no whole number above 0.
+        `RUNS_PER_GPU` is no whole number above 0.
     """
+    return max(len(visible_gpus()), 1) * _runs_per_gpu()
+
+
+def _runs_per_gpu() -> int:
     text = os.environ.get(RUNS_PER_GPU, "1")
     if not text.isdecimal() or int(text) < 1:
         raise ParameterError(f"{RUNS_PER_GPU} must be a whole number above 0, got {text!r}")
     return int(text)
 
 
-@contextlib.contextmanager
-def own_gpu(waiting: Callable[[], None]) -> Iterator[str]:
-    """Take a GPU for this process and those it starts from now on.
+def take_gpu(waiting: Callable[[], None]) -> None:
+    """Take a GPU, if there is any, for as long as this process lasts; it and those it starts see this one only.
 
-    Parameters
-    ----------
-    waiting : callable
-        Called once if other runs have every GPU; then it waits for one.
-
-    Yields
-    ------
-    str
-        The GPU's name, or nothing where there is no GPU.
+    If other runs have every GPU, `waiting` is called once, and it waits for one.
     """
     gpus = visible_gpus()
-    if not gpus:
-        yield ""
-        return
-    if (taken := _take(gpus)) is None:
+    if gpus and not _lock_one(gpus):
         waiting()
-        while (taken := _take(gpus)) is None:
+        while not _lock_one(gpus):
             time.sleep(POLL_INTERVAL)
-    gpu, lock = taken
-    before = os.environ.get(VISIBLE)
-    with lock:
-        os.environ[VISIBLE] = gpu
-        try:
-            yield gpu
-        finally:
-            del os.environ[VISIBLE]
-            if before is not None:
-                os.environ[VISIBLE] = before
 
 
-def _take(gpus: list[str]) -> tuple[str, TextIO] | None:
-    """Lock a place on the least shared GPU that has one free."""
+def _lock_one(gpus: list[str]) -> bool:
+    """Lock a place on the least shared GPU that has one free, and show this process no other GPU."""
     job = os.environ.get("SLURM_JOB_ID", "")  # an allocation's GPUs are numbered by themselves
-    for slot, gpu in itertools.product(range(runs_per_gpu()), gpus):
+    for slot, gpu in itertools.product(range(_runs_per_gpu()), gpus):
         name = f"hpsed-{os.getuid()}-gpu{job}-{re.sub('[^A-Za-z0-9-]', '-', gpu)}-{slot}.lock"
-        lock = open(Path(tempfile.gettempdir()) / name, "a")  # noqa: SIM115
+        lock = os.open(Path(tempfile.gettempdir()) / name, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return gpu, lock
         except BlockingIOError:
-            lock.close()
-    return None
+            os.close(lock)
+            continue
+        os.environ[VISIBLE] = gpu
+        return True
+    return False

@@ -14,19 +14,16 @@ import json
 import multiprocessing
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 
 from hpsed_lib.errors import HpsedError, ParameterError
-from hpsed_lib.launch.gpus import runs_per_gpu, visible_gpus
+from hpsed_lib.launch.gpus import runs_on_gpus
 from hpsed_lib.launch.status import duration
 from hpsed_lib.launch.workflow import available_cores
 from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, load_experiment, with_seeds
@@ -35,56 +32,32 @@ from hpsed_lib.paths import cache_folder
 MEASURED_CLIPS = 8  # in a batch on the CPU, at most: what a larger one takes is in proportion
 MEASURED_SECONDS = 10.0  # of training steps, and at least three of them
 MEMORY_TO_MEASURE = 4e9  # bytes that must be free for each process that measures
+PREDICTION = 0.4  # of a training step: 0.32 of the `paper` network's, 0.41 of the narrow ones'
 RUN_OVERHEAD = 15.0  # s of a run outside training, for starting and scoring; `quick` on one idle core
 MEBIBYTE = 2**20  # bytes
-RUN_RESULTS = 150_000  # bytes of a run's metrics and executed notebook
 N_CLASSES = {"esc10": 10, "esc50": 50}  # others: the 17 of DCASE 2017 Task 4
 DCASE2017_CLIPS = {"training": 51_172, "development": 488, "evaluation": 1_103}  # as published
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What was measured.
+class Calibration(NamedTuple):
+    """What was measured: seconds of training and of features for a clip, a run's bytes, and the network's parameters.
 
-    Attributes
-    ----------
-    device : str
-        Kind of the device that trained.
-    training, prediction, features : float
-        Seconds per clip: of a training step, of a forward pass, of reading a file and extracting its features.
-    memory : float
-        Bytes that a training process needs, GPU memory aside.
-    n_parameters : int
-        Of the network.
+    GPU memory does not count.
     """
 
-    device: str
     training: float
-    prediction: float
     features: float
     memory: float
-    n_parameters: int
+    n_parameters: float
 
 
 def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Calibration:
     """Train for so many seconds, pooling functions and structures in turn, and extract the features of a few clips."""
     import torch
 
+    from hpsed_lib.features import log_mel
     from hpsed_lib.network import GatedCRNN
     from hpsed_lib.training import clip_loss, predict, prepare_for_training, select_device
-
-    torch.set_num_threads(experiment.resources.threads)
-    device = select_device(experiment.training.device)
-    generator = np.random.default_rng(0)
-    n_mels, batch_size = experiment.features.n_mels, experiment.training.batch_size
-    n_clips = batch_size if device.type != "cpu" else min(batch_size, MEASURED_CLIPS)
-    noise = generator.normal(size=(n_clips, experiment.n_frames, n_mels)).astype(np.float32)
-    features = torch.from_numpy(noise).to(device)
-    target = (torch.from_numpy(generator.random((n_clips, _n_classes(experiment)))) < 0.1).float().to(device)
-    mean, std = np.zeros(n_mels, dtype=np.float32), np.ones(n_mels, dtype=np.float32)
-    network = GatedCRNN(experiment.network, n_mels=n_mels, n_classes=target.shape[1], mean=mean, std=std).to(device)
-    network = prepare_for_training(network, experiment.training)
-    optimizer = torch.optim.Adam(network.parameters(), lr=experiment.training.learning_rate)
 
     def step(pooling: str, structure: str) -> float:
         started = time.perf_counter()
@@ -96,23 +69,31 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
         loss.item()  # waits for a GPU
         return time.perf_counter() - started
 
+    def extraction() -> float:
+        started = time.perf_counter()
+        log_mel(noise, sr=sr, params=experiment.features)
+        return time.perf_counter() - started
+
+    torch.set_num_threads(experiment.resources.threads)
+    device = select_device(experiment.training.device)
+    n_mels, batch_size, sr = experiment.features.n_mels, experiment.training.batch_size, experiment.data.sample_rate
+    n_clips = batch_size if device.type != "cpu" else min(batch_size, MEASURED_CLIPS)
+    noise = torch.rand(round(experiment.data.clip_duration * sr)).numpy() - 0.5
+    features = torch.randn(n_clips, experiment.n_frames, n_mels).to(device)
+    target = (torch.rand(n_clips, _n_classes(experiment)) < 0.1).float().to(device)
+    mean, std = np.zeros(n_mels, dtype=np.float32), np.ones(n_mels, dtype=np.float32)
+    network = GatedCRNN(experiment.network, n_mels=n_mels, n_classes=target.shape[1], mean=mean, std=std).to(device)
+    network = prepare_for_training(network, experiment.training)
+    optimizer = torch.optim.Adam(network.parameters(), lr=experiment.training.learning_rate)
     before = float(psutil.Process().memory_info().rss)
     variants = itertools.cycle(itertools.product(experiment.pooling.functions, experiment.pooling.structures))
-    step(*next(variants))  # the first one takes longer
-    steps: list[float] = []
-    while len(steps) < 3 or sum(steps) < seconds:
+    steps = [step(*next(variants))]  # it takes longer than the others, and does not count
+    while len(steps) < 4 or sum(steps[1:]) < seconds:
         steps.append(step(*next(variants)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    network.eval()
-    with torch.no_grad():
-        started = time.perf_counter()
-        network(features)[0].sum().item()
-        prediction = (time.perf_counter() - started) / n_clips
     return Calibration(
-        device=device.type,
-        training=float(np.mean(steps)) / n_clips,
-        prediction=prediction,
-        features=_time_of_features(experiment, generator),
+        training=float(np.mean(steps[1:])) / n_clips,
+        features=float(np.mean([extraction() for _ in range(6)][1:])),  # the first one builds the filters
         memory=before + max(0, peak - before) * batch_size / n_clips,
         n_parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
@@ -122,31 +103,11 @@ def _n_classes(experiment: Experiment) -> int:
     return N_CLASSES.get(experiment.data.source, 17)
 
 
-def _time_of_features(experiment: Experiment, generator: np.random.Generator, n_clips: int = 5) -> float:
-    """Seconds for reading one clip of noise and extracting its features."""
-    from hpsed_lib.data.audio import read_audio, write_audio
-    from hpsed_lib.features import log_mel
-
-    sr, clip_duration = experiment.data.sample_rate, experiment.data.clip_duration
-    seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(n_clips + 1):
-            path = Path(folder) / "noise.wav"
-            write_audio(path, generator.uniform(-0.5, 0.5, round(clip_duration * sr)).astype(np.float32), sr=sr)
-            started = time.perf_counter()
-            log_mel(read_audio(path, sr=sr, duration=clip_duration).y, sr=sr, params=experiment.features)
-            seconds.append(time.perf_counter() - started)
-    return float(np.mean(seconds[1:]))  # the first one builds the filters
-
-
 def calibrate_together(experiment: Experiment, n_processes: int) -> Calibration:
-    """What `n_processes` measure at once, as runs are trained: the mean of their times, the largest memory."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_processes, mp_context=context) as pool:
+    """What `n_processes` measure at once, as runs are trained, on average."""
+    with ProcessPoolExecutor(n_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         measured = list(pool.map(calibrate, [experiment] * n_processes))
-    times = ("training", "prediction", "features")
-    means: dict[str, Any] = {name: float(np.mean([getattr(one, name) for one in measured])) for name in times}
-    return replace(measured[0], memory=max(one.memory for one in measured), **means)
+    return Calibration(*np.mean(measured, axis=0).tolist())
 
 
 def clip_counts(experiment: Experiment) -> dict[str, int]:
@@ -164,29 +125,18 @@ def clip_counts(experiment: Experiment) -> dict[str, int]:
     if (counts := getattr(experiment.data, "n_clips", None)) is not None:
         return {split: getattr(counts, split) for split in SPLITS}
     if isinstance(experiment.data, Dcase2017Data):
-        listed = DCASE2017_CLIPS["training"]
-        n_validation = round(experiment.data.validation_share * listed)
+        n_validation = round(experiment.data.validation_share * DCASE2017_CLIPS["training"])
         n_test = DCASE2017_CLIPS[experiment.data.test_set]
-        return {"training": listed - n_validation, "validation": n_validation, "test": n_test}
+        return {"training": DCASE2017_CLIPS["training"] - n_validation, "validation": n_validation, "test": n_test}
     raise ParameterError(f"{experiment.name}: its number of clips is known once notebook 01 has run; run that first")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What an experiment will take.
+class Plan(NamedTuple):
+    """What an experiment will take: seconds for all features, a run and everything; bytes of memory and disk.
 
-    Attributes
-    ----------
-    data, run, total : float
-        Seconds for the features of all clips, for one run, and for everything.
-    memory : float
-        Bytes, of all runs that are trained at once.
-    disk : dict of str to float
-        Bytes, by what they are for.
+    Memory is that of all runs that are trained at once, disk that of each kind of file.
     """
 
-    n_runs: int
-    at_once: int
     data: float
     run: float
     total: float
@@ -200,57 +150,46 @@ def make_plan(
     """Reckon an experiment's time, memory and disk, with `at_once` runs and features on `cores` at a time."""
     n_runs, n_clips = len(experiment.runs()), sum(counts.values())
     n_evaluated = counts["validation"] + counts["test"]
-    epoch = counts["training"] * measured.training + counts["validation"] * measured.prediction
-    run = experiment.training.max_epochs * epoch + n_evaluated * measured.prediction + RUN_OVERHEAD
-    data = n_clips * measured.features / cores
+    epoch = counts["training"] + PREDICTION * counts["validation"]  # in training steps of one clip
+    steps = experiment.training.max_epochs * epoch + PREDICTION * n_evaluated
+    data, run = n_clips * measured.features / cores, steps * measured.training + RUN_OVERHEAD
     made_here = hasattr(experiment.data, "n_clips")  # soundscapes, written as 16-bit WAV
-    return Plan(
-        n_runs=n_runs,
-        at_once=at_once,
-        data=data,
-        run=run,
-        total=data + -(-n_runs // at_once) * run,
-        memory=at_once * measured.memory,
-        disk={
-            "soundscapes": made_here * n_clips * 2 * experiment.data.clip_duration * experiment.data.sample_rate,
-            "features": n_clips * 4 * experiment.n_frames * experiment.features.n_mels,
-            "checkpoints": n_runs * 4 * 4 * measured.n_parameters,  # weights, the best ones, and Adam's two moments
-            "predictions": n_runs * 4 * n_evaluated * experiment.n_output_frames * _n_classes(experiment),
-            "results": n_runs * RUN_RESULTS,
-        },
-    )
+    disk = {
+        "soundscapes": made_here * n_clips * 2 * experiment.data.clip_duration * experiment.data.sample_rate,
+        "features": n_clips * 4 * experiment.n_frames * experiment.features.n_mels,
+        "checkpoints": n_runs * 4 * 4 * measured.n_parameters,  # weights, the best ones, and Adam's two moments
+        "predictions": n_runs * 4 * n_evaluated * experiment.n_output_frames * _n_classes(experiment),
+    }
+    return Plan(data, run, data + -(-n_runs // at_once) * run, at_once * measured.memory, disk)
 
 
-def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, n_processes: int) -> str:
+def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, at_once: int, n_processes: int) -> str:
     """The plan as text: what is to be expected, what was measured, and on which machine."""
-    import torch
-
     from hpsed_lib.provenance import describe_device
+    from hpsed_lib.training import select_device
 
-    machine = describe_device(torch.device(measured.device))["device_name"]
+    machine = describe_device(select_device(experiment.training.device))
     batch, asked, params = experiment.training.batch_size, experiment.resources, f"params/{experiment.name}.yaml"
-    largest, memory = max(plan.disk, key=lambda kind: plan.disk[kind]), measured.memory
+    n_runs, largest = len(experiment.runs()), max(plan.disk, key=lambda kind: plan.disk[kind])
     lines = [
-        f"{experiment.name}: {plan.n_runs} runs of {experiment.training.max_epochs} epochs, {plan.at_once} at a time",
+        f"{experiment.name}: {n_runs} runs of {experiment.training.max_epochs} epochs, {at_once} at a time",
         f"  time    {duration(plan.total)} at most, notebooks 02, 04, 05 and 07 aside: "
         f"data {duration(plan.data)}, then {duration(plan.run)} a run",
-        f"  memory  {_size(plan.memory)}: {_size(memory)} a run",
+        f"  memory  {_size(plan.memory)}: {_size(measured.memory)} a run",
         f"  disk    {_size(sum(plan.disk.values()))}: {_size(plan.disk[largest])} of it {largest}",
-        f"  on a cluster: {plan.n_runs} jobs of {duration(plan.run)}, {duration(plan.n_runs * plan.run)} of computing; "
+        f"  on a cluster: {n_runs} jobs of {duration(plan.run)}, {duration(n_runs * plan.run)} of computing; "
         f"{params} asks for {duration(60 * asked.run_time)} and {_size(MEBIBYTE * asked.memory)} each",
-        f"measured on {machine} ({measured.device}), {n_processes} at once with {asked.threads} thread(s) each:",
-        f"  training step of {batch} clips {1000 * batch * measured.training:.0f} ms; for one clip, prediction "
-        f"{1000 * measured.prediction:.1f} ms and features {1000 * measured.features:.1f} ms",
-        f"not measured: {RUN_OVERHEAD:.0f} s a run for starting and scoring, and making or fetching the clips",
+        f"measured on {machine['device_name']} ({machine['device']}), {n_processes} at once with {asked.threads} "
+        f"thread(s) each: training step of {batch} clips {1000 * batch * measured.training:.0f} ms, "
+        f"features of one {1000 * measured.features:.1f} ms",
+        f"not measured: {RUN_OVERHEAD:.0f} s a run for starting and scoring, and making, fetching or reading the clips",
     ]
-    if memory > MEBIBYTE * asked.memory or plan.run > 60 * asked.run_time:
+    if measured.memory > MEBIBYTE * asked.memory or plan.run > 60 * asked.run_time:
         lines.append(f"a run may take more than {params} asks for: see its resources")
     if plan.memory > (there := psutil.virtual_memory().total):
-        n_fitting = int(there // memory)
-        cores = f"CORES={n_fitting * asked.threads} would fit"
-        lines.append(
-            f"more memory than there is here, {_size(there)}: {cores if n_fitting else 'not even one run fits'}"
-        )
+        n_fitting = int(there // measured.memory)
+        hint = f"CORES={n_fitting * asked.threads} would fit" if n_fitting else "not even one run fits"
+        lines.append(f"more memory than there is here, {_size(there)}: {hint}")
     return "\n".join(lines)
 
 
@@ -269,16 +208,14 @@ def _at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
 
     n_runs = len(experiment.runs())
     if select_device(experiment.training.device).type != "cpu":
-        return min(n_runs, max(len(visible_gpus()), 1) * runs_per_gpu()), 1
+        return min(n_runs, runs_on_gpus()), 1
     at_once = min(max(1, cores // experiment.resources.threads), n_runs)
     return at_once, min(at_once, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 if the experiment cannot be planned."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hpsed_lib.launch.plan", description="What an experiment will take."
-    )
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.plan", description="What an experiment takes.")
     parser.add_argument("experiment", help="name of a file in params/")
     parser.add_argument("--seeds", type=int, default=0, help="seeds 0 to SEEDS - 1, not the experiment's own")
     parser.add_argument("--cores", type=int, default=available_cores(), help="runs at a time (default: all cores)")
@@ -294,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     plan = make_plan(experiment, measured, counts, at_once=at_once, cores=options.cores)
-    print(describe(experiment, measured, plan, n_processes=n_processes))
+    print(describe(experiment, measured, plan, at_once=at_once, n_processes=n_processes))
     return 0
 
 

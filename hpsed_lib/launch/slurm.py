@@ -51,7 +51,6 @@ def cancel_jobs(experiment: str) -> int:
 
 
 def _slurm(*command: str) -> str:
-    """Output of one of Slurm's commands."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
     except FileNotFoundError:

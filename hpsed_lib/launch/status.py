@@ -31,8 +31,6 @@ from hpsed_lib.params import Experiment, load_experiment, run_settings, with_see
 from hpsed_lib.paths import ROOT, cache_folder, results_folder
 from hpsed_lib.processes import is_held
 
-PROGRESS = re.compile(r"epoch (\d+)/\d+: +(\d+)%[^\[]*\[([\d:]+)<")
-
 
 @dataclass(frozen=True)
 class Status:
@@ -41,22 +39,26 @@ class Status:
     Attributes
     ----------
     state : {"waiting", "running", "done", "failed", "stopped"}
-    n_epochs : int
-        Epochs that are complete; 0 for what is no training.
-    validation_loss : float or None
-        The lowest so far.
-    seconds_left : float or None
-        Of a running training, at most: it may stop early.
+    history : sequence of dict
+        Of a run: each complete epoch, as `hpsed_lib.training.Trained` has it.
     failure : str
         Failing cell and kept notebook, if it failed.
     """
 
     name: str
     state: str
-    n_epochs: int = 0
-    validation_loss: float | None = None
-    seconds_left: float | None = None
+    history: Sequence[dict[str, float]] = ()
     failure: str = ""
+
+    def row(self, max_epochs: int) -> str:
+        """State, epoch, lowest validation loss and, of a running training, the time left: it may stop early."""
+        epoch = loss = left = ""
+        if n_epochs := len(self.history):
+            epoch = f"{n_epochs}/{max_epochs}"
+            loss = f"{min(row['validation_loss'] for row in self.history):.4f}"
+            seconds = sum(row["seconds"] for row in self.history) / n_epochs
+            left = f"<= {duration(seconds * (max_epochs - n_epochs))}" if self.state == "running" else ""
+        return f"{self.state:7}  {epoch:7}  {loss:9}  {left}".rstrip()
 
 
 def statuses(experiment: Experiment) -> list[Status]:
@@ -72,77 +74,49 @@ def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) 
     traces = cache_folder("" if name in SHARED else experiment.name) / "notebooks-in-progress"
     log, failure = traces / f"{name}.log", traces / f"{name}.failed.txt"
     if is_held(traces / f"{name}.lock"):
-        return _running(experiment, name, log) if is_run else Status(name, "running")
+        begun = re.findall(r"epoch (\d+)/", log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
+        # An older checkpoint may be longer.
+        return Status(name, "running", _history(experiment, name)[: int(begun[-1])] if begun else ())
     if failure.is_file():
         return Status(name, "failed", failure=failure.read_text(encoding="utf-8").strip())
     if log.is_file() and not _is_newer(notebook, [log]):
-        history = _history(experiment, name)
-        return Status(name, "stopped", len(history), _lowest_loss(history))
+        return Status(name, "stopped", _history(experiment, name))
     if is_run:
-        if (metrics := _present_metrics(experiment, name, notebook)) is not None:
-            return Status(name, "done", len(metrics["history"]), _lowest_loss(metrics["history"]))
-    elif _is_newer(notebook, _made_from(experiment, name)):
-        return Status(name, "done")
-    return Status(name, "waiting")
+        history = _finished_history(experiment, name, notebook)
+        return Status(name, "done" if history else "waiting", history)
+    return Status(name, "done" if _is_newer(notebook, _made_from(experiment, name)) else "waiting")
 
 
-def _running(experiment: Experiment, name: str, log: Path) -> Status:
-    """The state of a training, from the progress in its log and the history in its checkpoint."""
-    shown = PROGRESS.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
-    if not shown:
-        return Status(name, "running")
-    epoch, percent, elapsed = shown[-1]
-    history = _history(experiment, name)[: int(epoch)]  # an older checkpoint may be longer
-    n_epochs = len(history) if len(history) == int(epoch) else int(epoch) - 1
-    share = 0.0 if n_epochs == int(epoch) else int(percent) / 100
-    seconds = None
-    if history:
-        seconds = sum(row["seconds"] for row in history) / len(history)
-    elif share:
-        parts = reversed(elapsed.split(":"))  # seconds, minutes, hours
-        seconds = sum(int(part) * 60**power for power, part in enumerate(parts)) / share
-    left = None if seconds is None else seconds * (experiment.training.max_epochs - n_epochs - share)
-    return Status(name, "running", n_epochs, _lowest_loss(history), left)
-
-
-def _lowest_loss(history: list[dict[str, float]]) -> float | None:
-    return min((epoch["validation_loss"] for epoch in history), default=None)
-
-
-def _history(experiment: Experiment, run: str) -> list[dict[str, float]]:
+def _history(experiment: Experiment, run: str) -> Sequence[dict[str, float]]:
     """What a run's checkpoint knows of its epochs; nothing, if there is none that can be read. Weights are not read."""
     path = cache_folder(experiment.name) / "runs" / run / "checkpoint.pt"
     if not path.is_file():
-        return []
+        return ()
     import torch
 
     try:
         return torch.load(path, mmap=True, weights_only=True)["history"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError):  # training says so and starts anew
-        return []
+        return ()
 
 
-def _present_metrics(experiment: Experiment, run: str, notebook: Path) -> dict | None:
-    """A run's metrics, if it is complete and its settings are those of the experiment."""
+def _finished_history(experiment: Experiment, run: str, notebook: Path) -> Sequence[dict[str, float]]:
+    """The epochs in a run's metrics, if it is complete and its settings are those of the experiment."""
     path = results_folder(experiment.name) / "metrics" / f"{run}.json"
     predictions = cache_folder(experiment.name) / "runs" / run / "predictions.npz"
     data = cache_folder(experiment.name) / "data.json"
     if not path.is_file() or not _is_newer(predictions, [data]) or not notebook.is_file():
-        return None
+        return ()
     metrics = json.loads(path.read_text(encoding="utf-8"))
     is_same = run_settings(metrics["parameters"]) == run_settings(experiment.model_dump(mode="json"))
-    return metrics if is_same else None
+    return metrics["history"] if is_same else ()
 
 
 def _made_from(experiment: Experiment, name: str) -> list[Path]:
     """What must be there, and older, for an execution that is no run to be done."""
-    data = cache_folder(experiment.name) / "data.json"
     metrics = results_folder(experiment.name) / "metrics"
-    return {
-        "01_data_preparation": [data],
-        "07_identity_in_training": [data],
-        "04_result_tables": [data, *(metrics / f"{run}.json" for run in experiment.runs())],
-    }.get(name, [])
+    runs = [metrics / f"{run}.json" for run in experiment.runs()] if name == "04_result_tables" else []
+    return [] if name in SHARED else [cache_folder(experiment.name) / "data.json", *runs]
 
 
 def _is_newer(path: Path, others: list[Path]) -> bool:
@@ -156,14 +130,8 @@ def table(experiment: Experiment, rows: list[Status]) -> str:
     """One line for each execution, then its failures, then how many there are in each state."""
     width = max(len(row.name) for row in rows)
     lines = [f"{'run':{width}}  state    epoch    val. loss  time left"]
-    for row in rows:
-        epoch = f"{row.n_epochs}/{experiment.training.max_epochs}" if row.n_epochs or row.seconds_left else ""
-        loss = "" if row.validation_loss is None else f"{row.validation_loss:.4f}"
-        left = "" if row.seconds_left is None else f"<= {duration(row.seconds_left)}"
-        lines.append(f"{row.name:{width}}  {row.state:7}  {epoch:7}  {loss:9}  {left}".rstrip())
-    for row in rows:
-        if row.failure:
-            lines += ["", f"{row.name} " + row.failure.replace("\n", "\n  ")]
+    lines += [f"{row.name:{width}}  {row.row(experiment.training.max_epochs)}" for row in rows]
+    lines += [f"\n{row.name} " + row.failure.replace("\n", "\n  ") for row in rows if row.failure]
     counts = Counter(row.state for row in rows)
     return "\n".join([*lines, "", ", ".join(f"{number} {state}" for state, number in counts.items())])
 

@@ -23,7 +23,7 @@ import psutil
 
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
 from hpsed_lib.launch import slurm
-from hpsed_lib.launch.gpus import runs_per_gpu, visible_gpus
+from hpsed_lib.launch.gpus import runs_on_gpus, visible_gpus
 from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
 from hpsed_lib.launch.status import statuses
 from hpsed_lib.params import Experiment, load_experiment, require_available, with_seeds
@@ -68,24 +68,16 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _snakemake(profile: str) -> list[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
-    return [*command, "--workflow-profile", f"workflow/profiles/{profile}", "--nolock"]
-
-
-def _config(experiment: str, n_seeds: int, source: dict[str, str | bool], cluster: str = "") -> list[str]:
+def _snakemake(experiment: str, n_seeds: int, source: dict[str, str | bool], cluster: str, *options: str) -> list[str]:
+    """Snakemake's command line, whose ``--config`` the Snakefile reads."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--nolock"]
+    command += ["--workflow-profile", f"workflow/profiles/{cluster or 'default'}", *options]
     settings = {"experiment": experiment, "n_seeds": n_seeds, "cluster": cluster, **source}
-    return ["--config", *(f"{key}={value}" for key, value in settings.items())]
+    return [*command, "--config", *(f"{key}={value}" for key, value in settings.items())]
 
 
 def reproduce(
-    experiment: str,
-    source: dict[str, str | bool],
-    *,
-    n_seeds: int = 0,
-    cluster: str = "",
-    cores: int | None = None,
-    dry_run: bool = False,
+    experiment: str, source: dict[str, str | bool], *, n_seeds: int = 0, cluster: str = "", cores: int | None = None
 ) -> int:
     """Run Snakemake until it ends and return its exit status; nothing of it is left when this function is left.
 
@@ -99,28 +91,20 @@ def reproduce(
         Folder in ``workflow/profiles`` with the options of a Slurm cluster; without it everything runs here.
     cores : int, optional
         Runs at a time; by default as many as there are cores, or as the cluster's profile says.
-    dry_run : bool, default False
-        Only say what would run.
     """
-    command = _snakemake(cluster or "default")
     if cluster:
-        command += ["--slurm-jobname-prefix", slurm.job_prefix(experiment)]
-        command += ["--jobs", str(cores)] if cores else []
+        options = ["--slurm-jobname-prefix", slurm.job_prefix(experiment), *(["--jobs", str(cores)] if cores else [])]
     else:
-        command += ["--cores", str(cores or available_cores())]
-        command += ["--resources", f"gpu={max(len(visible_gpus()), 1) * runs_per_gpu()}"]
-    command += ["--dry-run", "--quiet", "host", "rules"] if dry_run else []
-    command += _config(experiment, n_seeds, source, cluster)
+        options = ["--cores", str(cores or available_cores()), "--resources", f"gpu={runs_on_gpus()}"]
+    command = _snakemake(experiment, n_seeds, source, cluster, *options)
     # A local launch ends what is left on a cluster, where it can; each run's lock keeps it from doubling anyway.
     left_there = last_launch(experiment)["cluster"] and shutil.which("squeue") is not None
-    on_cluster = not dry_run and bool(cluster or left_there)
-    if on_cluster and (n_jobs := slurm.cancel_jobs(experiment)):
+    if (cluster or left_there) and (n_jobs := slurm.cancel_jobs(experiment)):
         print(f"cancelled {n_jobs} jobs that an earlier launch had left; their runs go on from here", file=sys.stderr)
-    if not dry_run:
-        with replacing(cache_folder(experiment) / "launch.json") as temporary:
-            launch = {"n_seeds": n_seeds, "cluster": cluster, "source": source}
-            temporary.write_text(json.dumps(launch, indent=1) + "\n", encoding="utf-8")
-    if on_cluster and cluster:
+    with replacing(cache_folder(experiment) / "launch.json") as temporary:
+        launch = {"n_seeds": n_seeds, "cluster": cluster, "source": source}
+        temporary.write_text(json.dumps(launch, indent=1) + "\n", encoding="utf-8")
+    if cluster:
         print(f"how far it is, from another terminal: make status EXPERIMENT={experiment}", file=sys.stderr)
     # Its own session: Ctrl-C reaches this process only, which then ends everything at once.
     launched = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
@@ -129,7 +113,7 @@ def reproduce(
     finally:
         if launched.poll() is None:
             kill_family(psutil.Process(launched.pid))
-        if on_cluster:
+        if cluster or left_there:
             slurm.cancel_jobs(experiment)
 
 
@@ -146,8 +130,8 @@ def write_report(name: str, *, n_seeds: int) -> Path:
     if not (results_folder(name) / "tables" / "table2.md").is_file():
         raise DataError(f"no results of {name}: run `make reproduce EXPERIMENT={name}` first")
     path = cache_folder(name) / "report.html"
-    command = [*_snakemake("default"), "--cores", "1", "--report", str(path)]
-    command += _config(name, n_seeds, data_source(name, None, download=False))
+    source = data_source(name, None, download=False)
+    command = _snakemake(name, n_seeds, source, "", "--cores", "1", "--report", str(path))
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if ended.returncode != 0:
         raise ExecutionError(f"Snakemake cannot write a report of {name}:\n{ended.stderr.strip()}")
@@ -186,6 +170,21 @@ def _stop(signal_number: int, _frame: object) -> None:
     raise SystemExit(128 + signal_number)
 
 
+def _checked(options: argparse.Namespace) -> Experiment:
+    """The experiment that is asked for, if it can be launched like this."""
+    if Path(options.experiment).name != options.experiment or options.experiment.endswith((".yaml", ".yml")):
+        raise ParameterError(f"{options.experiment}: give the name of a file in params/, without folder and ending")
+    experiment = with_seeds(load_experiment(options.experiment), options.seeds)
+    clusters = [path.parent.name for path in PROFILES.glob("*/config.yaml") if path.parent.name != "default"]
+    if options.cluster and options.cluster not in clusters:
+        raise ParameterError(f"no cluster {options.cluster!r} in workflow/profiles/; there: {', '.join(clusters)}")
+    if options.cores is not None and options.cores < 1:
+        raise ParameterError(f"CORES must be 1 or more, got {options.cores}")
+    if not options.cluster and not options.report and experiment.training.device == "cuda" and not visible_gpus():
+        raise ParameterError("training.device is 'cuda', and there is no GPU here; set it to auto or cpu")
+    return experiment
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, 1 if something failed, or 2 if the experiment could not be started."""
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.workflow", description="Reproduce an experiment.")
@@ -195,7 +194,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=0, help="train seeds 0 to SEEDS - 1, not the experiment's own")
     parser.add_argument("--cluster", default="", help="run on the Slurm cluster of this folder in workflow/profiles/")
     parser.add_argument("--cores", type=int, help="runs at a time (default: all cores; on a cluster, see its profile)")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     parser.add_argument("--report", action="store_true", help="run nothing: write one HTML file of what is there")
     options = parser.parse_args(arguments)
     end_with_launcher()
@@ -203,20 +201,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     since = time.time()
     try:
-        if Path(options.experiment).name != options.experiment or options.experiment.endswith((".yaml", ".yml")):
-            raise ParameterError(f"{options.experiment}: give the name of a file in params/, without folder and ending")
-        experiment = with_seeds(load_experiment(options.experiment), options.seeds)
+        experiment = _checked(options)
         if options.report:
             n_seeds = options.seeds or last_launch(experiment.name)["n_seeds"]
             print(os.path.relpath(write_report(experiment.name, n_seeds=n_seeds), ROOT))
             return 0
-        clusters = [path.parent.name for path in PROFILES.glob("*/config.yaml") if path.parent.name != "default"]
-        if options.cluster and options.cluster not in clusters:
-            raise ParameterError(f"no cluster {options.cluster!r} in workflow/profiles/; there: {', '.join(clusters)}")
-        if options.cores is not None and options.cores < 1:
-            raise ParameterError(f"CORES must be 1 or more, got {options.cores}")
-        if not options.cluster and experiment.training.device == "cuda" and not visible_gpus():
-            raise ParameterError("training.device is 'cuda', and there is no GPU here; set it to auto or cpu")
         lock = cache_folder(experiment.name) / "workflow.lock"
 
         def waiting(holder: str) -> None:
@@ -226,16 +215,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             source = data_source(experiment.name, options.data, download=options.download)
             if options.data or not (cache_folder(experiment.name) / "data.json").is_file():
                 require_available(experiment, data_folder=str(source["data_folder"]), download=bool(source["download"]))
-            chosen = {name: getattr(options, name) for name in ("cluster", "cores", "dry_run")}
-            status = reproduce(experiment.name, source, n_seeds=options.seeds, **chosen)
+            chosen = {"n_seeds": options.seeds, "cluster": options.cluster, "cores": options.cores}
+            status = reproduce(experiment.name, source, **chosen)
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if status != 0:
         report_failure(experiment, since)
         return 1
-    if not options.dry_run:
-        report_success(experiment)
+    report_success(experiment)
     return 0
 
 

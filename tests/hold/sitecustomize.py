@@ -4,12 +4,13 @@ Python imports a module of this name when it starts, so with this folder in PYTH
 audit hook: no code of the library knows of it. Without ``HPSED_HOLD``, a folder, nothing happens. In that folder lie
 
 - ``moment.json``: the notebook's name (``execution``), an audit ``event``, a regular expression for its ``path``, how
-  many such events pass before in one process (``skip``), and after which ``os.replace`` they count (``after``; null:
-  at once; any process of the execution may do it, which ``counting`` then says to the others);
+  many such events pass before in one process (``skip``, if any), and after which ``os.replace`` they count (``after``;
+  without it at once; any process of the execution may do it, which ``counting`` then says to the others);
 - ``held``: there while a process is held; the process goes on when it is removed;
 - ``trace``: a line (notebook, event, path) for each file replaced and each opening of features to write into them.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -21,9 +22,8 @@ FOLDER = os.environ.get("HPSED_HOLD")
 
 def _install(folder: str) -> None:
     moment = {"execution": None}
-    if os.path.isfile(f"{folder}/moment.json"):
-        with open(f"{folder}/moment.json", encoding="utf-8") as file:
-            moment = json.load(file)
+    with contextlib.suppress(FileNotFoundError), open(f"{folder}/moment.json", encoding="utf-8") as file:
+        moment = json.load(file)
     trace = os.open(f"{folder}/trace", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     n = 0
 
@@ -36,12 +36,13 @@ def _install(folder: str) -> None:
             return
         execution = os.path.basename(os.environ.get("HPSED_PROGRESS_LOG", "")).removesuffix(".log")
         if execution == moment["execution"]:
-            counts = moment["after"] is None or os.path.exists(f"{folder}/counting")
+            after = moment.get("after")
+            counts = after is None or os.path.exists(f"{folder}/counting")
             if event == moment["event"] and counts and re.search(moment["path"], path):
                 n += 1
-                if n == moment["skip"] + 1:
+                if n == moment.get("skip", 0) + 1:
                     _hold(folder)
-            if event == "os.rename" and moment["after"] and re.search(moment["after"], path):
+            if event == "os.rename" and after and re.search(after, path):
                 os.close(os.open(f"{folder}/counting", os.O_CREAT))
         if event == "os.rename" or (path.endswith(".npy") and "+" in (arguments[1] or "")):
             os.write(trace, f"{execution} {event} {path}\n".encode())
@@ -50,12 +51,10 @@ def _install(folder: str) -> None:
 
 
 def _hold(folder: str) -> None:
-    try:
+    with contextlib.suppress(FileExistsError):
         os.close(os.open(f"{folder}/held", os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return
-    while os.path.exists(f"{folder}/held"):
-        time.sleep(0.02)
+        while os.path.exists(f"{folder}/held"):
+            time.sleep(0.02)
 
 
 if FOLDER:
