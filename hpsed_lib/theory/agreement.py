@@ -6,29 +6,24 @@ The same initial network, the same batches, the same dropout: only the pooling s
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 import torch
 from torch import Tensor
 
 from hpsed_lib.dataset import Dataset
-from hpsed_lib.network import GatedCRNN
 from hpsed_lib.params import Experiment
 from hpsed_lib.paths import replacing, results_folder
-from hpsed_lib.pooling import pool
+from hpsed_lib.pooling import STRUCTURES, pool
 from hpsed_lib.progress import track
 from hpsed_lib.training import batches, build_network, clip_loss, epoch_order
 
 
 def structure_agreement(
-    experiment: Experiment,
-    dataset: Dataset,
-    *,
-    pooling: str,
-    dtype: torch.dtype,
-    batch_size: int = 1,
-    steps: tuple[int, ...] = (1, 20),
+    experiment: Experiment, dataset: Dataset, *, pooling: str, dtype: torch.dtype, steps: tuple[int, ...] = (1, 20)
 ) -> pd.DataFrame:
-    """Train the three structures side by side on the CPU and compare them with ``single``.
+    """Train the three structures side by side on the CPU, one clip a step, and compare them with ``single``.
 
     Parameters
     ----------
@@ -40,8 +35,6 @@ def structure_agreement(
         Pooling function.
     dtype : torch.dtype
         float32 or float64, for everything.
-    batch_size : int
-        Clips per step.
     steps : tuple of int
         After which optimisation steps to compare, ascending.
 
@@ -51,28 +44,39 @@ def structure_agreement(
         ``quantity`` is ``clip_prob`` (of the probe clips, in evaluation mode) or the name of a parameter;
         ``largest_difference`` is the largest absolute difference from ``single``.
     """
-    networks, trainers = {}, {}
-    for structure in ("single", "hierarchical", "appendix"):
-        network = build_network(experiment, dataset, seed=0).to(dtype)
-        networks[structure] = network
-        trainers[structure] = torch.optim.Adam(network.parameters(), lr=experiment.training.learning_rate)
+    networks = {structure: build_network(experiment, dataset, seed=0).to(dtype) for structure in STRUCTURES[:3]}
+    learning_rate = experiment.training.learning_rate
+    optimizers = {s: torch.optim.Adam(network.parameters(), lr=learning_rate) for s, network in networks.items()}
+    lengths = experiment.pooling.segment_lengths
     probe = next(batches(dataset.validation, batch_size=8))[0].to(dtype)
-    rows: list[dict] = []
+
+    def clip_prob(structure: str, features: Tensor) -> Tensor:
+        outputs = (*networks[structure](features), networks[structure].sharpness)
+        return pool(*outputs, pooling=pooling, structure=structure, segment_lengths=lengths)
+
+    @torch.no_grad()
+    def quantities(structure: str) -> dict[str, Tensor]:
+        networks[structure].eval()
+        return {"clip_prob": clip_prob(structure, probe), **dict(networks[structure].named_parameters())}
+
+    rows = []
     order = epoch_order(dataset.training.weak_target, seed=0, epoch=1)
-    needed = -(-steps[-1] * batch_size // len(order))
-    stream = (batch for _ in range(needed) for batch in batches(dataset.training, batch_size=batch_size, order=order))
+    stream = (batch for _ in itertools.count() for batch in batches(dataset.training, batch_size=1, order=order))
     progress = track(range(1, steps[-1] + 1), description=f"{pooling}, {dtype}")
     for step, (features, target) in zip(progress, stream, strict=False):
         for structure, network in networks.items():
             torch.manual_seed(step)  # the same dropout for the three
             network.train()
-            clip_prob = _clip_prob(network, features.to(dtype), experiment, pooling, structure)
-            trainers[structure].zero_grad()
-            clip_loss(clip_prob, target.to(dtype)).backward()
-            trainers[structure].step()
+            optimizers[structure].zero_grad()
+            clip_loss(clip_prob(structure, features.to(dtype)), target.to(dtype)).backward()
+            optimizers[structure].step()
         if step in steps:
-            rows += _differences(networks, probe, experiment, pooling, step)
-    table = pd.DataFrame(rows)
+            single = quantities("single")
+            for structure in STRUCTURES[1:3]:
+                for name, value in quantities(structure).items():
+                    rows.append((structure, step, name, float((value - single[name]).detach().abs().max())))
+    table = pd.DataFrame(rows, columns=["structure", "step", "quantity", "largest_difference"])
+    table.insert(0, "pooling", pooling)
     table.insert(1, "dtype", str(dtype).removeprefix("torch."))
     return table
 
@@ -96,42 +100,8 @@ def write_agreement(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:
 
 
 def agreement_summary(agreement: pd.DataFrame) -> pd.DataFrame:
-    """Largest difference from ``single``: clip_prob, and over all parameters, by pooling, dtype, structure and step.
-
-    Parameters
-    ----------
-    agreement : DataFrame
-        Rows of `structure_agreement`.
-    """
+    """Largest difference of clip_prob and over all parameters: by pooling, dtype, structure and step."""
     what = agreement.quantity.where(agreement.quantity == "clip_prob", "parameters")
     keys = ["pooling", "dtype", "structure"]
     largest = agreement.assign(quantity=what).groupby([*keys, "quantity", "step"], sort=False).largest_difference.max()
     return largest.unstack(["quantity", "step"])
-
-
-def _clip_prob(network: GatedCRNN, features: Tensor, experiment: Experiment, pooling: str, structure: str) -> Tensor:
-    frame_prob, attention = network(features)
-    lengths = experiment.pooling.segment_lengths
-    return pool(frame_prob, attention, network.sharpness, pooling=pooling, structure=structure, segment_lengths=lengths)
-
-
-@torch.no_grad()
-def _differences(
-    networks: dict[str, GatedCRNN], probe: Tensor, experiment: Experiment, pooling: str, step: int
-) -> list[dict]:
-    quantities = {}
-    for structure, network in networks.items():
-        network.eval()
-        clip_prob = _clip_prob(network, probe, experiment, pooling, structure)
-        quantities[structure] = {"clip_prob": clip_prob, **dict(network.named_parameters())}
-    return [
-        {
-            "pooling": pooling,
-            "structure": structure,
-            "step": step,
-            "quantity": name,
-            "largest_difference": float((value - quantities["single"][name]).abs().max()),
-        }
-        for structure in ("hierarchical", "appendix")
-        for name, value in quantities[structure].items()
-    ]

@@ -37,11 +37,9 @@ def induction() -> pd.DataFrame:
     DataFrame with columns statement, derived, claimed, verdict
         One row per step of the proof.
     """
-    segments = (_J, 1, _LENGTH)  # M segments of the stage before make one of the next
     weight, value = _B[_J] / _DIVISOR, _A[_J] / _B[_J]
-    sum_wx = sp.Sum(sp.cancel(weight * value), segments)
-    sum_w = sp.Sum(weight, segments)
-    sum_a, sum_b = sp.Sum(_A[_J], segments), sp.Sum(_B[_J], segments)
+    terms = (sp.cancel(weight * value), weight, _A[_J], _B[_J])  # M segments of the stage before make one of the next
+    sum_wx, sum_w, sum_a, sum_b = (sp.Sum(term, (_J, 1, _LENGTH)) for term in terms)
     rows = [
         _row("a frame's prediction", W * X / W, X),
         _row("a frame's weight, D = 1", W / _DIVISOR.subs(_DIVISOR, 1), W),
@@ -52,8 +50,8 @@ def induction() -> pd.DataFrame:
     # The same for the derivatives of the stop-gradient algorithm: v and b are the prediction and the sum of weights of
     # the segment that holds frame i, r and s those of the others.
     v, b, r, s = sp.symbols("v b r s", positive=True)
-    by_value = sp.diff(weighted_mean([v, r], [b / _DIVISOR, s / _DIVISOR]), v)
     y, whole = weighted_mean([v, r], [b / _DIVISOR, s / _DIVISOR]), b + s
+    by_value = sp.diff(y, v)
     own_weight = sp.Symbol("u", positive=True)
     by_path = sp.diff((own_weight + s / _DIVISOR) / _LENGTH, own_weight)
     by_weight = sp.diff(weighted_mean([v, r], [own_weight, s / _DIVISOR]), own_weight).subs(own_weight, b / _DIVISOR)
@@ -72,12 +70,9 @@ def induction() -> pd.DataFrame:
 
 
 def difference_from_single(weights: Sequence[sp.Expr] = (W1, W2)) -> sp.Expr:
-    """What a hierarchy of two segments adds to Eq. 1, if it gives the segments these weights.
+    """What a hierarchy of two segments adds to Eq. 1, if it gives the segments these weights; factored.
 
-    Returns
-    -------
-    sympy.Expr
-        ``sum_j W_j (A_j / B_j) / sum_j W_j - sum_j A_j / sum_j B_j``, factored. One segment may stand for several.
+    ``sum_j W_j (A_j / B_j) / sum_j W_j - sum_j A_j / sum_j B_j``. One segment may stand for several.
 
     Examples
     --------
@@ -96,45 +91,31 @@ def hierarchies() -> pd.DataFrame:
         ``condition`` is ``W_1 B_2 - W_2 B_1``, which must vanish.
     """
     f = sp.Function("f")
-    one = sp.S.One
+    same = (sp.S.One, sp.S.One)
     cases = {
         "Eq. 4: mean of the segment's weights, equal lengths": (B1 / _LENGTH, B2 / _LENGTH),
         "sum of the segment's weights, any lengths": (B1, B2),
         "sum over a common M, unequal lengths": (B1 / _LENGTH, B2 / _LENGTH),
         "mean over the segment's own length, unequal lengths": (B1 / M1, B2 / M2),
-        "every segment the same weight": (one, one),
+        "every segment the same weight": same,
         "the weight of the segment's prediction, f(x̂_j)": (f(A1 / B1), f(A2 / B2)),
         "linear softmax of the predictions, f(x̂_j) = x̂_j": (A1 / B1, A2 / B2),
-        "average pooling of the predictions, equal lengths": (one, one),
+        "average pooling of the predictions, equal lengths": same,
     }
-    held = {"average pooling of the predictions, equal lengths": {B2: B1}}  # B_j is M / N for every j
     rows = []
-    for name, weights in cases.items():
-        condition = sp.factor((weights[0] * B2 - weights[1] * B1).subs(held.get(name, {})))
-        rows.append(
-            {
-                "hierarchy": name,
-                "W_1": str(weights[0]),
-                "W_2": str(weights[1]),
-                "condition": str(condition),
-                "verdict": "collapses" if condition == 0 else "does not collapse",
-            }
-        )
-    return pd.DataFrame(rows)
+    for name, (w1, w2) in cases.items():
+        condition = sp.factor(w1 * B2 - w2 * B1)
+        if name.startswith("average"):  # B_j is M / N for every j
+            condition = condition.subs(B2, B1)
+        outcome = "collapses" if condition == 0 else "does not collapse"
+        rows.append((name, str(w1), str(w2), str(condition), outcome))
+    return pd.DataFrame(rows, columns=["hierarchy", "W_1", "W_2", "condition", "verdict"])
 
 
 def maxima_of_segments(pooling: str) -> sp.Expr:
-    """What the structure ``mixed`` adds to Eq. 1, for two segments of two frames of which the second is the larger.
+    """y of ``mixed`` minus y of ``single``, factored, for two segments of two frames of which the second is the larger.
 
-    Parameters
-    ----------
-    pooling : str
-        A pooling function whose weights are those of its own frame.
-
-    Returns
-    -------
-    sympy.Expr
-        y of ``mixed`` minus y of ``single``, factored; not identically zero.
+    `pooling` is a function whose weights are those of its own frame; the difference is not identically zero.
 
     Examples
     --------
@@ -143,6 +124,4 @@ def maxima_of_segments(pooling: str) -> sp.Expr:
     """
     x = sp.symbols("x_1:5", positive=True)
     weight = symbolic_weights(4, pooling, largest=3)
-    kept = (1, 3)
-    mixed = weighted_mean([x[k] for k in kept], [weight[k] for k in kept])
-    return sp.factor(mixed - weighted_mean(x, weight))
+    return sp.factor(weighted_mean(x[1::2], weight[1::2]) - weighted_mean(x, weight))
