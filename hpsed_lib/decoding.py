@@ -95,24 +95,15 @@ def _check_frame_prob(frame_prob: np.ndarray) -> None:
         raise ParameterError("frame_prob must lie in [0, 1]")
 
 
-def decode(
-    frame_prob: np.ndarray,
-    *,
-    threshold: float,
-    params: Decoding,
-    frame_duration: float,
-) -> np.ndarray:
+def decode(frame_prob: np.ndarray, *, threshold: float, params: Decoding, frame_duration: float) -> np.ndarray:
     """Activity of each class in each frame: ``smooth(frame_prob) > threshold``.
 
     Parameters
     ----------
-    frame_prob : np.ndarray of float32 or float64 in [0, 1], shape (clips, frames, classes)
+    frame_prob, params, frame_duration
+        As in `smooth`.
     threshold : float
         A frame is active above it, in [0, 1]; compared in the type of `frame_prob`.
-    params : Decoding
-        Its threshold is not looked at.
-    frame_duration : float
-        Seconds per frame.
 
     Returns
     -------
@@ -131,20 +122,9 @@ def decode(
 def to_events(
     active: np.ndarray, *, filenames: Sequence[str], classes: Sequence[str], frame_duration: float
 ) -> pd.DataFrame:
-    """List the events of an activity.
+    """The events of an activity (clips, frames, classes): filename, onset, offset, event_label.
 
-    Parameters
-    ----------
-    active : np.ndarray of bool, shape (clips, frames, classes)
-    filenames, classes : sequence of str
-        Names of the first and the last axis.
-    frame_duration : float
-        Seconds per frame.
-
-    Returns
-    -------
-    DataFrame with columns filename, onset, offset, event_label
-        Times in seconds, rounded to the microsecond; ordered by clip, class, onset.
+    Times are in seconds, rounded to the microsecond; events are ordered by clip, class, onset.
     """
     clip, label, start, end = active_runs(active)
     return pd.DataFrame(
@@ -166,14 +146,6 @@ def _candidates(segment_score: np.ndarray) -> np.ndarray:
     return np.where(middle < upper, middle, lower)  # of two neighbouring numbers, the middle may round up
 
 
-def _best(curve: pd.DataFrame, criterion: Criterion) -> int:
-    """Row with the best value; of several the last, which has the highest threshold."""
-    if criterion == "f_measure":
-        return len(curve) - 1 - int(np.argmax(curve["f_measure"].to_numpy()[::-1]))
-    errors = (curve["S"] + curve["D"] + curve["I"]).to_numpy()  # has a value without reference too
-    return len(curve) - 1 - int(np.argmin(errors[::-1]))
-
-
 def choose_threshold(
     frame_prob: np.ndarray,
     reference: np.ndarray,
@@ -187,14 +159,12 @@ def choose_threshold(
 
     Parameters
     ----------
-    frame_prob : np.ndarray of float32 or float64 in [0, 1], shape (clips, frames, classes)
-        Predictions for the validation clips.
+    frame_prob, params, frame_duration
+        As in `smooth`; predictions for the validation clips.
     reference : np.ndarray of bool, shape (clips, segments, classes)
         Their segment activity.
-    params : Decoding
-        Its threshold is not looked at.
-    frame_duration, time_resolution : float
-        Seconds per frame and per segment.
+    time_resolution : float
+        Seconds per segment.
     criterion : {"f_measure", "error_rate"}
         Micro-averaged and segment-based: the F1 to be highest, or the error rate to be lowest.
 
@@ -220,5 +190,6 @@ def choose_threshold(
         time_resolution=time_resolution,
     )
     curve = threshold_curve(segment_score, reference, thresholds=_candidates(segment_score))
-    best = curve.iloc[_best(curve, criterion)]
+    wanted = curve["f_measure"] if criterion == "f_measure" else -(curve["S"] + curve["D"] + curve["I"])
+    best = curve[wanted == wanted.max()].iloc[-1]  # of several the highest; errors have a value without reference too
     return float(best["threshold"]), float(best[criterion]), curve

@@ -18,7 +18,7 @@ import pandas as pd
 
 from hpsed_lib import provenance
 from hpsed_lib.dataset import Dataset, Split
-from hpsed_lib.decoding import CRITERIA, choose_threshold, decode, smooth, to_events
+from hpsed_lib.decoding import CRITERIA, Criterion, choose_threshold, decode, smooth, to_events
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import Experiment, run_name
 from hpsed_lib.paths import cache_folder, replacing, results_folder
@@ -81,7 +81,11 @@ def finish_run(
         for name, split in splits.items()
     }
     frame_prob = {name: frames for name, (frames, _) in predicted.items()}
-    threshold, curve = _threshold(experiment, dataset, frame_prob)
+    rule, curve = experiment.decoding.threshold, pd.DataFrame(columns=["threshold", "f_measure"])
+    threshold = math.nan
+    if dataset.tuning:
+        threshold, _, curve = _choose(experiment, dataset, frame_prob["tuning"], "f_measure")
+    threshold = threshold if rule == "validation" else float(rule)
     metrics = {
         "run": run,
         "experiment": experiment.name,
@@ -89,7 +93,7 @@ def finish_run(
         "structure": structure,
         "seed": seed,
         "threshold": threshold,
-        "n_thresholds_tried": len(curve) if experiment.decoding.threshold == "validation" else 0,
+        "n_thresholds_tried": len(curve) if rule == "validation" else 0,
         "best_epoch": trained.best_epoch,
         "n_test_clips": len(dataset.test.filenames),
         **_scores(experiment, dataset, frame_prob, predicted["test"][1], threshold=threshold),
@@ -102,21 +106,19 @@ def finish_run(
     return metrics, curve
 
 
-def _threshold(
-    experiment: Experiment, dataset: Dataset, frame_prob: dict[str, np.ndarray]
-) -> tuple[float, pd.DataFrame]:
-    """The run's threshold, and F1 at every threshold on the tuning clips, without rows if there are none."""
-    chosen = experiment.decoding.threshold
-    best, curve = math.nan, pd.DataFrame(columns=["threshold", "f_measure"])
-    if dataset.tuning:
-        best, _, curve = choose_threshold(
-            frame_prob["tuning"],
-            reference_activity(experiment, dataset, dataset.tuning),
-            params=experiment.decoding,
-            frame_duration=experiment.frame_duration,
-            time_resolution=experiment.scoring.time_resolution,
-        )
-    return best if chosen == "validation" else float(chosen), curve
+def _choose(
+    experiment: Experiment, dataset: Dataset, frame_prob: np.ndarray, criterion: Criterion
+) -> tuple[float, float, pd.DataFrame]:
+    """`choose_threshold` on the tuning clips, whose predictions these are."""
+    assert dataset.tuning is not None
+    return choose_threshold(
+        frame_prob,
+        reference_activity(experiment, dataset, dataset.tuning),
+        params=experiment.decoding,
+        frame_duration=experiment.frame_duration,
+        time_resolution=experiment.scoring.time_resolution,
+        criterion=criterion,
+    )
 
 
 def _scores(
@@ -128,19 +130,18 @@ def _scores(
     threshold: float,
 ) -> dict:
     """Every score of a run, in the order of its metrics file."""
-    test, tuning, decoding = dataset.test, dataset.tuning, experiment.decoding
+    test, tuning = dataset.test, dataset.tuning
     names: dict[str, Any] = {"filenames": test.filenames, "classes": dataset.classes}
     estimated = estimated_events(experiment, dataset, test, frame_prob["test"], threshold=threshold)
+    tuned = score(experiment, dataset, tuning, frame_prob["tuning"], threshold=threshold) if tuning else None
     return {
         "best_constant_guess": best_constant_guess(reference_activity(experiment, dataset, test)),
-        "tuning": score(experiment, dataset, tuning, frame_prob["tuning"], threshold=threshold)["overall"]
-        if tuning
-        else None,
+        "tuning": tuned["overall"] if tuned else None,
         "test": score(experiment, dataset, test, frame_prob["test"], threshold=threshold),
         "operating_points": operating_points(experiment, dataset, frame_prob),
         "threshold_free": threshold_free_scores(
             frame_prob["test"],
-            smooth(frame_prob["test"], params=decoding, frame_duration=experiment.frame_duration),
+            smooth(frame_prob["test"], params=experiment.decoding, frame_duration=experiment.frame_duration),
             clip_prob,
             test.strong_labels,
             **names,
@@ -184,29 +185,19 @@ def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[
         ``threshold``, ``criterion`` and ``tuning``, what it was chosen by and the value there (None: not chosen, or no
         reference activity), and ``test``, sed_eval's overall scores.
     """
-
-    def point(threshold: float, criterion: str | None, value: float) -> dict:
-        return {
+    chosen: dict[str, tuple[str | None, float, float]] = {"fixed": (None, 0.5, math.nan)}
+    for criterion in CRITERIA if dataset.tuning else ():
+        threshold, value, _ = _choose(experiment, dataset, frame_prob["tuning"], criterion)
+        chosen[f"global_{criterion}"] = criterion, threshold, value
+    return {
+        name: {
             "threshold": threshold,
             "criterion": criterion,
             "tuning": value if math.isfinite(value) else None,
             "test": score(experiment, dataset, dataset.test, frame_prob["test"], threshold=threshold)["overall"],
         }
-
-    points = {"fixed": point(0.5, None, math.nan)}
-    if dataset.tuning is None:
-        return points
-    for criterion in CRITERIA:
-        threshold, value, _ = choose_threshold(
-            frame_prob["tuning"],
-            reference_activity(experiment, dataset, dataset.tuning),
-            params=experiment.decoding,
-            frame_duration=experiment.frame_duration,
-            time_resolution=experiment.scoring.time_resolution,
-            criterion=criterion,
-        )
-        points[f"global_{criterion}"] = point(threshold, criterion, value)
-    return points
+        for name, (criterion, threshold, value) in chosen.items()
+    }
 
 
 def reference_activity(experiment: Experiment, dataset: Dataset, split: Split) -> np.ndarray:

@@ -1,36 +1,30 @@
 """Detection scores: segment-based (Sec. 3.3), event-based, over all thresholds (PSDS, average precision), of clips.
 
-Everywhere ``filenames`` and ``classes`` name the first and the last axis, each once, and every clip counts, with events
-or without; event lists are data frames with the columns filename, onset, offset (seconds), event_label; frame k covers
+Everywhere ``filenames`` and ``classes`` name the first and the last axis, each once; every clip counts, with events or
+without; event lists are data frames with the columns filename, onset, offset (seconds), event_label; frame k covers
 [k, k + 1) * frame_duration seconds; durations and the time resolution are in seconds.
 
-**Segment-based.** A clip is cut into segments of ``time_resolution`` seconds; a class is active in every segment that
-one of its events touches, ``floor(onset / time_resolution)`` to ``ceil(offset / time_resolution)``, as in sed_eval. So
-an event without duration counts in the segment it lies in and, on a border, nowhere; of overlapping events of one class
-each segment counts once; what lies past the clip's end does not count. Segment activities are (clips, segments,
-classes). Counts are micro-averaged: summed over clips, segments and classes before any ratio.
+**Segment-based.** A class is active in every segment of ``time_resolution`` seconds that one of its events touches,
+``floor(onset / time_resolution)`` to ``ceil(offset / time_resolution)``, as in sed_eval. An event without duration
+counts in the segment it lies in and, on a border, nowhere; what lies past the clip's end does not count. Segment
+activities are (clips, segments, classes). Counts are summed over clips, segments and classes before any ratio (micro).
 
 The score of record is sed_eval's (`sed_eval_scores`). Our own counts, many times faster, serve the search for a
-threshold and the resampling of clips; every call of `sed_eval_scores` compares the two, overall and class by class, and
-refuses to go on if they differ.
+threshold and the resampling of recordings; `sed_eval_scores` compares the two and refuses to go on if they differ.
 
-Where precision, recall or F1 has no value (nothing to be found, or nothing estimated) it is 0. An error rate without
-reference activity has no value: 0 would read as perfect. It is None in what is written to files, NaN in arrays and data
-frames.
+Precision, recall and F1 without a value (nothing to be found, or nothing estimated) are 0. An error rate without
+reference activity has none: 0 would read as perfect. It is None in files, NaN in arrays and data frames.
 
-**Over all thresholds.** Segments, frames and clips are ranked by the probability as it is; PSDS takes it smoothed.
-``micro`` pools clips (frames, segments) and classes before the score is computed; ``macro`` is the mean over the
-classes that have one. A class without positives has none: its score is None, ``n_classes_scored`` says over how many
-classes a mean goes, and in the pooled scores it counts with its negatives.
+**Over all thresholds.** ``micro`` pools clips (frames, segments) and classes before the score is computed; ``macro`` is
+the mean over the classes that have one. A class without positives has none, and counts with its negatives in ``micro``.
 
-**PSDS** [1]_. A detection is relevant if the reference events of its class cover the share ``dtc`` of it, otherwise it
-is a false positive; a reference event is found if relevant detections cover the share ``gtc`` of it; a false positive
-of which the events of another class cover the share ``cttc`` is a cross-trigger too. Every threshold that makes a
-difference is an operating point [2]_: pooling functions differ in how their frame probabilities spread between 0 and 1,
-and a grid of thresholds would score that. The counts are our own: psds_eval 0.5.3 calls what pandas 3 and numpy 2.4 no
-longer have (the tests mend that and compare with it), and sed_scores_eval 0.0.4 cannot read the arrays of pandas 3.
-Reference events without duration are left out; those of one class and clip that overlap are joined. A class without
-reference events is left out, with its detections. A clip without events counts with its duration.
+**PSDS** [1]_, on smoothed probabilities. A detection is relevant if events of its class cover the share ``dtc`` of it,
+otherwise a false positive; an event is found if relevant detections cover the share ``gtc`` of it; a false positive of
+which the events of another class cover the share ``cttc`` is a cross-trigger too. Every threshold that makes a
+difference is an operating point [2]_: a grid of thresholds would score how a pooling function spreads its frame
+probabilities. The counts are our own: psds_eval 0.5.3 calls what pandas 3 and numpy 2.4 no longer have (the tests mend
+that and compare with it), sed_scores_eval 0.0.4 cannot read the arrays of pandas 3. Reference events without duration
+are left out, overlapping ones of a class joined, and a class without reference events is left out with its detections.
 
 References
 ----------
@@ -45,7 +39,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,11 +87,6 @@ def event_activity(
 ) -> np.ndarray:
     """Segments that events touch.
 
-    Parameters
-    ----------
-    events : DataFrame
-        In any order. What lies past the clip's end does not count.
-
     Returns
     -------
     np.ndarray of bool, shape (clips, ceil(clip_duration / time_resolution), classes)
@@ -108,21 +96,21 @@ def event_activity(
     ParameterError
         A name is given twice.
     DataError
-        An event of an unknown file or class, with a time that is no number, or before the clip's start: there sed_eval
-        counts segments from the end of the longest event, and no count would mean anything.
+        An event of an unknown file or class, with a time that is no number, or before the clip's start, where sed_eval
+        counts from the end of the longest event.
     """
     if len(set(filenames)) < len(filenames) or len(set(classes)) < len(classes):
         raise ParameterError("filenames and classes must name each file and each class once")
     clip, label, onset, offset = _event_arrays(events, filenames, classes)
     _refuse((onset < 0) | (offset < 0), events, "before the clip's start")
-
     n_segments = int(np.ceil(clip_duration / time_resolution))
-    first = np.minimum(np.floor(onset / time_resolution), n_segments).astype(int)
-    last = np.minimum(np.ceil(offset / time_resolution), n_segments).astype(int)
-    n_touched = np.maximum(last - first, 0)
-    nth = np.arange(n_touched.sum()) - np.repeat(n_touched.cumsum() - n_touched, n_touched)  # 0, 1 ... of each event
+    segment = np.arange(n_segments)
+    touched = (np.floor(onset / time_resolution)[:, None] <= segment) & (
+        segment < np.ceil(offset / time_resolution)[:, None]
+    )
+    event, segment = np.nonzero(touched)  # (events, segments)
     active = np.zeros((len(filenames), n_segments, len(classes)), dtype=bool)
-    active[np.repeat(clip, n_touched), np.repeat(first, n_touched) + nth, np.repeat(label, n_touched)] = True
+    active[clip[event], segment, label[event]] = True
     return active
 
 
@@ -188,17 +176,7 @@ def segment_counts(reference: np.ndarray, estimated: np.ndarray) -> dict[str, in
 
 
 def class_counts(reference: np.ndarray, estimated: np.ndarray) -> dict[str, np.ndarray]:
-    """Count true and false positives and negatives of each class.
-
-    Parameters
-    ----------
-    reference, estimated : np.ndarray of bool, shape (clips, segments, classes)
-
-    Returns
-    -------
-    dict of np.ndarray of int, shape (classes,)
-        ``Nref, Nsys, Ntp, Nfp, Nfn``. Of one class, S is 0, D is Nfn and I is Nfp.
-    """
+    """``Nref, Nsys, Ntp, Nfp, Nfn`` of each class, shape (classes,), from arrays as in `clip_counts`."""
     n_ref, n_sys, n_tp = (active.sum((0, 1)) for active in (reference, estimated, reference & estimated))
     return {"Nref": n_ref, "Nsys": n_sys, "Ntp": n_tp, "Nfp": n_sys - n_tp, "Nfn": n_ref - n_tp}
 
@@ -235,39 +213,25 @@ def threshold_curve(segment_score: np.ndarray, reference: np.ndarray, *, thresho
     Parameters
     ----------
     segment_score : np.ndarray, shape (clips, segments, classes)
-    reference : np.ndarray of bool, shape (clips, segments, classes)
+    reference : np.ndarray of bool, of the same shape
     thresholds : np.ndarray, shape (thresholds,)
         Ascending. Compared in the type of `segment_score`.
 
     Returns
     -------
     DataFrame with columns threshold, Nref, Nsys, Ntp, Nfp, Nfn, S, D, I, f_measure, error_rate
-        One row for each threshold.
     """
-    level = _level(segment_score, thresholds)
-    n_ref = reference.sum(axis=2, keepdims=True)  # (clips, segments, 1)
-    highest_first = np.sort(level, axis=2)[:, :, ::-1]
-    matched = highest_first[np.arange(level.shape[2]) < n_ref]
-    n_sys, n_tp, n_matched = (
-        _from_above(cells, len(thresholds)) for cells in (level.ravel(), level[reference], matched)
-    )
-    counts = _count(np.full(len(thresholds), reference.sum()), n_sys, n_tp, n_matched)
-    return pd.DataFrame(
-        {"threshold": thresholds, **counts, "f_measure": f_score(counts), "error_rate": error_rate(counts)}
-    )
-
-
-def _level(segment_score: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """How many of the thresholds lie below each score."""
     compared = np.asarray(thresholds, dtype=segment_score.dtype)
     if compared.ndim != 1 or not (compared[:-1] <= compared[1:]).all():
         raise ParameterError("thresholds must be a list of numbers in ascending order")
-    return np.searchsorted(compared, segment_score, side="left")
-
-
-def _from_above(level: np.ndarray, n_thresholds: int) -> np.ndarray:
-    """Cells active at each threshold: those with a higher level than its place in the list."""
-    return np.bincount(level, minlength=n_thresholds + 1)[:0:-1].cumsum()[::-1]
+    level = np.searchsorted(compared, segment_score, side="left")  # how many thresholds lie below
+    n_ref = reference.sum(axis=2, keepdims=True)  # (clips, segments, 1)
+    highest_first = np.sort(level, axis=2)[:, :, ::-1]
+    cells = (level.ravel(), level[reference], highest_first[np.arange(level.shape[2]) < n_ref])
+    n_sys, n_tp, matched = (np.bincount(levels, minlength=len(compared) + 1)[:0:-1].cumsum()[::-1] for levels in cells)
+    counts = _count(np.full(len(compared), reference.sum()), n_sys, n_tp, matched)
+    ratios = {"f_measure": f_score(counts), "error_rate": error_rate(counts)}
+    return pd.DataFrame({"threshold": thresholds, **counts, **ratios})
 
 
 def best_constant_guess(reference: np.ndarray) -> float:
@@ -311,24 +275,28 @@ def sed_eval_scores(
     HpsedError
         sed_eval's counts and ours differ: a bug, and no number may be reported.
     """
-    activity = partial(
-        event_activity,
-        filenames=filenames,
-        classes=classes,
-        clip_duration=clip_duration,
-        time_resolution=time_resolution,
-    )
-    active = activity(reference), activity(estimated)
+    sizes: dict[str, Any] = {"classes": classes, "clip_duration": clip_duration, "time_resolution": time_resolution}
+    active = [event_activity(events, filenames=filenames, **sizes) for events in (reference, estimated)]
     groups = [events_by_file(events) for events in (reference, estimated)]
-    clips = ((groups[0].get(name, []), groups[1].get(name, [])) for name in filenames)
-    metrics = evaluate_by_sed_eval(clips, classes=classes, clip_duration=clip_duration, time_resolution=time_resolution)
+    metrics = evaluate_by_sed_eval(((groups[0].get(n, []), groups[1].get(n, [])) for n in filenames), **sizes)
     counts, by_class = segment_counts(*active), class_counts(*active)
     _compare(counts, metrics.overall)
     for index, label in enumerate(classes):
         _compare({name: int(count[index]) for name, count in by_class.items()}, metrics.class_wise[label])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        overall = _ratios(metrics.overall_error_rate(), metrics.overall_f_measure(), n_ref=counts["Nref"])
+        class_wise = {
+            label: _ratios(
+                {"error_rate": metrics.class_wise_error_rate(label)["error_rate"]},
+                metrics.class_wise_f_measure(label),
+                n_ref=by_class["Nref"][index],
+            )
+            | {name: int(by_class[name][index]) for name in ("Nref", "Nsys")}
+            for index, label in enumerate(classes)
+        }
     return {
-        "overall": {**_overall_ratios(metrics), **counts},
-        "class_wise": {label: _class_ratios(metrics, label) for label in classes},
+        "overall": overall | counts,
+        "class_wise": class_wise,
         "clip_counts": {name: count.tolist() for name, count in clip_counts(*active).items()},
     }
 
@@ -348,17 +316,7 @@ def evaluate_by_sed_eval(
     clip_duration: float,
     time_resolution: float,
 ) -> Any:
-    """Run sed_eval's segment-based evaluation, clip by clip.
-
-    Parameters
-    ----------
-    clips : iterable of pairs of lists of dict
-        Reference and estimated events of each clip, with onset, offset and event_label.
-
-    Returns
-    -------
-    sed_eval.sound_event.SegmentBasedMetrics
-    """
+    """Run sed_eval's SegmentBasedMetrics over the reference and estimated events of each clip, and return it."""
     sed_eval = _sed_eval()
     metrics = sed_eval.sound_event.SegmentBasedMetrics(event_label_list=list(classes), time_resolution=time_resolution)
     for reference, estimated in clips:
@@ -379,25 +337,10 @@ def _compare(ours: dict[str, int], theirs: dict[str, float]) -> None:
         raise HpsedError(f"segment counts differ from sed_eval's: {ours} against {theirs}")
 
 
-def _overall_ratios(metrics: Any) -> dict[str, float | None]:
-    """sed_eval's rates and F1 over all classes."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            **{name: _rate(value, metrics.overall["Nref"]) for name, value in metrics.overall_error_rate().items()},
-            **{name: _number(value) for name, value in metrics.overall_f_measure().items()},
-        }
-
-
-def _class_ratios(metrics: Any, label: str) -> dict[str, float | int | None]:
-    """sed_eval's error rate and F1 of one class."""
-    n_ref, n_sys = (int(metrics.class_wise[label][name]) for name in ("Nref", "Nsys"))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "error_rate": _rate(metrics.class_wise_error_rate(label)["error_rate"], n_ref),
-            **{name: _number(value) for name, value in metrics.class_wise_f_measure(label).items()},
-            "Nref": n_ref,
-            "Nsys": n_sys,
-        }
+def _ratios(error_rates: dict, f_measures: dict, *, n_ref: int) -> dict[str, float | None]:
+    """sed_eval's ratios as plain numbers; without reference activity it divides by a tiny number for an error rate."""
+    rates = {name: float(value) if n_ref else None for name, value in error_rates.items()}
+    return rates | {name: _number(value) for name, value in f_measures.items()}
 
 
 def _number(value: float) -> float:
@@ -405,25 +348,10 @@ def _number(value: float) -> float:
     return float(value) if np.isfinite(value) else 0.0
 
 
-def _rate(value: float, n_ref: float) -> float | None:
-    """An error rate; None where there is no reference activity (sed_eval divides by a tiny number there)."""
-    return float(value) if n_ref else None
-
-
 def frame_activity(
     events: pd.DataFrame, *, filenames: Sequence[str], classes: Sequence[str], n_frames: int, frame_duration: float
 ) -> np.ndarray:
-    """Frames whose centre lies within an event.
-
-    Returns
-    -------
-    np.ndarray of bool, shape (clips, n_frames, classes)
-
-    Raises
-    ------
-    DataError
-        An event of an unknown file or class, or with a time that is no number.
-    """
+    """Frames whose centre lies within an event: bool, shape (clips, n_frames, classes)."""
     centres = (np.arange(n_frames) + 0.5) * frame_duration
     active = np.zeros((len(filenames), n_frames, len(classes)), dtype=bool)
     for clip, label, onset, offset in zip(*_event_arrays(events, filenames, classes), strict=True):
@@ -487,36 +415,18 @@ def threshold_free_scores(
         ``psds``: the scenarios of `SCENARIOS`, None where no reference event has a duration;
         ``segment``, ``frame`` and ``clip``: `ranking_scores`.
     """
-    segments = event_activity(
-        reference,
-        filenames=filenames,
-        classes=classes,
-        clip_duration=clip_duration,
-        time_resolution=time_resolution,
-    )
-    frames = frame_activity(
-        reference,
-        filenames=filenames,
-        classes=classes,
-        n_frames=frame_prob.shape[1],
-        frame_duration=frame_duration,
-    )
+    names: dict[str, Any] = {"filenames": filenames, "classes": classes}
+    grid: dict[str, Any] = {"time_resolution": time_resolution, "clip_duration": clip_duration}
+    n_frames = frame_prob.shape[1]
+    segments = event_activity(reference, **names, **grid)
+    frames = frame_activity(reference, **names, n_frames=n_frames, frame_duration=frame_duration)
     by_segment = segment_activity(
-        frame_prob,
-        frame_duration=frame_duration,
-        n_segments=segments.shape[1],
-        time_resolution=time_resolution,
+        frame_prob, frame_duration=frame_duration, n_segments=segments.shape[1], time_resolution=time_resolution
     )
     areas: dict[str, float | None] = dict.fromkeys(SCENARIOS)
     if (reference.offset > reference.onset).any():
-        points = psd_points(
-            smoothed,
-            reference,
-            filenames=filenames,
-            classes=classes,
-            clip_duration=clip_duration,
-            frame_duration=frame_duration,
-        )
+        durations: dict[str, Any] = {"clip_duration": clip_duration, "frame_duration": frame_duration}
+        points = psd_points(smoothed, reference, **names, **durations)
         for name, scenario in SCENARIOS.items():
             areas[name] = psds(psd_roc(points[points.scenario == name], scenario=scenario))
     return {
@@ -595,26 +505,14 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What counts as found and what errors cost.
+    """What counts as found and what errors cost; see the module's docstring."""
 
-    Attributes
-    ----------
-    dtc, gtc, cttc : float
-        Shares: detection tolerance, ground truth intersection, cross-trigger tolerance criterion.
-    alpha_ct : float
-        Weight of the cross-triggers in the effective rate of false positives.
-    alpha_st : float
-        Weight of the standard deviation over classes in the effective ratio of true positives.
-    max_efpr : float
-        Highest effective rate of false positives that counts, per hour.
-    """
-
-    dtc: float
-    gtc: float
-    cttc: float
-    alpha_ct: float
-    alpha_st: float = 1.0
-    max_efpr: float = 100.0
+    dtc: float  # share of a detection, detection tolerance criterion
+    gtc: float  # share of an event, ground truth intersection criterion
+    cttc: float  # share of a false positive, cross-trigger tolerance criterion
+    alpha_ct: float  # weight of cross-triggers in the effective rate of false positives
+    alpha_st: float = 1.0  # weight of the standard deviation over classes in the effective ratio of true positives
+    max_efpr: float = 100.0  # per hour: highest effective rate of false positives that counts
 
 
 SCENARIOS = {
