@@ -146,7 +146,7 @@ def test_definitions_are_the_papers():
     assert segment_weights[1] == (w[2] + w[3]) / 2  # Eq. 4
     y = (segment_weights[0] * segments[0] + segment_weights[1] * segments[1]) / sum(segment_weights)
     assert sp.cancel(clip.y - y) == 0  # Eq. 5
-    assert clip.segment() == (segments[1], segment_weights[1])
+    assert clip.at(-1) == (segments[1], segment_weights[1])
     assert sp.cancel(clip.y - sum(a * b for a, b in zip(w, x, strict=True)) / sum(w)) == 0  # Eq. 1
 
 

@@ -17,9 +17,12 @@ Conventions
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import pandas as pd
 import sympy as sp
@@ -42,20 +45,19 @@ EXPONENT, ALPHA = sp.symbols("n alpha", positive=True)
 
 TABLE_1: dict[str, dict[sp.Expr, sp.Expr]] = {
     "any": {},
-    "max": {W: IS_LARGEST, SLOPE: sp.S.Zero, TOTAL: sp.S.One},
-    "average": {
-        W: 1 / N_FRAMES,
-        SLOPE: sp.S.Zero,
-        TOTAL: sp.S.One,
-        SEGMENT_TOTAL: SEGMENT_LENGTH / N_FRAMES,
-    },
-    "linear": {W: X, SLOPE: sp.S.One, TOTAL: sp.Symbol("Σx"), SEGMENT_TOTAL: sp.Symbol("Σ_j_x")},
-    "exponential": {W: sp.exp(X), SLOPE: sp.exp(X), TOTAL: sp.Symbol("Σexp(x)")},
-    "attention": {SLOPE: sp.S.Zero},
-    "power": {W: X**EXPONENT, SLOPE: EXPONENT * X ** (EXPONENT - 1), TOTAL: sp.Symbol("Σx^n")},
-    "auto": {W: sp.exp(ALPHA * X), SLOPE: ALPHA * sp.exp(ALPHA * X), TOTAL: sp.Symbol("Σexp(alpha*x)")},
+    "max": {W: IS_LARGEST, TOTAL: sp.S.One},
+    "average": {W: 1 / N_FRAMES, TOTAL: sp.S.One, SEGMENT_TOTAL: SEGMENT_LENGTH / N_FRAMES},
+    "linear": {W: X, TOTAL: sp.Symbol("Σx"), SEGMENT_TOTAL: sp.Symbol("Σ_j_x")},
+    "exponential": {W: sp.exp(X), TOTAL: sp.Symbol("Σexp(x)")},
+    "attention": {W: W},
+    "power": {W: X**EXPONENT, TOTAL: sp.Symbol("Σx^n")},
+    "auto": {W: sp.exp(ALPHA * X), TOTAL: sp.Symbol("Σexp(alpha*x)")},
 }
 """How each pooling function writes the weight, its slope and the sums; "any" is a weight f(x_i) left open."""
+
+for _words in TABLE_1.values():
+    if W in _words:
+        _words[SLOPE] = sp.powsimp(sp.diff(_words[W], X))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -74,39 +76,34 @@ class Clip:
 
     Attributes
     ----------
-    x, weight : Expr
-        The frame's value, and its weight as a function of it.
-    weights : tuple of Expr
-        Those of every frame.
     stages : tuple of (values, weights)
-        The frame and its neighbours first, then its segment and the others, and so on; the tracked one is at `index`.
+        The frame and its neighbours first, then its segment and the others, and so on.
     index : tuple of int
         Where the frame, or the segment that holds it, stands in each stage.
-    y : Expr
-        Eq. 1 or 5.
     held : dict
         Constants that stand for the weights inside Eq. 3, and their values; empty without the stop-gradient.
     meaning : dict
         What each of the paper's symbols stands for.
     """
 
-    x: sp.Symbol
-    weight: sp.Expr
-    weights: tuple[sp.Expr, ...]
     stages: tuple[tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...]], ...]
     index: tuple[int, ...]
-    y: sp.Expr
     held: dict[sp.Expr, sp.Expr]
     meaning: dict[sp.Expr, sp.Expr]
+
+    @property
+    def y(self) -> sp.Expr:
+        """Eq. 1 or 5."""
+        return weighted_mean(*self.stages[-1])
+
+    def at(self, stage: int) -> tuple[sp.Expr, sp.Expr]:
+        """Value and weight of the frame (0), or of the longest segment that holds it (-1)."""
+        values, weights = self.stages[stage]
+        return values[self.index[stage]], weights[self.index[stage]]
 
     def derivative(self, expression: sp.Expr, variable: sp.Expr) -> sp.Expr:
         """Differentiate, then give the held weights their values."""
         return sp.diff(expression, variable).xreplace(self.held)
-
-    def segment(self) -> tuple[sp.Expr, sp.Expr]:
-        """Prediction and weight of the longest segment that holds the frame."""
-        values, weights = self.stages[-1]
-        return values[self.index[-1]], weights[self.index[-1]]
 
 
 def _hold(held: dict[sp.Expr, sp.Expr], weight: sp.Expr, stop_gradient: bool) -> sp.Expr:
@@ -135,11 +132,11 @@ def general_clip(n_stages: int, *, by_weight: bool = False, stop_gradient: bool 
     Clip
         Its ``meaning`` reads backwards: what the pseudo-frames are, in the paper's symbols.
     """
-    weight = W if by_weight else sp.Function("f")(X)
+    f = sp.Function("f")(X)
     held: dict[sp.Expr, sp.Expr] = {}
-    stages: list[tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...]]] = []
-    value, whole = X, weight  # of the frame, then of the segment that holds it
     meaning: dict[sp.Expr, sp.Expr] = {}
+    stages = []
+    value, whole = X, W if by_weight else f  # of the frame, then of the segment that holds it
     inside, sum_inside = X, W  # the same in the paper's symbols: weighted mean so far, and sum of weights so far
     divided_by = sp.S.One  # Eq. 4 divides the weights by M in every stage
     names = [*[(XHAT, SEGMENT_TOTAL), (XTILDE, LONGEST_TOTAL)][: n_stages - 1], (Y, TOTAL)]
@@ -155,9 +152,7 @@ def general_clip(n_stages: int, *, by_weight: bool = False, stop_gradient: bool 
             value = weighted_mean(values, [_hold(held, w, stop_gradient) for w in weights])  # Eq. 3
             whole = sp.Add(*weights) / length  # Eq. 4
             divided_by *= length
-    f = sp.Function("f")(X)
-    meaning |= {sp.Derivative(f, X): SLOPE, f: W}
-    return Clip(X, weight, (weight,), tuple(stages), (0,) * n_stages, weighted_mean(*stages[-1]), held, meaning)
+    return Clip(tuple(stages), (0,) * n_stages, held, meaning | {sp.Derivative(f, X): SLOPE, f: W})
 
 
 def concrete_clip(
@@ -173,23 +168,16 @@ def concrete_clip(
 
     Parameters
     ----------
-    n_frames : int
-        Frames in the clip.
+    n_frames, frame : int
+        Frames in the clip, and the one it is seen from.
     segment_lengths : sequence of int
         Frames per segment of each stage before the last; empty for single pooling.
     pooling : str
         A key of `TABLE_1` but "any".
-    frame : int
-        Index of the frame it is seen from.
     stop_gradient : bool
         Whether the weights inside Eq. 3 are held constant when differentiating.
     largest : int
         Index of the largest frame; used by max pooling only. Of the others, the later ones are larger.
-
-    Returns
-    -------
-    Clip
-        Its ``meaning`` says what the paper's symbols are, at this frame.
     """
     check_segment_lengths(n_frames, segment_lengths)
     x, weight = frame_symbols(n_frames), symbolic_weights(n_frames, pooling, largest)
@@ -199,41 +187,36 @@ def concrete_clip(
         values, weights = stages[-1]
         inner = tuple(_hold(held, w, stop_gradient) for w in weights)
         cuts = [slice(start, start + length) for start in range(0, len(values), length)]
-        stages.append(
-            (
-                tuple(weighted_mean(values[cut], inner[cut]) for cut in cuts),  # Eq. 3
-                tuple(sp.Add(*weights[cut]) / length for cut in cuts),  # Eq. 4
-            )
-        )
+        means = tuple(weighted_mean(values[cut], inner[cut]) for cut in cuts)  # Eq. 3
+        stages.append((means, tuple(sp.Add(*weights[cut]) / length for cut in cuts)))  # Eq. 4
         index.append(index[-1] // length)
-    y = weighted_mean(*stages[-1])  # Eq. 1 or 5
-    i, first, last = x[frame], min(1, len(segment_lengths)), len(segment_lengths)
-    total = sp.Add(*weight)
+    clip = Clip(tuple(stages), tuple(index), held, {})
+    first, total = min(1, len(segment_lengths)), sp.Add(*weight)
 
     def sum_inside(stage: int) -> sp.Expr:
         length = n_frames // len(stages[stage][0])
         return sp.Add(*weight[index[stage] * length : (index[stage] + 1) * length])
 
     meaning = {
-        X: i,
+        X: x[frame],
         W: weight[frame],
-        SLOPE: sp.diff(weight[frame], i),
-        Y: y.xreplace(held),
-        XHAT: stages[first][0][index[first]].xreplace(held),
-        XTILDE: stages[last][0][index[last]].xreplace(held),
-        WHAT: stages[last][1][index[last]],
-        WHAT_TOTAL: sp.Add(*stages[last][1]),
+        SLOPE: sp.diff(weight[frame], x[frame]),
+        Y: clip.y.xreplace(held),
+        XHAT: clip.at(first)[0].xreplace(held),
+        XTILDE: clip.at(-1)[0].xreplace(held),
+        WHAT: clip.at(-1)[1],
+        WHAT_TOTAL: sp.Add(*stages[-1][1]),
         TOTAL: total,
         TABLE_1[pooling].get(TOTAL, TOTAL): total,
         SEGMENT_TOTAL: sum_inside(first),
-        LONGEST_TOTAL: sum_inside(last),
+        TABLE_1[pooling].get(SEGMENT_TOTAL, SEGMENT_TOTAL): sum_inside(first),
+        LONGEST_TOTAL: sum_inside(-1),
         N_FRAMES: sp.Integer(n_frames),
         SEGMENT_LENGTH: sp.Integer(n_frames // len(stages[first][0])),
         IS_LARGEST: sp.Integer(frame == largest),
     }
-    meaning[TABLE_1[pooling].get(SEGMENT_TOTAL, SEGMENT_TOTAL)] = meaning[SEGMENT_TOTAL]
-    meaning = {symbol: value for symbol, value in meaning.items() if symbol.is_Symbol}
-    return Clip(i, weight[frame], weight, tuple(stages), tuple(index), y, held, meaning)
+    clip.meaning.update({symbol: value for symbol, value in meaning.items() if symbol.is_Symbol})
+    return clip
 
 
 def frame_symbols(n_frames: int) -> tuple[sp.Symbol, ...]:
@@ -243,71 +226,58 @@ def frame_symbols(n_frames: int) -> tuple[sp.Symbol, ...]:
 
 def symbolic_weights(n_frames: int, pooling: str, largest: int = 0) -> tuple[sp.Expr, ...]:
     """Weights of x_1, ..., x_N by Table 1 (frame `largest` is the largest, for max pooling)."""
-    x = frame_symbols(n_frames)
-    weights: dict[str, Callable[[int], sp.Expr]] = {
-        "max": lambda i: sp.S.One if i == largest else sp.S.Zero,
-        "average": lambda i: sp.Rational(1, n_frames),
-        "linear": lambda i: x[i],
-        "exponential": lambda i: sp.exp(x[i]),
-        "attention": lambda i: sp.Symbol(f"w_{i + 1}", positive=True),
-        "power": lambda i: x[i] ** EXPONENT,
-        "auto": lambda i: sp.exp(ALPHA * x[i]),
-    }
-    if pooling not in weights:
-        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(weights)}")
-    return tuple(weights[pooling](i) for i in range(n_frames))
+    if pooling not in TABLE_1:
+        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(TABLE_1)}")
+    return tuple(
+        _weight(pooling, x, sp.Symbol(f"w_{i + 1}", positive=True), sp.Integer(n_frames), sp.Integer(i == largest))
+        for i, x in enumerate(frame_symbols(n_frames))
+    )
+
+
+def _weight(pooling: str, x: sp.Expr, w: sp.Expr, n_frames: sp.Expr, is_largest: sp.Expr) -> sp.Expr:
+    return TABLE_1[pooling][W].xreplace({X: x, W: w, N_FRAMES: n_frames, IS_LARGEST: is_largest})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what the paper's equations state, each as a function of a clip
 
 
-def _partial(clip: Clip, *, by_weight: bool) -> sp.Expr:
-    """Partial derivative of Eq. 5 by the segment's prediction or by its weight, the other kept."""
+def _partial(clip: Clip, k: int) -> sp.Expr:
+    """Partial derivative of Eq. 5 by the segment's prediction (k = 0) or by its weight (1), the other kept."""
     values, weights = clip.stages[-1]
-    symbols = [sp.symbols(f"{name}:{len(values)}", positive=True) for name in ("v", "u")]
-    partial = sp.diff(weighted_mean(*symbols), symbols[by_weight][clip.index[-1]])
+    symbols = [sp.symbols(f"{name}:{len(values)}", positive=True) for name in "vu"]
+    partial = sp.diff(weighted_mean(*symbols), symbols[k][clip.index[-1]])
     return partial.xreplace(dict(zip((*symbols[0], *symbols[1]), (*values, *weights), strict=True))).xreplace(clip.held)
 
 
+def _path(clip: Clip, k: int, variable: sp.Expr) -> sp.Expr:
+    """What `variable` does to y through the segment's prediction (k = 0) or through its weight (1)."""
+    return _partial(clip, k) * clip.derivative(clip.at(-1)[k], variable)
+
+
+FIRST, SECOND = "(∂y/∂x̂_j)(dx̂_j/dx_i)", "(∂y/∂ŵ_j)(dŵ_j/dx_i)"
+W_PATH, SLOPES = "(∂y/∂ŵ_j)(∂ŵ_j/∂w_i)", "Σ_n dw_n/dx_i"
+
 QUANTITIES: dict[str, Callable[[Clip], sp.Expr]] = {
     "y": lambda clip: clip.y.xreplace(clip.held),
-    "ŵ_j": lambda clip: clip.segment()[1],
-    "dy/dx_i": lambda clip: clip.derivative(clip.y, clip.x),
-    "dy/dw_i": lambda clip: clip.derivative(clip.y, clip.weight),
-    "dx̂_j/dx_i": lambda clip: clip.derivative(clip.segment()[0], clip.x),
-    "∂y/∂ŵ_j": lambda clip: _partial(clip, by_weight=True),
-    "(∂y/∂x̂_j)(dx̂_j/dx_i)": lambda clip: _partial(clip, by_weight=False) * clip.derivative(clip.segment()[0], clip.x),
-    "(∂y/∂ŵ_j)(dŵ_j/dx_i)": lambda clip: _partial(clip, by_weight=True) * clip.derivative(clip.segment()[1], clip.x),
-    "(∂y/∂x̂_j)(∂x̂_j/∂w_i)": lambda clip: (
-        _partial(clip, by_weight=False) * clip.derivative(clip.segment()[0], clip.weight)
-    ),
-    "(∂y/∂ŵ_j)(∂ŵ_j/∂w_i)": lambda clip: (
-        _partial(clip, by_weight=True) * clip.derivative(clip.segment()[1], clip.weight)
-    ),
-    "Σ_n dw_n/dx_i": lambda clip: sp.Add(*(clip.derivative(weight, clip.x) for weight in clip.weights)),
+    "ŵ_j": lambda clip: clip.at(-1)[1],
+    "dy/dx_i": lambda clip: clip.derivative(clip.y, clip.at(0)[0]),
+    "dy/dw_i": lambda clip: clip.derivative(clip.y, clip.at(0)[1]),
+    "dx̂_j/dx_i": lambda clip: clip.derivative(clip.at(-1)[0], clip.at(0)[0]),
+    "∂y/∂ŵ_j": lambda clip: _partial(clip, 1),
+    FIRST: lambda clip: _path(clip, 0, clip.at(0)[0]),
+    SECOND: lambda clip: _path(clip, 1, clip.at(0)[0]),
+    W_PATH: lambda clip: _path(clip, 1, clip.at(0)[1]),
+    SLOPES: lambda clip: clip.derivative(sp.Add(*clip.stages[0][1]), clip.at(0)[0]),
 }
 """What the printed equations are about."""
 
 
 @cache
 def derive(quantity: str, pooling: str = "any", *, n_stages: int = 2, stop_gradient: bool = False) -> sp.Expr:
-    """Derive one quantity from the definitions, for any N and M, in the paper's symbols.
+    """Derive one quantity (a key of `QUANTITIES`) from the definitions, for any N and M, in the paper's symbols.
 
-    Parameters
-    ----------
-    quantity : str
-        A key of `QUANTITIES`.
-    pooling : str
-        A key of `TABLE_1`.
-    n_stages : int
-        1 is single pooling.
-    stop_gradient : bool
-        Whether the weights inside Eq. 3 are held constant.
-
-    Returns
-    -------
-    sympy.Expr
+    Parameters as in `general_clip`; `pooling` is a key of `TABLE_1`.
 
     Examples
     --------
@@ -316,8 +286,7 @@ def derive(quantity: str, pooling: str = "any", *, n_stages: int = 2, stop_gradi
     >>> derive("dy/dx_i", "linear", stop_gradient=True)
     (x_i + x̂_j - y)/Σx
     """
-    by_weight = quantity.endswith("w_i)") or quantity == "dy/dw_i"
-    clip = general_clip(n_stages, by_weight=by_weight, stop_gradient=stop_gradient)
+    clip = general_clip(n_stages, by_weight=quantity in ("dy/dw_i", W_PATH), stop_gradient=stop_gradient)
     derived = QUANTITIES[quantity](clip).doit().subs(clip.meaning)
     return in_words_of(pooling, sp.cancel(sp.together(derived)))
 
@@ -345,8 +314,7 @@ def verdict(printed: sp.Expr, derived: sp.Expr) -> str:
 # what the paper prints: gradients
 
 
-@dataclass(frozen=True)
-class Printed:
+class Printed(NamedTuple):
     """One line of a printed equation; `text` where it is not an expression in the paper's symbols."""
 
     equation: str
@@ -358,73 +326,59 @@ class Printed:
 
 GENERAL = (W + (XHAT - Y) * SLOPE) / TOTAL  # A-11, with Σ_n dw_n/dx_i = w'_i by Eq. 2
 SUM_X, SUM_EXP = TABLE_1["linear"][TOTAL], TABLE_1["exponential"][TOTAL]
-FIRST, SECOND = "(∂y/∂x̂_j)(dx̂_j/dx_i)", "(∂y/∂ŵ_j)(dŵ_j/dx_i)"
 
 
 def printed_gradients(*, stop_gradient: bool = False) -> list[Printed]:
     """Every line of Sec. 2.4 and of Eqs. A-7 to A-23 that states a gradient or a factor of one, in the paper's order.
 
-    Parameters
-    ----------
-    stop_gradient : bool
-        How the partial derivatives are taken that a line leaves standing (chain rules).
+    `stop_gradient` says how the partial derivatives are taken that a line leaves standing (chain rules).
     """
-
-    def leaving(quantity: str, pooling: str = "any") -> sp.Expr:
-        return derive(quantity, pooling, stop_gradient=stop_gradient)
-
-    chain = leaving(FIRST) + leaving(SECOND)
-    inner = leaving("∂y/∂ŵ_j") * SLOPE / SEGMENT_LENGTH
-    w_path = "(∂y/∂ŵ_j)(∂ŵ_j/∂w_i)"
-    sums = "Σ_n dw_n/dx_i"
-    exp_x = sp.exp(X)
-    return [
-        Printed("6", "linear", "dy/dx_i", (2 * X - Y) / SUM_X),
-        Printed("7, line 1", "linear", "ŵ_j", SEGMENT_TOTAL / SEGMENT_LENGTH),
-        Printed("7, line 2", "linear", "ŵ_j", TABLE_1["linear"][SEGMENT_TOTAL] / SEGMENT_LENGTH),
-        Printed("8, line 1", "linear", "dy/dx_i", chain, f"Σ_l {FIRST} + {SECOND}"),
-        Printed("8, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
-        Printed("A-7, line 1", "any", "dy/dx_i", chain, f"Σ_l {FIRST} + {SECOND}"),
-        Printed("A-7, line 2", "any", "dy/dx_i", chain, f"{FIRST} + {SECOND}"),
-        Printed("A-8, line 1", "any", FIRST, WHAT / WHAT_TOTAL * W / SEGMENT_TOTAL),
-        Printed(
-            "A-8, line 2",
-            "any",
-            FIRST,
-            SEGMENT_TOTAL / SEGMENT_LENGTH / WHAT_TOTAL * W / SEGMENT_TOTAL,
-            "(Σ_j_w/M)/Σŵ*w_i/Σ_j_w",
-        ),
-        Printed("A-8, line 3", "any", FIRST, W / (SEGMENT_LENGTH * WHAT_TOTAL)),
-        Printed("A-8, line 4", "any", FIRST, W / TOTAL),
-        Printed("A-9, line 1", "any", SECOND, inner, "∂y/∂ŵ_j Σ_n (∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
-        Printed("A-9, line 2", "any", SECOND, inner, "Σ_n (∂y/∂ŵ_j)(∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
-        Printed(
+    chain = derive(FIRST, stop_gradient=stop_gradient) + derive(SECOND, stop_gradient=stop_gradient)
+    inner = derive("∂y/∂ŵ_j", stop_gradient=stop_gradient) * SLOPE / SEGMENT_LENGTH
+    path = derive(W_PATH, "attention", stop_gradient=stop_gradient)
+    m, exp_x = SEGMENT_LENGTH, sp.exp(X)
+    lines: list[tuple] = [
+        ("6", "linear", "dy/dx_i", (2 * X - Y) / SUM_X),
+        ("7, line 1", "linear", "ŵ_j", SEGMENT_TOTAL / m),
+        ("7, line 2", "linear", "ŵ_j", TABLE_1["linear"][SEGMENT_TOTAL] / m),
+        ("8, line 1", "linear", "dy/dx_i", chain, f"Σ_l {FIRST} + {SECOND}"),
+        ("8, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
+        ("A-7, line 1", "any", "dy/dx_i", chain, f"Σ_l {FIRST} + {SECOND}"),
+        ("A-7, line 2", "any", "dy/dx_i", chain, f"{FIRST} + {SECOND}"),
+        ("A-8, line 1", "any", FIRST, WHAT / WHAT_TOTAL * W / SEGMENT_TOTAL),
+        ("A-8, line 2", "any", FIRST, SEGMENT_TOTAL / m / WHAT_TOTAL * W / SEGMENT_TOTAL, "(Σ_j_w/M)/Σŵ*w_i/Σ_j_w"),
+        ("A-8, line 3", "any", FIRST, W / (m * WHAT_TOTAL)),
+        ("A-8, line 4", "any", FIRST, W / TOTAL),
+        ("A-9, line 1", "any", SECOND, inner, "∂y/∂ŵ_j Σ_n (∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
+        ("A-9, line 2", "any", SECOND, inner, "Σ_n (∂y/∂ŵ_j)(∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
+        (
             "A-10, line 1",
             "attention",
-            w_path,
-            (XHAT * WHAT_TOTAL - Y * WHAT_TOTAL) / WHAT_TOTAL**2 / SEGMENT_LENGTH,
+            W_PATH,
+            (XHAT - Y) * WHAT_TOTAL / WHAT_TOTAL**2 / m,
             "(x̂_j Σŵ - Σŵx̂)/((Σŵ)**2 M)",
         ),
-        Printed("A-10, line 2", "attention", w_path, (XHAT - Y) / WHAT_TOTAL / SEGMENT_LENGTH),
-        Printed("A-10, line 3", "attention", w_path, (XHAT - Y) / TOTAL),
-        Printed("A-11, line 1", "any", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * SLOPE),
-        Printed("A-11, line 2", "any", "dy/dx_i", GENERAL),
-        Printed("A-12", "average", sums, sp.S.Zero),
-        Printed("A-13", "average", "dy/dx_i", 1 / N_FRAMES),
-        Printed("A-15", "max", sums, sp.S.Zero),
-        Printed("A-16", "max", "dy/dx_i", IS_LARGEST),
-        Printed("A-17", "linear", sums, sp.S.One),
-        Printed("A-18, line 1", "linear", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL),
-        Printed("A-18, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
-        Printed("A-19", "exponential", sums, exp_x),
-        Printed("A-20, line 1", "exponential", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * exp_x),
-        Printed("A-20, line 2", "exponential", "dy/dx_i", (1 + XHAT - Y) * exp_x / SUM_EXP),
-        Printed("A-21", "attention", sums, sp.S.Zero),
-        Printed("A-22", "attention", "dy/dx_i", W / TOTAL),
-        Printed("A-23, line 1", "attention", "dy/dw_i", leaving(w_path, "attention"), f"Σ_l {w_path}"),
-        Printed("A-23, line 2", "attention", "dy/dw_i", leaving(w_path, "attention"), w_path),
-        Printed("A-23, line 3", "attention", "dy/dw_i", (XHAT - Y) / TOTAL),
+        ("A-10, line 2", "attention", W_PATH, (XHAT - Y) / WHAT_TOTAL / m),
+        ("A-10, line 3", "attention", W_PATH, (XHAT - Y) / TOTAL),
+        ("A-11, line 1", "any", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * SLOPE),
+        ("A-11, line 2", "any", "dy/dx_i", GENERAL),
+        ("A-12", "average", SLOPES, sp.S.Zero),
+        ("A-13", "average", "dy/dx_i", 1 / N_FRAMES),
+        ("A-15", "max", SLOPES, sp.S.Zero),
+        ("A-16", "max", "dy/dx_i", IS_LARGEST),
+        ("A-17", "linear", SLOPES, sp.S.One),
+        ("A-18, line 1", "linear", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL),
+        ("A-18, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
+        ("A-19", "exponential", SLOPES, exp_x),
+        ("A-20, line 1", "exponential", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * exp_x),
+        ("A-20, line 2", "exponential", "dy/dx_i", (1 + XHAT - Y) * exp_x / SUM_EXP),
+        ("A-21", "attention", SLOPES, sp.S.Zero),
+        ("A-22", "attention", "dy/dx_i", W / TOTAL),
+        ("A-23, line 1", "attention", "dy/dw_i", path, f"Σ_l {W_PATH}"),
+        ("A-23, line 2", "attention", "dy/dw_i", path, W_PATH),
+        ("A-23, line 3", "attention", "dy/dw_i", (XHAT - Y) / TOTAL),
     ]
+    return [Printed(*line) for line in lines]
 
 
 PRINTED_TABLE_A1: tuple[tuple[str, str, sp.Expr, sp.Expr], ...] = (
@@ -440,16 +394,11 @@ PRINTED_TABLE_A1: tuple[tuple[str, str, sp.Expr, sp.Expr], ...] = (
 
 def _row(printed: Printed, stopped: Printed, *, n_stages: int = 2) -> dict[str, str]:
     """One verdict row: the printed line beside the true derivative and beside that of the stop-gradient algorithm."""
-    row = {
-        "equation": printed.equation,
-        "pooling": printed.pooling,
-        "quantity": printed.quantity,
-        "printed": printed.text or str(printed.expression),
-    }
-    for name, line, is_stopped in (("true", printed, False), ("stop_gradient", stopped, True)):
-        derived = derive(line.quantity, line.pooling, n_stages=n_stages, stop_gradient=is_stopped)
-        row[name] = str(derived)
-        row[f"{name}_verdict"] = verdict(in_words_of(line.pooling, line.expression), derived)
+    equation, pooling, quantity, expression, text = printed
+    row = {"equation": equation, "pooling": pooling, "quantity": quantity, "printed": text or str(expression)}
+    for name, line in (("true", printed), ("stop_gradient", stopped)):
+        derived = derive(quantity, pooling, n_stages=n_stages, stop_gradient=name == "stop_gradient")
+        row |= {name: str(derived), f"{name}_verdict": verdict(in_words_of(pooling, line.expression), derived)}
     return row
 
 
@@ -478,12 +427,12 @@ def table_a1_verdicts(*, n_stages: int = 2) -> pd.DataFrame:
     DataFrame
         Two rows per row of the table, left column first, with the columns of `gradient_verdicts`.
     """
-    rows = []
-    for pooling, quantity, *cells in PRINTED_TABLE_A1:
-        for column, cell in zip(("single", "hierarchical"), cells, strict=True):
-            printed = Printed(f"Table A-1, {column}", pooling, quantity, cell)
-            rows.append(_row(printed, printed, n_stages=n_stages))
-    return pd.DataFrame(rows)
+    cells = [
+        Printed(f"Table A-1, {column}", pooling, quantity, cell)
+        for pooling, quantity, *pair in PRINTED_TABLE_A1
+        for column, cell in zip(("single", "hierarchical"), pair, strict=True)
+    ]
+    return pd.DataFrame([_row(cell, cell, n_stages=n_stages) for cell in cells])
 
 
 def gradients_beyond() -> pd.DataFrame:
@@ -493,11 +442,11 @@ def gradients_beyond() -> pd.DataFrame:
     -------
     DataFrame with columns pooling, quantity, true, stop_gradient
     """
-    rows = []
-    for pooling in ("power", "auto"):
-        true, stopped = (derive("dy/dx_i", pooling, stop_gradient=stop) for stop in (False, True))
-        rows.append({"pooling": pooling, "quantity": "dy/dx_i", "true": str(true), "stop_gradient": str(stopped)})
-    return pd.DataFrame(rows)
+    rows = [
+        (name, "dy/dx_i", *(str(derive("dy/dx_i", name, stop_gradient=stop)) for stop in (False, True)))
+        for name in ("power", "auto")
+    ]
+    return pd.DataFrame(rows, columns=["pooling", "quantity", "true", "stop_gradient"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -509,16 +458,6 @@ _XS, _WS = sp.IndexedBase("x"), sp.IndexedBase("w")
 _FRAMES, _SEGMENT = (_I, 1, _COUNT), (_I, 1 + (_J - 1) * _LENGTH, _J * _LENGTH)
 
 
-def _same(printed: sp.Expr, derived: sp.Expr) -> str:
-    difference = sp.simplify(sp.expand(derived - printed))
-    return "equal" if difference == 0 else f"differs by {difference}"
-
-
-def _eq_1(weights: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
-    numerator = sp.Sum(weights(_I) * _XS[_I], _FRAMES)
-    return sp.simplify(numerator.doit() / sp.Sum(weights(_I), _FRAMES).doit())
-
-
 def definition_verdicts() -> pd.DataFrame:
     """Check what the definitions state, and where the appendix repeats them: Eqs. 1-5, A-1 to A-6 and A-14, Table 1.
 
@@ -528,50 +467,48 @@ def definition_verdicts() -> pd.DataFrame:
         ``true`` is what the comparison was with: a consequence of the other definitions, or the equation repeated.
     """
     rows = [*_pooling_definitions(), *_structure_definitions(), *_loss_and_chain_rule()]
-    return pd.DataFrame(rows)
+    columns = ["equation", "pooling", "quantity", "printed", "true", "true_verdict"]
+    return pd.DataFrame([[str(part) for part in row] for row in rows], columns=columns)
 
 
-def _definition(equation: str, pooling: str, quantity: str, printed: object, true: object, outcome: str) -> dict:
-    return {
-        "equation": equation,
-        "pooling": pooling,
-        "quantity": quantity,
-        "printed": str(printed),
-        "true": str(true),
-        "true_verdict": outcome,
-    }
+def _same(printed: sp.Expr, derived: sp.Expr) -> str:
+    difference = sp.simplify(sp.expand(derived - printed))
+    return "equal" if difference == 0 else f"differs by {difference}"
 
 
-def _pooling_definitions() -> Iterator[dict]:
+def _compare(equation: str, quantity: str, printed: sp.Expr, derived: sp.Expr, pooling: str = "all") -> tuple:
+    return equation, pooling, quantity, printed, derived, _same(printed, derived)
+
+
+def _pooling_definitions() -> Iterator[tuple]:
     """Eq. 1 with each weight of Table 1 against Table 1's own y; Eq. 2; Eq. A-14."""
-    weights: dict[str, Callable[[sp.Expr], sp.Expr]] = {
-        "max": lambda i: sp.KroneckerDelta(i, _K),
-        "average": lambda i: 1 / _COUNT,
-        "linear": lambda i: _XS[i],
-        "exponential": lambda i: sp.exp(_XS[i]),
-        "attention": lambda i: _WS[i],
-    }
+
+    def total(term: sp.Expr) -> sp.Expr:
+        return sp.Sum(term, _FRAMES)
+
+    x, w = _XS[_I], _WS[_I]
     printed = {
         "max": _XS[_K],  # k = argmax
-        "average": sp.Sum(_XS[_I], _FRAMES) / _COUNT,
-        "linear": sp.Sum(_XS[_I] ** 2, _FRAMES) / sp.Sum(_XS[_I], _FRAMES),
-        "exponential": sp.Sum(_XS[_I] * sp.exp(_XS[_I]), _FRAMES) / sp.Sum(sp.exp(_XS[_I]), _FRAMES),
-        "attention": sp.Sum(_WS[_I] * _XS[_I], _FRAMES) / sp.Sum(_WS[_I], _FRAMES),
+        "average": total(x) / _COUNT,
+        "linear": total(x**2) / total(x),
+        "exponential": total(x * sp.exp(x)) / total(sp.exp(x)),
+        "attention": total(w * x) / total(w),
     }
-    for pooling, weight in weights.items():
-        y = sp.refine(_eq_1(weight), (_COUNT >= _K) & (_K >= 1))
-        yield _compare("1, with Table 1", "y", printed[pooling], y, pooling)
-    for pooling in weights:
+    for pooling, expression in printed.items():
+        weight = _weight(pooling, x, w, _COUNT, sp.KroneckerDelta(_I, _K))
+        y = sp.simplify(total(weight * x).doit() / total(weight).doit())  # Eq. 1
+        yield _compare("1, with Table 1", "y", expression, sp.refine(y, (_COUNT >= _K) & (_K >= 1)), pooling)
+    for pooling in printed:
         other = sp.diff(symbolic_weights(3, pooling, largest=2)[1], frame_symbols(3)[0])
         yield _compare("2", "dw_n/dx_i, n ≠ i", sp.S.Zero, other, pooling)
     a_14 = sp.Piecewise((1, sp.Eq(_I, _K)), (0, True))
-    yield _compare("A-14", "w_i", a_14, weights["max"](_I).rewrite(sp.Piecewise), "max")
+    yield _compare("A-14", "w_i", a_14, sp.KroneckerDelta(_I, _K).rewrite(sp.Piecewise), "max")
 
 
-def _structure_definitions() -> Iterator[dict]:
+def _structure_definitions() -> Iterator[tuple]:
     """Eqs. 3-5 and their repetition, Eqs. A-4 to A-6: the sums, and the frames that the segments cover."""
     w_sum, wx_sum = sp.Sum(_WS[_I], _SEGMENT), sp.Sum(_WS[_I] * _XS[_I], _SEGMENT)
-    yield _definition("3", "all", "x̂_j", wx_sum / w_sum, "definition", "definition")
+    yield "3", "all", "x̂_j", wx_sum / w_sum, "definition", "definition"
     yield _compare("3, range of j", "last frame", _SEGMENT[2].subs(_J, _COUNT / _LENGTH), _COUNT)
     yield _compare("4", "number of weights averaged", _LENGTH, sp.simplify(sp.Sum(1, _SEGMENT).doit()))
     sums, weights = sp.symbols("Σ_1wx Σ_2wx"), sp.symbols("Σ_1w Σ_2w")  # of one segment and of all the others
@@ -584,28 +521,21 @@ def _structure_definitions() -> Iterator[dict]:
     yield _compare("A-5", "ŵ_j", sp.Sum(_WS[_I], _SEGMENT) / _LENGTH, sp.Sum(_WS[_I] / _LENGTH, _SEGMENT))
     a_6 = (what[0] * xhat[0] + what[1] * xhat[1]) / (what[0] + what[1])
     yield _compare("A-6", "y", a_6, eq_5)
-    alone = {XHAT: X, SEGMENT_TOTAL: W, SEGMENT_LENGTH: 1}
-    yield _compare(
-        "after A-23", "dy/dx_i where M = 1", derive("dy/dx_i", stop_gradient=True).subs(alone), derive("dy/dx_i")
-    )
+    alone = derive("dy/dx_i", stop_gradient=True).subs({XHAT: X, SEGMENT_TOTAL: W, SEGMENT_LENGTH: 1})
+    yield _compare("after A-23", "dy/dx_i where M = 1", alone, derive("dy/dx_i"))
 
 
-def _compare(equation: str, quantity: str, printed: sp.Expr, derived: sp.Expr, pooling: str = "all") -> dict:
-    return _definition(equation, pooling, quantity, printed, derived, _same(printed, derived))
-
-
-def _loss_and_chain_rule() -> Iterator[dict]:
+def _loss_and_chain_rule() -> Iterator[tuple]:
     """Eqs. A-1 to A-3."""
     y, t = sp.symbols("y t", positive=True)
     loss = -t * sp.log(y) - (1 - t) * sp.log(1 - y)
     likelihood = y**t * (1 - y) ** (1 - t)
     outcomes = {_same(loss.subs(t, end), -sp.log(likelihood.subs(t, end))) for end in (0, 1)}
-    yield _definition("A-1", "all", "L, t = 0 and 1", loss, f"-log({likelihood})", " / ".join(sorted(outcomes)))
+    yield "A-1", "all", "L, t = 0 and 1", loss, f"-log({likelihood})", " / ".join(sorted(outcomes))
     for variable in sp.symbols("x_i w_i"):
         inner = sp.Function("y")(variable)
-        outer = sp.Function("L")(inner)
         chain = sp.diff(sp.Function("L")(y), y).subs(y, inner) * sp.diff(inner, variable)
-        whole = sp.diff(outer, variable).doit()
+        whole = sp.diff(sp.Function("L")(inner), variable).doit()
         yield _compare(f"A-2, {variable}", f"dL/d{variable}", chain, whole)
     derived = sp.diff(loss, y)
     yield _compare("A-3, line 1", "∂L/∂y", -t / y + (1 - t) / (1 - y), derived)
@@ -631,27 +561,19 @@ def write_verdicts() -> pd.DataFrame:
 
 def _place(equation: str) -> tuple[int, int]:
     """Where an equation stands in the paper: Eqs. 1-8, then A-1 to A-23, then Table A-1."""
-    if equation.startswith("Table"):
-        return 2, 0
-    if equation.startswith("after A-23"):
-        return 1, 24
-    number = equation.split(",")[0]
-    return (1, int(number[2:])) if number.startswith("A-") else (0, int(number))
+    part = max(k for k, start in enumerate(("", "A-", "after", "Table")) if equation.startswith(start))
+    return part, int(re.findall(r"\d+", equation)[0])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # whole clips, frame by frame
 
-CONCRETE = ((1, (1,)), (2, (1,)), (2, (2,)), (3, (3,)), (4, (1,)), (4, (2,)), (6, (3,)))
-"""(frames, segment lengths) of the clips that `check_concrete` derives in full; with (8, (2, 2)) in three stages."""
+CONCRETE = ((1, (1,)), (2, (1,)), (2, (2,)), (3, (3,)), (4, (1,)), (4, (2,)), (6, (3,)), (8, (2, 2)))
+"""(frames, segment lengths) of the clips that `check_concrete` derives in full, the last in three stages."""
 
 
-def check_concrete(clips: Sequence[tuple[int, tuple[int, ...]]] = (*CONCRETE, (8, (2, 2)))) -> pd.DataFrame:
-    """Derive every quantity again for whole clips, at each frame, and compare with `derive`.
-
-    Parameters
-    ----------
-    clips : sequence of (n_frames, segment_lengths)
+def check_concrete(clips: Sequence[tuple[int, tuple[int, ...]]] = CONCRETE) -> pd.DataFrame:
+    """Derive every quantity again for whole clips, (frames, segment lengths), at each frame; compare with `derive`.
 
     Returns
     -------
@@ -665,24 +587,16 @@ def check_concrete(clips: Sequence[tuple[int, tuple[int, ...]]] = (*CONCRETE, (8
     rows = []
     for n_frames, lengths in clips:
         outcomes = [
-            _vanishes(QUANTITIES[quantity](clip) - _put_in(derived, clip))
+            _vanishes(QUANTITIES[quantity](clip) - derived.subs(clip.meaning, simultaneous=True))
             for pooling, its_quantities in chosen.items()
-            for quantity in its_quantities
-            for stopped in (False, True)
+            for quantity, stopped in itertools.product(its_quantities, (False, True))
             for derived in [derive(quantity, pooling, n_stages=len(lengths) + 1, stop_gradient=stopped)]
             for largest in range(n_frames if pooling == "max" else 1)
             for frame in range(n_frames)
             for clip in [concrete_clip(n_frames, lengths, pooling, frame=frame, stop_gradient=stopped, largest=largest)]
         ]
-        rows.append(
-            {"n_frames": n_frames, "segment_lengths": lengths, "compared": len(outcomes), "equal": sum(outcomes)}
-        )
-    return pd.DataFrame(rows)
-
-
-def _put_in(derived: sp.Expr, clip: Clip) -> sp.Expr:
-    """An expression in the paper's symbols, for one frame of a whole clip."""
-    return sp.sympify(derived).subs(clip.meaning, simultaneous=True)
+        rows.append((n_frames, lengths, len(outcomes), sum(outcomes)))
+    return pd.DataFrame(rows, columns=["n_frames", "segment_lengths", "compared", "equal"])
 
 
 def _vanishes(expression: sp.Expr) -> bool:
