@@ -19,8 +19,7 @@ from hpsed_lib.errors import DataError
 from hpsed_lib.params import Dcase2017Data, load_experiment
 
 TRAINING, _ = WEAK_FILES["training"]
-ADDRESSES = [line.split("  ", 1)[1] for line in dcase2017.LABELS_REGISTRY.read_text().splitlines()]
-NAMES = {address.rpartition("/")[2] for address in ADDRESSES}
+CHECKSUMS, ADDRESSES = zip(*map(str.split, dcase2017.LABELS_REGISTRY.read_text().splitlines()), strict=True)
 
 LABELS = {  # of clips: published weak labels, and strong rows where there are some
     "training": {
@@ -34,11 +33,11 @@ LABELS = {  # of clips: published weak labels, and strong rows where there are s
 }
 EVENTS = {
     "testing": [
-        "1111111111a_30.000_40.000.wav\t0\t0\tBus",
-        "1111111111b_30.000_40.000.wav\t0.5\t1.25\tTruck",
-        "1111111111b_30.000_40.000.wav\t1\t10\tCar",
+        ["1111111111a_30.000_40.000.wav", 0, 0, "Bus"],
+        ["1111111111b_30.000_40.000.wav", 0.5, 1.25, "Truck"],
+        ["1111111111b_30.000_40.000.wav", 1, 10, "Car"],
     ],
-    "evaluation": ["2222222222a_30.000_40.000.wav\t2\t3\tBus", "2222222222a_30.000_40.000.wav\t2\t3\tBus"],
+    "evaluation": [["2222222222a_30.000_40.000.wav", 2, 3, "Bus"]] * 2,
 }
 
 
@@ -55,18 +54,17 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     release = folder / "groundtruth_release"
     release.mkdir(parents=True)
     for name, clips in LABELS.items():
-        end = "\r\n" if name == "evaluation" else "\n"
-        weak = "".join(f"{clip}\t30.000\t40.000\t{label}{end}" for clip, labels in clips.items() for label in labels)
-        (release / f"groundtruth_weak_label_{name}_set.csv").write_text(weak, newline="")
-        strong = "".join(row + end for row in EVENTS.get(name, []))
-        (release / f"groundtruth_strong_label_{name}_set.csv").write_text(strong, newline="")
+        weak = [[clip, "30.000", "40.000", label] for clip, labels in clips.items() for label in labels]
+        for kind, rows in (("weak", weak), ("strong", EVENTS.get(name, []))):
+            with open(release / f"groundtruth_{kind}_label_{name}_set.csv", "w", newline="") as file:
+                end = "\r\n" if name == "evaluation" else "\n"
+                csv.writer(file, delimiter="\t", lineterminator=end).writerows(rows)
         with open(folder / f"{name}_set.csv", "w", newline="") as file:
             for clip, labels in clips.items():
                 csv.writer(file).writerow([*clip.removesuffix(".wav").rsplit("_", 2), ",".join(labels), "/m/0k4j"])
-    registry = tmp_path / "registry.txt"
     lines = [f"{hashlib.sha256((folder / address).read_bytes()).hexdigest()}  {address}" for address in ADDRESSES]
-    registry.write_text("\n".join(lines) + "\n")
-    monkeypatch.setattr(dcase2017, "LABELS_REGISTRY", registry)
+    (tmp_path / "registry.txt").write_text("\n".join(lines))
+    monkeypatch.setattr(dcase2017, "LABELS_REGISTRY", tmp_path / "registry.txt")
     return folder
 
 
@@ -75,8 +73,13 @@ def listed(folder: Path, test_set: str = "development", *, download: bool = Fals
     return list_dcase2017(Dcase2017Data.model_validate(params), folder=folder, download=download)
 
 
-def path_of(listing: Listing, clip: str) -> str:
-    return listing.clips.path[listing.clips.filename == clip].item()
+def strong_rows(listing: Listing) -> list[list]:
+    return listing.strong_labels[STRONG].to_numpy().tolist()
+
+
+def odd(listing: Listing) -> set[tuple[str, int, str]]:
+    """Remarks but for missing audio: file, line, kind."""
+    return {(row.file, row.line, row.kind) for row in listing.remarks.itertuples() if row.kind != "missing_audio"}
 
 
 class TestPublished:
@@ -121,29 +124,20 @@ class TestSplits:
         listing = listed(published)
         assert listing.classes == CLASSES
         assert Counter(listing.clips.split) == {"training": 3, "validation": 1, "test": 2}
-        assert listing.strong_labels.to_numpy().tolist() == [
-            ["1111111111a_30.000_40.000.wav", 0.0, 0.0, "Bus"],
-            ["1111111111b_30.000_40.000.wav", 0.5, 1.25, "Truck"],
-            ["1111111111b_30.000_40.000.wav", 1.0, 10.0, "Car"],
-        ]
+        assert strong_rows(listing) == EVENTS["testing"]
         lists = (LABELS["training"], LABELS["testing"])
         expected = {(clip, label) for clips in lists for clip, labels in clips.items() for label in labels}
         assert set(map(tuple, listing.weak_labels.to_numpy().tolist())) == expected
         assert listing.clips.sources.tolist()[:3] == ["Yabcdefghij", "-bcdefghijk", "_c_d_e_f_gh"]
-        odd = listing.remarks[listing.remarks.kind != "missing_audio"]
-        expected_odd = [[STRONG_FILES["development"][0], 1, "zero_duration"]]
-        assert odd[["file", "line", "kind"]].to_numpy().tolist() == expected_odd
+        assert odd(listing) == {(STRONG_FILES["development"][0], 1, "zero_duration")}
 
     def test_evaluation_tunes_on_development(self, published: Path) -> None:
         """One evaluation clip has no strong row, one is listed twice over and one shares a training clip's video."""
         listing = listed(published, "evaluation")
         assert Counter(listing.clips.split) == {"training": 3, "validation": 1, "tuning": 2, "test": 2}
-        assert listing.strong_labels[STRONG].to_numpy().tolist()[3:] == [
-            ["2222222222a_30.000_40.000.wav", 2.0, 3.0, "Bus"],
-            ["2222222222a_30.000_40.000.wav", 2.0, 3.0, "Bus"],
-        ]
-        odd = listing.remarks[~listing.remarks.kind.isin(["missing_audio", "zero_duration"])]
-        assert set(map(tuple, odd[["file", "line", "kind"]].to_numpy().tolist())) == {
+        assert strong_rows(listing) == EVENTS["testing"] + EVENTS["evaluation"]
+        assert odd(listing) == {
+            (STRONG_FILES["development"][0], 1, "zero_duration"),
             (STRONG_FILES["evaluation"][0], 2, "duplicate"),
             (WEAK_FILES["evaluation"][0], 2, "weak_without_row"),
             (WEAK_FILES["evaluation"][0], 2, "shared_source"),
@@ -160,11 +154,14 @@ class TestSplits:
 
 
 class TestAudio:
-    def listing(self, published: Path, *files: str) -> Listing:
+    def with_files(self, folder: Path, *files: str) -> tuple[dict[str, str], list[tuple[str, int, str, str]]]:
+        """Each clip's path in a folder with these files, and each remark: file, line, kind and end of its message."""
         for file in files:
-            (published / file).parent.mkdir(parents=True, exist_ok=True)
-            (published / file).touch()
-        return listed(published)
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).touch()
+        listing = listed(folder)
+        remarks = [(row.file, row.line, row.kind, row.message.rsplit(": ")[-1]) for row in listing.remarks.itertuples()]
+        return dict(zip(listing.clips.filename, listing.clips.path, strict=True)), remarks
 
     def test_with_and_without_the_leading_y_anywhere_below(self, published: Path) -> None:
         files = {
@@ -174,35 +171,32 @@ class TestAudio:
             "0000000000a_30.000_40.000.wav": "Y0000000000a_30.000_40.000.ogg",
         }
         others = ["Y1111111111a_30.000_40.000.txt", "Y1111111111b_30.000_40.000", "YY1111111111b_30.000_40.000.wav"]
-        listing = self.listing(published, *files.values(), *others)
-        assert {clip: path_of(listing, clip) for clip in files} == files
-        missing = listing.remarks[listing.remarks.kind == "missing_audio"]
-        assert [message.rsplit(": ")[-1] for message in missing.message] == list(LABELS["testing"])
-        assert missing[["file", "line"]].to_numpy().tolist() == [[WEAK_FILES["development"][0], n] for n in (1, 2)]
+        paths, remarks = self.with_files(published, *files.values(), *others)
+        assert paths == files | dict.fromkeys(LABELS["testing"], "")
+        weak_file = WEAK_FILES["development"][0]
+        missing = [(weak_file, line, "missing_audio", clip) for line, clip in enumerate(LABELS["testing"], start=1)]
+        assert [remark for remark in remarks if remark[2] == "missing_audio"] == missing
 
     def test_the_first_of_two_files_is_used(self, published: Path) -> None:
         clip = "1111111111a_30.000_40.000.wav"
-        listing = self.listing(published, f"z/{clip}", f"b/Y{clip}", f"b/{clip}")
-        assert path_of(listing, clip) == f"b/{clip}"
-        [message] = listing.remarks.message[listing.remarks.kind == "two_files"]
-        assert message.endswith(f": {clip} as b/{clip}, b/Y{clip}, z/{clip}")
+        paths, remarks = self.with_files(published, f"z/{clip}", f"b/Y{clip}", f"b/{clip}")
+        assert paths[clip] == f"b/{clip}"
+        expected = [f"{clip} as b/{clip}, b/Y{clip}, z/{clip}"]
+        assert [message for _, _, kind, message in remarks if kind == "two_files"] == expected
 
     def test_a_file_belongs_to_one_clip(self) -> None:
         """Ids one letter apart by a leading Y: no published ones are, all have eleven letters."""
-        clips = ["b_0_1.wav", "Yb_0_1.wav"]
-        assert dcase2017.audio_files(clips, ["Yb_0_1.wav"]) == {"b_0_1.wav": ["Yb_0_1.wav"]}
-        assert dcase2017.audio_files(clips, ["YYb_0_1.wav"]) == {"Yb_0_1.wav": ["YYb_0_1.wav"]}
-        assert dcase2017.audio_files(clips, ["b_0_1.wav"]) == {"b_0_1.wav": ["b_0_1.wav"]}
+        for file, clip in (("Yb_0_1.wav", "b_0_1.wav"), ("YYb_0_1.wav", "Yb_0_1.wav"), ("b_0_1.wav", "b_0_1.wav")):
+            assert dcase2017.audio_files(["b_0_1.wav", "Yb_0_1.wav"], [file]) == {clip: [file]}
 
     def test_linked_folders_are_entered_once(self, published: Path, tmp_path: Path) -> None:
         clip = "1111111111a_30.000_40.000.wav"
         (tmp_path / "elsewhere").mkdir()
-        (tmp_path / "elsewhere" / clip).touch()
         (published / "audio").symlink_to(tmp_path / "elsewhere")
         (tmp_path / "elsewhere" / "up").symlink_to(published)
-        listing = self.listing(published)
-        assert path_of(listing, clip) == f"audio/{clip}"
-        assert "two_files" not in listing.remarks.kind.tolist()
+        paths, remarks = self.with_files(published, f"audio/{clip}")
+        assert paths[clip] == f"audio/{clip}"
+        assert "two_files" not in [remark[2] for remark in remarks]
 
 
 class TestLabelFiles:
@@ -227,16 +221,16 @@ class TestLabelFiles:
 
     def test_the_published_file_is_preferred_to_an_older_one(self, published: Path) -> None:
         before = listed(published)
-        (published / TRAINING).write_text("another\t0\t1\tCar\n")
-        (published / "aaa" / TRAINING).parent.mkdir()
-        (published / "aaa" / TRAINING).write_text("another\t0\t1\tCar\n")
-        after = listed(published)
-        assert after.clips.equals(before.clips)
+        (published / "aaa").mkdir()
+        for folder in (published, published / "aaa"):
+            (folder / TRAINING).write_text("another\t0\t1\tCar\n")
+        assert listed(published).clips.equals(before.clips)
 
     def test_registry(self) -> None:
-        assert {name for names in (*WEAK_FILES.values(), *STRONG_FILES.values()) for name in names} == NAMES
-        assert len(NAMES) == len(ADDRESSES) == 7
-        assert all(len(line.split("  ", 1)[0]) == 64 for line in dcase2017.LABELS_REGISTRY.read_text().splitlines())
+        names = {name for names in (*WEAK_FILES.values(), *STRONG_FILES.values()) for name in names}
+        assert sorted(address.rpartition("/")[2] for address in ADDRESSES) == sorted(names)
+        assert len(names) == 7
+        assert {len(checksum) for checksum in CHECKSUMS} == {64}
 
 
 class TestFetching:
