@@ -44,7 +44,7 @@ def unpacked(folder: Path) -> dict[str, bytes]:
 
 def test_archive_is_unpacked_flat_and_only_what_is_missing(tmp_path: Path) -> None:
     members = {f"audio/Y{CLIPS[0]}": SOUNDS[CLIPS[0]], CLIPS[1]: SOUNDS[CLIPS[1]]}
-    write_zip(tmp_path / "a.zip", {**members, f"Y{CLIPS[2]}": b"not wanted", "README": b"text"})
+    write_zip(tmp_path / "a.zip", members | {f"Y{CLIPS[2]}": b"not wanted", "README": b"text"})
     folder = tmp_path / "audio"
     unpack([tmp_path], folder, CLIPS[:2])
     assert unpacked(folder) == {c: SOUNDS[c] for c in CLIPS[:2]}
@@ -87,26 +87,19 @@ def test_damaged_member_is_a_failure_and_the_others_are_unpacked(tmp_path: Path)
 
 
 def test_archives_that_cannot_be_used(tmp_path: Path) -> None:
-    members = {f"Y{CLIPS[0]}": SOUNDS[CLIPS[0]]}
-    text, truncated, aes, published = (tmp_path / name for name in ("t.zip", "u.zip", "v.zip", next(iter(ARCHIVES))))
-    text.write_text("no zip file")
-    write_zip(truncated, members)
-    truncated.write_bytes(truncated.read_bytes()[:-30])
-    write_zip(aes, members, aes=True)
-    write_zip(published, members)
-    folder = tmp_path / "audio"
-    for archive, message in (
-        (text, "not a whole zip file"),
-        (truncated, "not a whole zip file"),
-        (aes, "AES.*7z"),
-        (published, "MD5 is .* not 676b0b4a.* fetch it again from https://"),
-        (tmp_path / "none", "expected a zip file, or a folder"),
-    ):
-        with pytest.raises(DataError, match=f"{archive.name}: .*{message}"):
-            unpack([archive], folder, CLIPS)
-
-
-def test_two_recordings_of_one_clip_are_an_error(tmp_path: Path) -> None:
-    write_zip(tmp_path / "a.zip", {f"Y{CLIPS[0]}": b"one", f"x/Y{CLIPS[0]}": b"other"})
-    with pytest.raises(DataError, match="two different recordings of one clip"):
-        unpack([tmp_path / "a.zip"], tmp_path / "audio", CLIPS)
+    good, [published] = {f"Y{CLIPS[0]}": SOUNDS[CLIPS[0]]}, ARCHIVES
+    (tmp_path / "text").write_text("no zip file")
+    write_zip(tmp_path / "aes", good, aes=True)
+    write_zip(tmp_path / published, good)
+    write_zip(tmp_path / "twice", good | {f"x/Y{CLIPS[0]}": b"other"})
+    (tmp_path / "truncated").write_bytes((tmp_path / published).read_bytes()[:-30])
+    for name, message in {
+        "text": "not a whole zip file",
+        "truncated": "not a whole zip file",
+        "aes": "AES.*7z",
+        published: "MD5 is .* not 676b0b4a.* fetch it again from https://",
+        "twice": "two different recordings of one clip",
+        "none": "expected a zip file, or a folder",
+    }.items():
+        with pytest.raises(DataError, match=f"{name}: .*{message}"):
+            unpack([tmp_path / name], tmp_path / "audio", CLIPS)
