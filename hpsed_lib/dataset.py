@@ -20,11 +20,11 @@ from hpsed_lib.data.dcase2017.labels import list_dcase2017
 from hpsed_lib.data.folder import list_folder
 from hpsed_lib.data.label_audit import WEAK
 from hpsed_lib.data.labels import Listing
-from hpsed_lib.data.manifest import report
+from hpsed_lib.data.manifest import report, typed_manifest
 from hpsed_lib.data.recordings import download_esc10, find_recordings
 from hpsed_lib.data.soundscapes import make_soundscapes
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.features import Spectrograms, band_statistics, extract, feature_file, typed_manifest
+from hpsed_lib.features import Spectrograms, band_statistics, extract, feature_file
 from hpsed_lib.params import (
     Dcase2017Data,
     Experiment,
@@ -42,60 +42,29 @@ STAND_IN = "STAND-IN-AUDIO.txt"
 
 @dataclass(frozen=True)
 class Split:
-    """One of training, validation and test.
+    """One of training, validation and test; only clips with usable audio."""
 
-    Attributes
-    ----------
-    filenames : list of str
-        Clips, as the label files name them, in the order of every array's first axis.
-    features : Spectrograms, shape (clips, frames, n_mels), float32
-        In dB, not normalised; read from the disk when indexed.
-    weak_target : np.ndarray, shape (clips, classes), float32
-        1 where the class sounds in the clip.
-    strong_labels : DataFrame
-        filename, onset, offset, event_label; empty frames for clips without events.
-    """
-
-    filenames: list[str]
-    features: Spectrograms
-    weak_target: np.ndarray
-    strong_labels: pd.DataFrame
+    filenames: list[str]  # as the label files name them, in the order of every array's first axis
+    features: Spectrograms  # (clips, frames, n_mels), float32, dB, not normalised; read when indexed
+    weak_target: np.ndarray  # (clips, classes), float32: 1 where the class sounds in the clip
+    strong_labels: pd.DataFrame  # filename, onset, offset, event_label
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared data set.
+    """A prepared data set."""
 
-    Attributes
-    ----------
-    classes : tuple of str
-        Labels, in the order of every array's class axis.
-    training, validation, test : Split
-    tuning : Split or None
-        Clips with strong labels that thresholds are chosen on: the validation clips, where they have such labels.
-    mean, std : np.ndarray, shape (n_mels,), float32
-        Normalisation, from the training split only, in dB.
-    checksum : str
-        SHA-256 over every recording and label.
-    training_checksum : str
-        The same over the training clips and over the validation clips, which are what a trained network depends on.
-    report : dict
-        Clips listed, used, missing and so on in each split; see `hpsed_lib.data.manifest.report`.
-    stand_in : bool
-        Whether the audio is not what the labels speak of, but stands in for it (a file named `STAND_IN` says so).
-    """
-
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # in the order of every array's class axis
     training: Split
     validation: Split
     test: Split
-    tuning: Split | None
-    mean: np.ndarray
+    tuning: Split | None  # clips with strong labels that thresholds are chosen on: the validation clips, mostly
+    mean: np.ndarray  # (n_mels,), float32, dB; of the training clips only, as the next
     std: np.ndarray
-    checksum: str
-    training_checksum: str
-    report: dict[str, dict[str, int]]
-    stand_in: bool
+    checksum: str  # SHA-256 over every recording and label
+    training_checksum: str  # the same over training and validation clips, all that a trained network depends on
+    report: dict[str, dict[str, int]]  # clips listed, used, missing: see `hpsed_lib.data.manifest.report`
+    stand_in: bool  # whether the audio only stands in for what the labels speak of (a file `STAND_IN` says so)
 
 
 def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = False) -> Dataset:
@@ -184,23 +153,18 @@ def _list_clips(experiment: Experiment, data_folder: Path | None, *, download: b
 
 def _refuse_unusable(experiment: Experiment, manifest: pd.DataFrame) -> None:
     """Stop where audio is missing or unreadable that the experiment cannot do without."""
-    listed = isinstance(experiment.data, ListedData)
-    needed = manifest
+    needed, what, what_to_do = manifest, "clips", "delete cache/ and run again"
     if isinstance(experiment.data, ListedData):
         needed = manifest[(manifest.split == "test") & (experiment.data.incomplete_test == "refuse")]
+        what = "test clips"
+        what_to_do = "add them, or set data.incomplete_test to report, and every table will say so"
     unusable = needed[needed.state != "present"]
     if len(unusable):
         shown = [f"{row.filename} ({row.reason or row.state})" for row in unusable.head(10).itertuples()]
         more = f" and {len(unusable) - 10:,} more" if len(unusable) > 10 else ""
-        what = unusable.state.value_counts().to_dict()
-        what_to_do = (
-            "add them, or set data.incomplete_test to report, and every table will say so"
-            if listed
-            else ("delete cache/ and run again")
-        )
+        counts = ", ".join(f"{count:,} {state}" for state, count in unusable.state.value_counts().items())
         raise DataError(
-            f"{len(unusable):,} of {len(needed):,} {'test clips' if listed else 'clips'} have no usable audio "
-            f"({', '.join(f'{count:,} {state}' for state, count in what.items())}): {', '.join(shown)}{more}; "
+            f"{len(unusable):,} of {len(needed):,} {what} have no usable audio ({counts}): {', '.join(shown)}{more}; "
             f"{what_to_do}. {cache_folder(experiment.name) / 'manifest.csv'} lists them all"
         )
     for split, clips in manifest.groupby("split", sort=False):
@@ -252,7 +216,7 @@ def load(experiment: Experiment) -> Dataset:
         raise DataError(f"{folder / 'data.json'}: not there; {again} first")
     content = json.loads((folder / "data.json").read_text())
     classes = tuple(content["classes"])
-    manifest = typed_manifest(pd.read_csv(folder / "manifest.csv", keep_default_na=False, dtype=str))
+    manifest = read_manifest(experiment)
     strong, weak = read_table(experiment, "strong_labels"), read_table(experiment, "weak_labels")
     splits = {}
     for split, clips in manifest.groupby("split", sort=False):
@@ -318,13 +282,7 @@ def _weak_target(weak_labels: pd.DataFrame, filenames: list[str], classes: tuple
 
 
 def shared_sources(experiment: Experiment) -> pd.DataFrame:
-    """How many source sounds each two splits share; 0 off the diagonal is what a fair test needs.
-
-    Returns
-    -------
-    DataFrame, splits by splits
-        On the diagonal: the source sounds of the split.
-    """
+    """How many source sounds each two splits share: 0 off the diagonal is what a fair test needs."""
     clips = read_table(experiment, "clips")
     sources = {
         split: {name for row in of_split.sources for name in row.split("\t") if name}
@@ -334,24 +292,10 @@ def shared_sources(experiment: Experiment) -> pd.DataFrame:
 
 
 def overlap_share(strong_labels: pd.DataFrame, *, classes: tuple[str, ...], clip_duration: float) -> pd.Series:
-    """Share of the sounding time, by split, in which two classes or more sound; on a grid of 10 ms.
-
-    Parameters
-    ----------
-    strong_labels : DataFrame with columns split, filename, onset, offset, event_label
-    classes : tuple of str
-    clip_duration : float
-        Seconds.
-    """
+    """Share of the sounding time, by split, in which two classes or more sound; on a grid of 10 ms."""
     shares = {}
     for split, events in strong_labels.groupby("split", sort=False):
-        active = event_activity(
-            events,
-            filenames=sorted(events.filename.unique()),
-            classes=classes,
-            clip_duration=clip_duration,
-            time_resolution=0.01,
-        )
-        n_sounding = active.sum(axis=2)
+        names = {"filenames": sorted(events.filename.unique()), "classes": classes}
+        n_sounding = event_activity(events, **names, clip_duration=clip_duration, time_resolution=0.01).sum(axis=2)
         shares[split] = (n_sounding > 1).sum() / (n_sounding > 0).sum()
     return pd.Series(shares)

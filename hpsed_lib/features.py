@@ -30,6 +30,7 @@ import torch
 from joblib import delayed
 
 from hpsed_lib.data.audio import read_audio
+from hpsed_lib.data.manifest import MANIFEST, typed_manifest
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import Features
 from hpsed_lib.paths import naming_full_disk, replacing
@@ -116,18 +117,6 @@ class Spectrograms:
         return np.array(np.load(self.path, mmap_mode="r")[self.rows[index]])
 
 
-MANIFEST = {
-    "filename": str,
-    "state": str,  # present, missing (no file) or unreadable
-    "duration": float,  # s, as it lies in the file, like the next two
-    "sample_rate": float,  # Hz
-    "sha256": str,
-    **dict.fromkeys(("truncated", "silent", "resampled", "mixed_down", "padded", "cut"), bool),
-    "reason": str,  # why it is unreadable
-    "n_bytes": int,
-    "modified": int,  # ns since the epoch
-}
-"""Columns of a manifest: every clip, and what became of it."""
 CHUNK = 32  # clips between two entries into the manifest
 
 
@@ -142,9 +131,7 @@ def _extract_one(path: Path, sr: int, duration: float, params: Features, target:
     content = log_mel(audio.y, sr=sr, params=params).tobytes()
     with naming_full_disk(target), open(target, "rb+") as file:
         file.seek(offset)
-        file.write(
-            content
-        )  # all of it: an unbuffered write to a disk that is almost full writes a part and says nothing
+        file.write(content)  # buffered, so all of it: on an almost full disk an unbuffered one writes a part
     return line | {name: value for name, value in audio._asdict().items() if name != "y"} | {"state": "present"}
 
 
@@ -232,17 +219,6 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
     absent = dict.fromkeys(MANIFEST, "") | {"state": "missing"}
     rows = [manifest.get(name, absent | {"filename": name}) for name in files]
     return typed_manifest(pd.DataFrame(rows, columns=list(MANIFEST)))
-
-
-def typed_manifest(manifest: pd.DataFrame) -> pd.DataFrame:
-    """A manifest of text with the types of `MANIFEST`; what a clip without a recording lacks is NaN, False or 0."""
-    typed = manifest.copy()
-    for name, kind in MANIFEST.items():
-        if kind is bool:
-            typed[name] = typed[name].astype(str) == "True"
-        elif kind is not str:
-            typed[name] = pd.to_numeric(typed[name].replace("", "0" if kind is int else None)).astype(kind)
-    return typed
 
 
 def _finished(journal: Path, files: Mapping[str, Path | None]) -> dict[str, dict[str, str]]:

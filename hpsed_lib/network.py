@@ -7,6 +7,7 @@ training set's statistics kept as buffers, so that a checkpoint needs nothing el
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,6 @@ class GatedCRNN(nn.Module):
 
     Parameters
     ----------
-    params : Network
-        Widths, pools, dropout.
-    n_mels : int
-        Mel bands of the input.
-    n_classes : int
-        Event classes.
     mean, std : np.ndarray, shape (n_mels,)
         Normalisation of the input, in dB.
 
@@ -110,38 +105,21 @@ class GatedCRNN(nn.Module):
 
 
 def layer_table(network: GatedCRNN, *, n_frames: int, n_mels: int) -> list[dict]:
-    """Every layer with its output shape (without the batch axis) and its number of parameters.
-
-    Parameters
-    ----------
-    network : GatedCRNN
-    n_frames, n_mels : int
-        Size of the input.
-
-    Returns
-    -------
-    list of dict
-        Keys ``layer``, ``kind``, ``output``, ``parameters``, in the order of computation.
-    """
+    """Every layer in the order of computation: layer, kind, output (its shape, without the batch axis), parameters."""
     rows: list[dict] = []
 
-    def record(name: str, module: nn.Module) -> None:
-        def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-            out = output[0] if isinstance(output, tuple) else output
-            count = sum(parameter.numel() for parameter in module.parameters())
-            rows.append(
-                {"layer": name, "kind": type(module).__name__, "output": tuple(out.shape[1:]), "parameters": count}
-            )
+    def note(name: str, module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        shape = tuple((output[0] if isinstance(output, tuple) else output).shape[1:])
+        count = sum(parameter.numel() for parameter in module.parameters())
+        rows.append({"layer": name, "kind": type(module).__name__, "output": shape, "parameters": count})
 
-        handles.append(module.register_forward_hook(hook))
-
-    handles: list = []
-    for name, module in network.named_modules():
-        inside_gate = any(
-            isinstance(network.get_submodule(name.rsplit(".", 1)[0]), GatedConv) for _ in [0] if "." in name
-        )
-        if name and not inside_gate and (isinstance(module, GatedConv) or not list(module.children())):
-            record(name, module)
+    modules = dict(network.named_modules())
+    handles = [
+        module.register_forward_hook(partial(note, name))
+        for name, module in modules.items()
+        if isinstance(module, GatedConv)
+        or not (list(module.children()) or isinstance(modules[name.rpartition(".")[0]], GatedConv))
+    ]
     training = network.training
     with torch.no_grad():
         network.eval()(torch.zeros(1, n_frames, n_mels, device=network.mean.device))
@@ -158,13 +136,6 @@ class BidirectionalGRU(nn.GRU):
     pass: with few units and small batches that costs more than the arithmetic. Here the two directions advance in one
     batched product, what does not depend on the frame before is computed for all frames at once, and the backward pass
     is written out. Parameters, values and gradients are those of `torch.nn.GRU`, the oracle in the tests.
-
-    Parameters
-    ----------
-    n_features : int
-        Length of each frame of the input.
-    n_units : int
-        In each direction.
 
     References
     ----------

@@ -38,12 +38,7 @@ EPSILON = 1e-7
 
 
 def select_device(name: str) -> torch.device:
-    """The device to compute on.
-
-    Parameters
-    ----------
-    name : {"auto", "cpu", "cuda", "mps"}
-        ``auto``: CUDA where there is a GPU, then Apple's MPS, then the CPU.
+    """The device called ``cpu``, ``cuda`` or ``mps``; ``auto``: CUDA where there is a GPU, then MPS, then the CPU.
 
     Raises
     ------
@@ -124,30 +119,22 @@ def batches(
     loader_workers: int = 0,
     device: torch.device | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features and weak labels of a split, batch by batch.
+    """Features (batch, frames, n_mels) and weak labels (batch, classes) of a split, batch by batch.
 
     Parameters
     ----------
-    split : Split
-    batch_size : int
     order : np.ndarray of int, optional
         Clips in the order wanted; without it their own.
     loader_workers : int
         Processes that read ahead; with 0 this one reads.
     device : torch.device, optional
-        Where to; by way of pinned memory if it is a CUDA device. Without it: the CPU.
-
-    Yields
-    ------
-    features : Tensor, shape (batch, frames, n_mels)
-    target : Tensor, shape (batch, classes)
+        Where to, by way of pinned memory if it is a CUDA device; without it the CPU.
     """
-    order = np.arange(len(split.filenames)) if order is None else order
+    rows = np.arange(len(split.filenames)) if order is None else order
     device = torch.device("cpu") if device is None else device
-    rows = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     loader = torch.utils.data.DataLoader(
         _Clips(split),
-        batch_sampler=[batch.tolist() for batch in rows],
+        batch_sampler=[rows[start : start + batch_size].tolist() for start in range(0, len(rows), batch_size)],
         num_workers=loader_workers,
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
@@ -164,12 +151,10 @@ def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio
     ----------
     weak_target : np.ndarray, shape (clips, classes)
         More than 0 where a class sounds.
-    seed, epoch : int
     balance_ratio : float, optional
         Without it every clip comes once. With it each clip is drawn by class first: a class as often as it has clips,
         but at most `balance_ratio` times as often as the rarest class; within a class each clip comes before any comes
-        again. Clips without a class are drawn together, at most as often as the commonest class may be. An epoch has
-        as many clips as the training set.
+        again. Clips without a class are drawn together, at most as often as the commonest class may be.
 
     Returns
     -------
@@ -177,10 +162,9 @@ def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio
 
     References
     ----------
-    The paper does not speak of balancing. The network that it builds on (its reference [4], Xu et al., *Large-scale
-    weakly supervised audio classification using gated convolutional neural network*, ICASSP 2018) balances its
-    mini-batches so that the most frequent class comes at most five times as often as the least frequent: a
-    `balance_ratio` of 5.
+    The paper does not speak of balancing. Its reference [4] (Xu et al., *Large-scale weakly supervised audio
+    classification using gated convolutional neural network*, ICASSP 2018) lets the most frequent class come at most
+    five times as often as the least frequent.
     """
     rng = np.random.default_rng([seed, epoch])
     n_clips = len(weak_target)
@@ -203,22 +187,12 @@ def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained variant.
+    """A trained variant."""
 
-    Attributes
-    ----------
-    network : GatedCRNN
-        With the weights of the best validation loss, in evaluation mode.
-    history : DataFrame with columns epoch, training_loss, validation_loss, seconds
-    best_epoch : int
-    resumed_after : list of int
-        Epochs after which the run was taken up again.
-    """
-
-    network: GatedCRNN
-    history: pd.DataFrame
+    network: GatedCRNN  # with the weights of the best validation loss, in evaluation mode
+    history: pd.DataFrame  # epoch, training_loss, validation_loss, seconds
     best_epoch: int
-    resumed_after: list[int]
+    resumed_after: list[int]  # epochs after which the run was taken up again
 
 
 def train(
@@ -234,18 +208,12 @@ def train(
 
     Parameters
     ----------
-    experiment : Experiment
-    dataset : Dataset
     pooling, structure : str
         The variant; see `hpsed_lib.pooling.pool`.
     seed : int
         Decides the initial weights, the data order and dropout.
     folder : Path
         Where ``checkpoint.pt`` is kept.
-
-    Returns
-    -------
-    Trained
 
     References
     ----------
@@ -261,10 +229,8 @@ def train(
         torch.use_deterministic_algorithms(True, warn_only=True)
     network = prepare_for_training(build_network(experiment, dataset, seed=seed).to(device), params)
     state = State(network, torch.optim.Adam(network.parameters(), lr=params.learning_rate), device)
-    path, fingerprint = (
-        folder / "checkpoint.pt",
-        _fingerprint(experiment, dataset, run_name(**variant, seed=seed), device),
-    )
+    path = folder / "checkpoint.pt"
+    fingerprint = _fingerprint(experiment, dataset, run_name(**variant, seed=seed), device)
     state.load(path, fingerprint)
     if state.history and not state.has_ended(params):
         state.resumed_after.append(len(state.history))
@@ -347,13 +313,8 @@ def _train_epoch(
     """Train for one epoch and return its mean loss."""
     params = experiment.training
     order = epoch_order(split.weak_target, seed=seed, epoch=epoch, balance_ratio=params.balance_ratio)
-    stream = batches(
-        split,
-        batch_size=params.batch_size,
-        order=order,
-        loader_workers=params.loader_workers,
-        device=state.device,
-    )
+    reading: dict[str, Any] = {"batch_size": params.batch_size, "loader_workers": params.loader_workers}
+    stream = batches(split, order=order, device=state.device, **reading)
     n_batches = -(-len(order) // params.batch_size)
     total = torch.zeros((), device=state.device)
     state.network.train()
@@ -373,14 +334,8 @@ def predict(
     """Frame and clip probabilities of one batch, (batch, frames, classes) and (batch, classes), float32 or wider."""
     with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=features.device.type == "cuda"):
         frame_prob, attention = network(features)
-    clip_prob = pool(
-        frame_prob,
-        attention,
-        network.sharpness,
-        pooling=pooling,
-        structure=structure,
-        segment_lengths=experiment.pooling.segment_lengths,
-    )
+    lengths, names = experiment.pooling.segment_lengths, {"pooling": pooling, "structure": structure}
+    clip_prob = pool(frame_prob, attention, network.sharpness, segment_lengths=lengths, **names)
     return frame_prob, clip_prob
 
 
@@ -388,13 +343,9 @@ def predict(
 def evaluate_loss(network: GatedCRNN, split: Split, experiment: Experiment, *, pooling: str, structure: str) -> float:
     """Mean loss over a split, in evaluation mode."""
     network.eval()
-    total = 0.0
-    for features, target in batches(
-        split,
-        batch_size=experiment.training.batch_size,
-        loader_workers=experiment.training.loader_workers,
-        device=network.mean.device,
-    ):
+    params, total = experiment.training, 0.0
+    reading: dict[str, Any] = {"batch_size": params.batch_size, "loader_workers": params.loader_workers}
+    for features, target in batches(split, device=network.mean.device, **reading):
         _, clip_prob = predict(network, features, experiment, pooling=pooling, structure=structure)
         total += float(clip_loss(clip_prob, target)) * len(target)
     return total / len(split.filenames)

@@ -1,7 +1,7 @@
 """What became of every clip: which audio is there, which is not, and what each class has left of it.
 
 Conventions: a manifest has one row per clip that the label files list, with the columns of
-`hpsed_lib.features.MANIFEST` and ``split``. A clip is *used* if its state is ``present``; one that is ``missing`` or
+`MANIFEST` and ``split``. A clip is *used* if its state is ``present``; one that is ``missing`` or
 ``unreadable`` takes no part in anything, and every table of results says how many there are.
 """
 
@@ -11,9 +11,32 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+MANIFEST = {
+    "filename": str,
+    "state": str,  # present, missing (no file) or unreadable
+    "duration": float,  # s, as it lies in the file, like the next two
+    "sample_rate": float,  # Hz
+    "sha256": str,
+    **dict.fromkeys(("truncated", "silent", "resampled", "mixed_down", "padded", "cut"), bool),
+    "reason": str,  # why it is unreadable
+    "n_bytes": int,
+    "modified": int,  # ns since the epoch
+}
+"""Columns of a manifest: every clip, and what became of it."""
 UNUSED = ("missing", "unreadable")
 # Of the clips that are used; truncated: the file ends before its own header says.
 FLAGS = ("truncated", "silent", "resampled", "mixed_down", "padded", "cut")
+
+
+def typed_manifest(manifest: pd.DataFrame) -> pd.DataFrame:
+    """A manifest of text with the types of `MANIFEST`; what a clip without a recording lacks is NaN, False or 0."""
+    typed = manifest.copy()
+    for name, kind in MANIFEST.items():
+        if kind is bool:
+            typed[name] = typed[name].astype(str) == "True"
+        elif kind is not str:
+            typed[name] = pd.to_numeric(typed[name].replace("", "0" if kind is int else None)).astype(kind)
+    return typed
 
 
 def report(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
