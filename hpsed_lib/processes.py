@@ -23,7 +23,7 @@ POLL_INTERVAL = 0.2  # s
 
 
 def end_with_launcher() -> None:
-    """End this process, and all that it started, as soon as the process named in ``HPSED_LAUNCHER_PID`` is gone.
+    """End this process, and all that it started, as soon as the process named in `LAUNCHER` is gone.
 
     Without that variable, or if it names a process of another host or outside of this job of a cluster, nothing is
     watched. Processes started from here then watch this one.
@@ -71,7 +71,6 @@ def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = ma
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "a+", encoding="utf-8") as file:
-        started = time.monotonic()
         for attempt in itertools.count():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,9 +80,9 @@ def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = ma
                 holder = file.read().strip()
             if attempt == 1:  # at the first, `is_held` may have had it for an instant
                 waiting(holder)
-            if time.monotonic() - started > patience:
+            if attempt * POLL_INTERVAL >= patience:
                 raise ExecutionError(f"process {holder} still holds {os.path.relpath(lock, ROOT)}")
-            time.sleep(0.2)
+            time.sleep(POLL_INTERVAL)
         file.truncate(0)
         file.write(f"{os.getpid()} on {socket.gethostname()}")
         file.flush()
@@ -92,11 +91,11 @@ def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = ma
 
 def is_held(lock: Path) -> bool:
     """Whether a process holds `lock` (see `only_one`), on this host or on another that shares the file system."""
-    if not lock.is_file():
-        return False
-    with open(lock, encoding="utf-8") as file:
-        try:
+    try:
+        with open(lock, encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
     return False

@@ -39,14 +39,9 @@ def in_parallel(jobs: Iterable[Any], *, total: int, description: str, batch_size
     with warnings.catch_warnings():
         # Workers that had nothing to do for a while end, and others take their place: nothing is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given", category=UserWarning)
-        workers = Parallel(
-            n_jobs=-1,
-            return_as="generator",
-            batch_size=batch_size,
-            idle_worker_timeout=60,
-            initializer=end_with_parent,
-        )
-        yield from track(workers(jobs), total=total, description=description)
+        options = {"return_as": "generator", "idle_worker_timeout": 60, "initializer": end_with_parent}
+        results = Parallel(n_jobs=-1, batch_size=batch_size, **options)(jobs)
+        yield from track(results, total=total, description=description)
 
 
 def track(items: Iterable[T], *, description: str, total: int | None = None) -> Iterator[T]:

@@ -43,7 +43,7 @@ MOMENTS = {  # see hold/sitecustomize.py
         "skip": 2,  # a batch opens the file twice
     },
     "before metrics": {"execution": RUN, "event": "os.rename", "path": rf"metrics/{RUN}\.json$"},
-    "tables": {"execution": "04_result_tables", "event": "os.rename", "path": r"tables/table2\.csv$"},
+    "tables": {"execution": "04_result_tables", "event": "os.rename", "path": r"tables/threshold_free\.csv$"},
 }
 
 
@@ -206,8 +206,8 @@ class Project:
             [journal] = (self.cache / "features").glob("training-*.csv")
             wait_until(lambda: len(journal.read_text().splitlines()) == 1 + JOURNAL, seconds=20)
         elif moment == "tables":
-            assert (self.results / "tables/scores.csv").is_file()
-            assert not (self.results / "tables/table2.csv").exists()
+            assert (self.results / "tables/table2.csv").is_file()
+            assert not (self.results / "tables/threshold_free.csv").exists()
         else:
             assert self.n_epochs(RUN) == n_epochs
             assert not (self.results / f"metrics/{RUN}.json").exists()

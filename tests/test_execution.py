@@ -139,8 +139,8 @@ def test_progress_is_shown_while_it_runs(bundle):
     bundle.write("# Title", code)
     module = bundle.folder / "hpsed_lib/launch/execution.py"
     module.write_text(module.read_text().replace("PROGRESS_INTERVAL = 10.0", "PROGRESS_INTERVAL = 0.5"))
-    errors = bundle.run("--name", "run-a", status=0)
-    assert errors.count("[run-a] epoch 2\n") == 1
+    errors = bundle.run(status=0)
+    assert errors.count("[toy] epoch 2\n") == 1
     assert "epoch 1" not in errors
 
 

@@ -3,9 +3,28 @@
 import json
 
 import nbformat
+import pytest
 
 from hpsed_lib.launch import graph
 from hpsed_lib.params import load_experiment
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """A library of a few modules beside a notebook that imports two of them."""
+    monkeypatch.setattr(graph, "ROOT", tmp_path)
+    modules = {
+        "model": "from hpsed_lib.pooling import linear\nimport numpy\n",
+        "pooling": "def linear():\n    from hpsed_lib import errors\n",
+        **dict.fromkeys(("errors", "plots", "unused"), ""),
+    }
+    (tmp_path / "hpsed_lib").mkdir()
+    for name, code in modules.items():
+        (tmp_path / f"hpsed_lib/{name}.py").write_text(code)
+    code = "%matplotlib inline\nimport hpsed_lib.plots\nfrom hpsed_lib.model import Network"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbformat.write(notebook, tmp_path / "toy.ipynb")
+    return tmp_path / "hpsed_lib"
 
 
 def test_every_execution_has_its_notebook():
@@ -18,37 +37,21 @@ def test_every_execution_has_its_notebook():
     assert paths["05_paper_audit"] == "results/paper/notebooks/05_paper_audit.ipynb"
 
 
-def test_it_is_written_again_only_when_it_changes(tmp_path, monkeypatch):
-    monkeypatch.setattr(graph, "ROOT", tmp_path)
-    (tmp_path / "hpsed_lib").mkdir()
-    module = tmp_path / "hpsed_lib/model.py"
-    module.write_text("a = 1\n")
-    cells = [nbformat.v4.new_code_cell("import hpsed_lib.model")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "toy.ipynb")
+@pytest.mark.usefixtures("library")
+def test_library_of_follows_imports():
+    expected = ["hpsed_lib/errors.py", "hpsed_lib/model.py", "hpsed_lib/pooling.py"]
+    assert graph.library_of("toy.ipynb", without=["hpsed_lib.plots"]) == expected
 
+
+def test_a_basis_is_written_again_only_when_it_changes(library):
     def written(settings: dict) -> tuple[int, dict]:
-        path = tmp_path / graph.basis("toy.ipynb", settings, "cache")
-        assert path == tmp_path / "cache/toy.json"
+        path = graph.ROOT / graph.basis("toy.ipynb", settings, "cache")
+        assert path == graph.ROOT / "cache/toy.json"
         return path.stat().st_ino, json.loads(path.read_text())
 
     first = written({"rate": 1})
     assert written({"rate": 1}) == first  # not even touched: its place is taken by no other file
     other_settings = written({"rate": 2})
     assert other_settings[1] == {**first[1], "settings": {"rate": 2}}
-    module.write_text("a = 2\n")
+    (library / "pooling.py").write_text("a = 2\n")
     assert written({"rate": 2})[1]["library"] != other_settings[1]["library"]
-
-
-def test_library_of_follows_imports(tmp_path, monkeypatch):
-    library = tmp_path / "hpsed_lib"
-    library.mkdir()
-    (library / "model.py").write_text("from hpsed_lib.pooling import linear\nimport numpy\n")
-    (library / "pooling.py").write_text("def linear():\n    from hpsed_lib import errors\n")
-    for name in ("errors", "plots", "unused"):
-        (library / f"{name}.py").write_text("")
-    code = "%matplotlib inline\nimport hpsed_lib.plots\nfrom hpsed_lib.model import Network"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    nbformat.write(notebook, tmp_path / "toy.ipynb")
-    monkeypatch.setattr(graph, "ROOT", tmp_path)
-    expected = ["hpsed_lib/errors.py", "hpsed_lib/model.py", "hpsed_lib/pooling.py"]
-    assert graph.library_of("toy.ipynb", without=["hpsed_lib.plots"]) == expected

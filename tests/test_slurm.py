@@ -2,8 +2,6 @@
 
 import os
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 
@@ -11,26 +9,29 @@ from hpsed_lib import paths
 from hpsed_lib.errors import ExecutionError
 from hpsed_lib.launch import slurm, workflow
 
+PREFIX = slurm.job_prefix("toy")
+
+
+def play(path, script):
+    """Have a script play a program."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
 
 @pytest.fixture
-def queue(tmp_path, monkeypatch) -> Path:
+def queue(tmp_path, monkeypatch):
     queue = tmp_path / "queue"
-    queue.write_text("")
-    scripts = {
-        "squeue": f"cat {queue}",
-        "scancel": f'for job in "$@"; do grep -v "^$job " {queue} > {queue}.left; mv {queue}.left {queue}; done'
-        f'; echo "$@" >> {tmp_path}/cancelled',
-    }
-    for name, script in scripts.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / name).chmod(0o755)
+    queue.write_text(f"10 {PREFIX}_1\n11 {slurm.job_prefix('toy2')}_2\n12 toy\n13 {PREFIX}_3\n")
+    play(tmp_path / "squeue", f"cat {queue}")
+    remove = f'for job in "$@"; do grep -v "^$job " {queue} > {queue}.left; mv {queue}.left {queue}; done'
+    play(tmp_path / "scancel", f'{remove}; echo "$@" >> {tmp_path}/cancelled')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     return queue
 
 
 def test_only_the_experiments_own_jobs_are_cancelled(queue):
-    names = [f"{slurm.job_prefix('toy')}_1", f"{slurm.job_prefix('toy2')}_2", "toy", f"{slurm.job_prefix('toy')}_3"]
-    queue.write_text("".join(f"{job} {name}\n" for job, name in enumerate(names, start=10)))
     assert slurm.queued_jobs("toy") == ["10", "13"]
     assert slurm.cancel_jobs("toy") == 2
     assert (queue.parent / "cancelled").read_text() == "10 13\n"
@@ -38,10 +39,9 @@ def test_only_the_experiments_own_jobs_are_cancelled(queue):
 
 
 def test_a_job_that_does_not_end_is_named(queue, monkeypatch):
-    (queue.parent / "scancel").write_text("#!/bin/sh\n")
-    queue.write_text(f"12 {slurm.job_prefix('toy')}_1\n")
+    play(queue.parent / "scancel", "")
     monkeypatch.setattr(slurm, "PATIENCE", 1.5)
-    with pytest.raises(ExecutionError, match=r"jobs of toy do not end .* squeue --job=12"):
+    with pytest.raises(ExecutionError, match=r"jobs of toy do not end .* squeue --job=10,13"):
         slurm.cancel_jobs("toy")
 
 
@@ -52,7 +52,7 @@ def test_no_slurm(monkeypatch, tmp_path):
 
 
 def test_a_failing_slurm_says_why(queue):
-    (queue.parent / "squeue").write_text("#!/bin/sh\necho 'cannot contact controller' >&2\nexit 1\n")
+    play(queue.parent / "squeue", "echo 'cannot contact controller' >&2; exit 1")
     with pytest.raises(ExecutionError, match="squeue failed: cannot contact controller"):
         slurm.queued_jobs("toy")
 
@@ -63,31 +63,24 @@ def test_names_are_what_the_executor_takes(name):
 
 
 def test_jobs_of_an_earlier_launch_end_before_and_own_ones_after(queue, monkeypatch, capsys):
-    monkeypatch.setattr(paths, "ROOT", queue.parent)
-    prefix = slurm.job_prefix("toy")
-    queue.write_text(f"10 {prefix}_1\n")
-    # plays Snakemake: it notes its arguments and the queue that it finds, and leaves a job behind
-    played = queue.parent / "snakemake"
-    script = f'echo "$@" > {played}.log; cat {queue} >> {played}.log; echo "11 {prefix}_2" >> {queue}; exit 1'
-    played.write_text(f"#!/bin/sh\n{script}\n")
-    played.chmod(0o755)
-    monkeypatch.setattr(workflow.sys, "executable", str(played))
+    log = queue.parent / "log"  # Snakemake's arguments and the queue that it finds; it leaves a job behind
+    script = f'echo "$@" > {log}; cat {queue} >> {log}; echo "14 {PREFIX}_4" >> {queue}; exit 1'
+    monkeypatch.setattr(workflow.sys, "executable", play(queue.parent / "snakemake", script))
     assert workflow.reproduce("toy", {}, cluster="slurm", cores=7) == 1
-    called, *found = Path(f"{played}.log").read_text().splitlines()
-    assert found == []
-    assert f"--workflow-profile workflow/profiles/slurm --nolock --slurm-jobname-prefix {prefix} --jobs 7" in called
+    called, *found = log.read_text().splitlines()
+    assert [line[:2] for line in found] == ["11", "12"]
+    assert f"--workflow-profile workflow/profiles/slurm --slurm-jobname-prefix {PREFIX} --jobs 7" in called
     assert slurm.queued_jobs("toy") == []
-    assert "cancelled 1 jobs that an earlier launch had left" in capsys.readouterr().err
+    assert "cancelled 2 jobs that an earlier launch had left" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_local_launch_ends_what_is_left_on_a_cluster(queue, monkeypatch, is_there):
-    monkeypatch.setattr(paths, "ROOT", queue.parent)
-    monkeypatch.setattr(workflow.sys, "executable", shutil.which("true"))
+    monkeypatch.setattr(workflow.sys, "executable", play(queue.parent / "snakemake", ""))
+    jobs = queue.read_text()
     assert workflow.reproduce("toy", {}, cluster="slurm") == 0
-    job = f"10 {slurm.job_prefix('toy')}_1\n"
-    queue.write_text(job)
+    queue.write_text(jobs)
     if not is_there:
         monkeypatch.setenv("PATH", "")
     assert workflow.reproduce("toy", {}) == 0
-    assert queue.read_text() == ("" if is_there else job)
+    assert (PREFIX in queue.read_text()) != is_there

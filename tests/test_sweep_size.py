@@ -1,23 +1,18 @@
 """Planning a sweep and asking how far it is grow in proportion to its runs: function calls are counted, not seconds."""
 
-from __future__ import annotations
-
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from held import copy_project
 
-ROOT = Path(__file__).resolve().parents[1]
 COUNT = """
-import contextlib, cProfile, io, json, pstats, sys
+import contextlib, cProfile, io, json, pstats
 
-from hpsed_lib.params import load_experiment
 from hpsed_lib.launch.status import statuses
-from hpsed_lib.params import with_seeds
+from hpsed_lib.params import load_experiment, with_seeds
 from snakemake.cli import main
 
 def n_calls(function):
@@ -40,14 +35,11 @@ for n_seeds in (5, 10, 20):  # 40, 80 and 160 runs
 """
 
 
-def test_work_for_a_sweep_grows_in_proportion_to_its_runs(tmp_path: Path) -> None:
-    for folder in ("hpsed_lib", "params", "workflow", "notebooks", "results/paper"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+def test_work_for_a_sweep_grows_in_proportion_to_its_runs(tmp_path):
+    copy_project(tmp_path, "hpsed_lib", "params", "workflow", "notebooks", "results/paper")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONHASHSEED": "0"}
-    counted = subprocess.run(
-        [sys.executable, "-c", COUNT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    small, middle, large = (json.loads(line) for line in counted.splitlines())
-    for first, second, third in zip(small, middle, large, strict=True):
+    command = [sys.executable, "-c", COUNT]
+    counted = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    for first, second, third in zip(*map(json.loads, counted.splitlines()), strict=True):
         # in proportion to n log n it would be 2.3, to n squared 4
         assert third - second == pytest.approx(2 * (second - first), rel=0.1)

@@ -32,14 +32,8 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 PROGRESS_INTERVAL = 10.0  # s between two lines of one run
-THREAD_VARIABLES = (
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+THREAD_VARIABLES = [f"{library}_NUM_THREADS" for library in ("MKL", "NUMBA", "NUMEXPR", "OMP", "OPENBLAS")]
+THREAD_VARIABLES.append("VECLIB_MAXIMUM_THREADS")
 READERS: dict[str, Callable[[str], Any]] = {
     "bool": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
     "float": float,
@@ -69,14 +63,10 @@ def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
             nearest = difflib.get_close_matches(name, declared, n=1, cutoff=0.0)
             hint = f"; the nearest one is {nearest[0]!r}" if nearest else ""
             raise ParameterError(f"{notebook} declares no parameter {name!r}{hint}")
-        kind = declared[name]
-        if kind not in READERS:
-            known = ", ".join(READERS)
-            raise ParameterError(f"{notebook}: parameter {name!r} must be annotated as one of {known}, not {kind}")
         try:
-            values[name] = READERS[kind](text)
+            values[name] = READERS[declared[name]](text)
         except (KeyError, ValueError):
-            raise ParameterError(f"{notebook}: parameter {name!r} expects {kind}, got {text!r}") from None
+            raise ParameterError(f"{notebook}: parameter {name!r} expects {declared[name]}, got {text!r}") from None
     return values
 
 
@@ -121,24 +111,19 @@ def _describe_failure(kept: Path, error: Exception) -> str:
     return f"failed {place}: {why}\nkept: {os.path.relpath(kept, ROOT)}"
 
 
-def execute(
-    notebook: Path, output: Path, given: Mapping[str, str], *, name: str, threads: int = 1, gpu: bool = False
-) -> None:
+def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: int = 1, gpu: bool = False) -> None:
     """Execute a notebook, in a process that does nothing else, and put the executed copy at `output`.
+
+    The output's stem is the name of the run: label of its lines on standard error and stem of its files in progress.
 
     Parameters
     ----------
-    output : Path
-        Where the executed copy appears, whole, once every cell has run.
     given : mapping of str to str
         Parameters as text, see `read_parameters`.
-    name : str
-        Name of this run, unique in its experiment: label of its lines on standard error and stem of its files in
-        ``cache/<experiment>/notebooks-in-progress/``.
     threads : int, default 1
-        Threads each numerical library of the kernel may use.
+        Of each numerical library of the kernel.
     gpu : bool, default False
-        Wait for a GPU that no other run has, and show the kernel this one only (`hpsed_lib.launch.gpus`).
+        Wait for a GPU that no other run has, and show the kernel this one only.
 
     Raises
     ------
@@ -149,6 +134,7 @@ def execute(
     DataError
         There is no space left on the disk.
     """
+    name = output.stem
 
     def say(line: str) -> None:
         print(f"[{name}] {line}", file=sys.stderr, flush=True)
@@ -208,7 +194,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.execution", description="Execute one notebook.")
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path, help="where the executed copy is put once every cell has run")
-    parser.add_argument("--name", help="label of the run (default: the output's stem)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each numerical library (default: 1)")
     parser.add_argument("--gpu", action="store_true", help="take a GPU that no other run has, if there is any")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
@@ -216,13 +201,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end_with_launcher()
     # jsonschema imports this where it is there, to check addresses that no notebook holds: 2.5 s, before every run.
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-    name = options.name or options.output.stem
     try:
         with naming_full_disk(options.output):
             given = dict(options.parameter)
-            execute(options.notebook, options.output, given, name=name, threads=options.threads, gpu=options.gpu)
+            execute(options.notebook, options.output, given, threads=options.threads, gpu=options.gpu)
     except HpsedError as error:
-        print("\n".join(f"[{name}] {line}" for line in str(error).splitlines()), file=sys.stderr, flush=True)
+        for line in str(error).splitlines():
+            print(f"[{options.output.stem}] {line}", file=sys.stderr, flush=True)
         return 1 if isinstance(error, ExecutionError) else 2
     return 0
 

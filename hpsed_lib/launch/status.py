@@ -71,52 +71,49 @@ def statuses(experiment: Experiment) -> list[Status]:
 
 
 def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) -> Status:
+    cache, metrics = cache_folder(experiment.name), results_folder(experiment.name) / "metrics"
     traces = cache_folder("" if name in SHARED else experiment.name) / "notebooks-in-progress"
-    log, failure = traces / f"{name}.log", traces / f"{name}.failed.txt"
+    log, failure, checkpoint = (
+        traces / f"{name}.log",
+        traces / f"{name}.failed.txt",
+        cache / f"runs/{name}/checkpoint.pt",
+    )
     if is_held(traces / f"{name}.lock"):
         begun = re.findall(r"epoch (\d+)/", log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
         # An older checkpoint may be longer.
-        return Status(name, "running", _history(experiment, name)[: int(begun[-1])] if begun else ())
+        return Status(name, "running", _history(checkpoint)[: int(begun[-1])] if begun else ())
     if failure.is_file():
         return Status(name, "failed", failure=failure.read_text(encoding="utf-8").strip())
     if log.is_file() and not _is_newer(notebook, [log]):
-        return Status(name, "stopped", _history(experiment, name))
-    if is_run:
-        history = _finished_history(experiment, name, notebook)
-        return Status(name, "done" if history else "waiting", history)
-    return Status(name, "done" if _is_newer(notebook, _made_from(experiment, name)) else "waiting")
+        return Status(name, "stopped", _history(checkpoint))
+    made = cache / f"runs/{name}/predictions.npz" if is_run else notebook
+    made_from = [] if name in SHARED else [cache / "data.json"]
+    made_from += [metrics / f"{run}.json" for run in experiment.runs()] if name == "04_result_tables" else []
+    if not notebook.is_file() or not _is_newer(made, made_from):
+        return Status(name, "waiting")
+    if not is_run:
+        return Status(name, "done")
+    history = _present_history(metrics / f"{name}.json", experiment)
+    return Status(name, "done" if history else "waiting", history)
 
 
-def _history(experiment: Experiment, run: str) -> Sequence[dict[str, float]]:
-    """What a run's checkpoint knows of its epochs; nothing, if there is none that can be read. Weights are not read."""
-    path = cache_folder(experiment.name) / "runs" / run / "checkpoint.pt"
-    if not path.is_file():
+def _history(checkpoint: Path) -> Sequence[dict[str, float]]:
+    """What a checkpoint knows of its epochs; nothing, if there is none that can be read. Weights are not read."""
+    if not checkpoint.is_file():
         return ()
     import torch
 
     try:
-        return torch.load(path, mmap=True, weights_only=True)["history"]
+        return torch.load(checkpoint, mmap=True, weights_only=True)["history"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError):  # training says so and starts anew
         return ()
 
 
-def _finished_history(experiment: Experiment, run: str, notebook: Path) -> Sequence[dict[str, float]]:
-    """The epochs in a run's metrics, if it is complete and its settings are those of the experiment."""
-    path = results_folder(experiment.name) / "metrics" / f"{run}.json"
-    predictions = cache_folder(experiment.name) / "runs" / run / "predictions.npz"
-    data = cache_folder(experiment.name) / "data.json"
-    if not path.is_file() or not _is_newer(predictions, [data]) or not notebook.is_file():
-        return ()
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    is_same = run_settings(metrics["parameters"]) == run_settings(experiment.model_dump(mode="json"))
-    return metrics["history"] if is_same else ()
-
-
-def _made_from(experiment: Experiment, name: str) -> list[Path]:
-    """What must be there, and older, for an execution that is no run to be done."""
-    metrics = results_folder(experiment.name) / "metrics"
-    runs = [metrics / f"{run}.json" for run in experiment.runs()] if name == "04_result_tables" else []
-    return [] if name in SHARED else [cache_folder(experiment.name) / "data.json", *runs]
+def _present_history(metrics: Path, experiment: Experiment) -> Sequence[dict[str, float]]:
+    """The epochs in a run's metrics; nothing, if they are not there or have other settings than the experiment."""
+    content = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {"parameters": {}}
+    is_same = run_settings(content["parameters"]) == run_settings(experiment.model_dump(mode="json"))
+    return content["history"] if is_same else ()
 
 
 def _is_newer(path: Path, others: list[Path]) -> bool:

@@ -31,7 +31,6 @@ from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, naming_fu
 from hpsed_lib.processes import end_with_launcher, kill_family, only_one
 
 PROFILES = ROOT / "workflow" / "profiles"
-LITTLE_SPACE = 1 << 20  # bytes
 PATIENCE = 10.0  # s to wait for a launcher that may be about to end
 
 
@@ -160,8 +159,6 @@ def report_failure(experiment: Experiment, since: float) -> None:
             unfinished.append(name)
     if unfinished:
         print(f"  not run, or ended from outside: {', '.join(unfinished)}", file=sys.stderr)
-    if shutil.disk_usage(ROOT).free < LITTLE_SPACE:
-        print(f"  the disk of {ROOT} is full: make room first", file=sys.stderr)
     print("The same command goes on from here; what is finished is not done again.", file=sys.stderr)
 
 

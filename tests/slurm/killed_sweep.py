@@ -14,8 +14,8 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,12 @@ class Sweep(Project):
         self.ended = threading.Event()
         self.watch = ThreadPoolExecutor(1).submit(self._watch)
 
+    def end(self) -> Sweep:
+        """The sweep, once its watch has seen everything."""
+        self.ended.set()
+        self.watch.result()
+        return self
+
     def jobs(self) -> dict[str, Job]:
         """Every job of the sweep in the queue, by its id."""
         squeue = ["squeue", "--noheader", "--format=%Z|%A|%k|%T|%N|%m|%l|%C"]
@@ -85,8 +91,7 @@ class Sweep(Project):
             self.seen_jobs |= jobs
             for number, job in jobs.items():
                 nodes = self.nodes.setdefault(number, [])
-                if job.node and job.node not in nodes[-1:]:
-                    nodes.append(job.node)
+                nodes += [job.node] if job.node and job.node not in nodes[-1:] else []
 
     def job_of(self, execution: str) -> str | None:
         """The job that is to execute a notebook, or does."""
@@ -131,20 +136,18 @@ def lose_nodes(sweep: Sweep) -> tuple[Sweep, dict[str, str]]:
     launched = sweep.launch(moments[0][1], options="--cluster slurm --cores 4")
     lost: dict[str, str] = {}
     for (name, moment), following in zip(moments, [*MOMENTS.values(), None][1:], strict=True):
-        sweep.wait_until(sweep.is_held, seconds=300, what=name, launched=launched)
+        sweep.wait_until(sweep.is_held, name, launched)
         sweep.check_held(name, n_epochs={"mid-epoch": 1, "before metrics": N_EPOCHS}.get(name))
         lost[name] = str(sweep.job_of(moment["execution"]))
         sweep.lose_node_of(lost[name], told=name != "mid-epoch")
         sweep.hold_at(following)  # what Slurm starts again is held at the next one
     assert launched.wait(timeout=300) == 0, sweep.log()
-    sweep.ended.set()
-    sweep.watch.result()  # it has seen everything
-    return sweep, lost
+    return sweep.end(), lost
 
 
-def lose_launchers(sweep: Sweep, finished_reference: Callable[[], Project]) -> tuple[Sweep, str, dict[str, int]]:
+def lose_launchers(sweep: Sweep, reference: Future[Project]) -> tuple[Sweep, str, dict[str, int]]:
     """Launch four times and end job and launchers; returns the run whose job was cancelled and those done before."""
-    whole = finished_reference()
+    whole = reference.result()
     shutil.rmtree(sweep.seen / "results")  # all but the runs and what rests on them
     for name in (".snakemake", "cache", "results"):
         shutil.copytree(whole.seen / name, sweep.seen / name)
@@ -153,11 +156,11 @@ def lose_launchers(sweep: Sweep, finished_reference: Callable[[], Project]) -> t
     shutil.rmtree(sweep.results / "notebooks/03_train_variant")
 
     launched = sweep.launch(MOMENTS["mid-epoch"], options=f"--cluster slurm --cores {len(RUNS)}")  # one job stays
-    sweep.wait_until(lambda: set(sweep.in_training()) - {RUN}, seconds=300, what="training", launched=launched)
+    sweep.wait_until(lambda: set(sweep.in_training()) - {RUN}, "training", launched)
     cancelled = min(set(sweep.in_training()) - {RUN})
     subprocess.run(["scancel", str(sweep.job_of(cancelled))], check=True)
-    sweep.wait_until(sweep.is_held, seconds=300, what=RUN, launched=launched)
-    sweep.wait_until(sweep.finished, seconds=300, what="a run", launched=launched)
+    sweep.wait_until(sweep.is_held, RUN, launched)
+    sweep.wait_until(sweep.finished, "a run", launched)
     for process in [*psutil.Process(launched.pid).children(recursive=True), launched]:
         process.kill()
     launched.wait()
@@ -165,59 +168,44 @@ def lose_launchers(sweep: Sweep, finished_reference: Callable[[], Project]) -> t
 
     launched = sweep.launch(options=ON_CLUSTER)
     found = "jobs that an earlier launch had left"
-    sweep.wait_until(lambda: found in sweep.log(), seconds=300, what=found, launched=launched)
+    sweep.wait_until(lambda: found in sweep.log(), found, launched)
     done = sweep.finished()
     assert 0 < len(done) < len(RUNS)
-    sweep.wait_until(lambda: sweep.job_of(cancelled), seconds=300, what="its job", launched=launched)
+    sweep.wait_until(lambda: sweep.job_of(cancelled), "its job", launched)
     launched.send_signal(signal.SIGINT)
     launched.wait()
     assert sweep.jobs() == {}, sweep.log()
 
-    launched = sweep.launch(options=ON_CLUSTER)
-    assert launched.wait(timeout=300) == 0, sweep.log()
+    sweep.finish(options=ON_CLUSTER)
     assert (sweep.results / "tables/table2.md").read_text() in sweep.log()
     n_submitted = len(sweep.seen_jobs)
-    launched = sweep.launch(options=ON_CLUSTER)
-    assert launched.wait(timeout=300) == 0, sweep.log()
+    sweep.finish(options=ON_CLUSTER)
     assert len(sweep.seen_jobs) == n_submitted
-    sweep.ended.set()
-    sweep.watch.result()  # it has seen everything
-    return sweep, cancelled, done
+    return sweep.end(), cancelled, done
 
 
 class Courses:
-    """Both sweeps and the undisturbed one on this machine, under way.
-
-    Attributes
-    ----------
-    reference : Project
-    lost_nodes : Future of (Sweep, dict)
-        See `lose_nodes`.
-    lost_launchers : Future of (Sweep, str, dict)
-        See `lose_launchers`.
-    """
+    """Both sweeps and the undisturbed one on this machine, under way."""
 
     def __init__(self, folder: Path) -> None:
-        for name in ("reference", "nodes", "launchers"):
-            (folder / name).mkdir()
-        self.reference = Project(folder / "reference", small_experiment(STRUCTURES, N_EPOCHS))
-        self.launched = self.reference.launch(options="--cores 2")
-        self.sweeps = [Sweep(folder / "nodes"), Sweep(folder / "launchers")]
+        experiment = small_experiment(STRUCTURES, N_EPOCHS)
+        self.projects = [
+            Project(folder / "reference", experiment),
+            Sweep(folder / "nodes"),
+            Sweep(folder / "launchers"),
+        ]
+        reference, *sweeps = self.projects
         self.pool = ThreadPoolExecutor()
-        self.lost_nodes = self.pool.submit(lose_nodes, self.sweeps[0])
-        self.lost_launchers = self.pool.submit(lose_launchers, self.sweeps[1], self.finished_reference)
-
-    def finished_reference(self) -> Project:
-        assert self.launched.wait(timeout=600) == 0, self.reference.log()
-        return self.reference
+        self.reference = self.pool.submit(reference.finish, options="--cores 2")
+        self.lost_nodes = self.pool.submit(lose_nodes, sweeps[0])
+        self.lost_launchers = self.pool.submit(lose_launchers, sweeps[1], self.reference)
 
     def end(self) -> None:
         """Leave nothing that works on, whatever failed."""
-        for sweep in self.sweeps:
-            sweep.ended.set()
-        for project in [self.reference, *self.sweeps]:
-            for process in project.processes():
-                process.kill()
+        for project in self.projects:
+            project.kill()
+            if isinstance(project, Sweep):
+                project.ended.set()
         self.pool.shutdown()
 
 
@@ -230,17 +218,12 @@ def courses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Courses]:
 
 def test_a_node_disappears_at_every_moment(courses: Courses) -> None:
     sweep, lost = courses.lost_nodes.result()
-    assert sweep.numbers() == courses.finished_reference().numbers()
+    sweep.check_end(courses.reference.result(), STRUCTURES, N_EPOCHS)
     n_nodes = {name: len(sweep.nodes[job]) for name, job in lost.items()}
     assert n_nodes == {"extraction": 2, "mid-epoch": 3, "before metrics": 3, "tables": 2}  # Slurm found another
     assert lost["mid-epoch"] == lost["before metrics"]  # by itself: the same job
     assert sweep.doubled == set()
     assert sweep.n_extracted("training") <= N_TRAINING + N_TRAINING - JOURNAL + 1  # the file was opened once more
-    for run in RUNS:  # no epoch twice
-        assert sweep.n_put(f"cache/{NAME}/runs/{run}/checkpoint.pt") == N_EPOCHS
-    once = [f"cache/{NAME}/data.json", f"results/{NAME}/tables/structure_agreement.csv"]
-    once += [f"results/{NAME}/metrics/{run}.json" for run in RUNS]
-    assert {path: sweep.n_put(path) for path in once} == dict.fromkeys(once, 1)
     assert (sweep.results / "tables/table2.md").read_text() in sweep.log()
     lost_nodes = {node for job in lost.values() for node in sweep.nodes[job][:-1]}
     assert {path.name.split(".")[-3] for path in sweep.half_written()} <= lost_nodes
@@ -252,7 +235,7 @@ def test_launchers_and_a_job_are_killed(courses: Courses) -> None:
     assert sweep.doubled == set()  # none doubled at the same time
     for path in (sweep.seen / ".snakemake/slurm_logs").rglob("*.log"):
         assert "waiting for its end" not in path.read_text()
-    assert sweep.numbers() == courses.finished_reference().numbers()
+    assert sweep.numbers() == courses.reference.result().numbers()
     assert json.loads(sweep.metrics_of(cancelled).read_text())["time"]["resumed_after"]
 
     asked = load_experiment(sweep.seen / f"params/{NAME}.yaml").resources
