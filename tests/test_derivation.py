@@ -134,7 +134,7 @@ def test_a_wrong_expression_is_called_wrong():
 
 def test_a_wrong_line_gets_a_wrong_verdict():
     line = Printed("A-13", "average", "dy/dx_i", 2 / derivation.N_FRAMES)
-    row = derivation._row(line, line)
+    row = derivation._row(line)
     assert row["true_verdict"] == row["stop_gradient_verdict"] == "differs by -1/N"
 
 

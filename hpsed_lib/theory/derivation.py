@@ -29,12 +29,11 @@ import sympy as sp
 
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.paths import ROOT, replacing
-from hpsed_lib.pooling import check_segment_lengths
+from hpsed_lib.pooling import POOLINGS, check_segment_lengths
 
 VERDICTS = ROOT / "results" / "derivation" / "verdicts.csv"
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the paper's symbols
+# --- the paper's symbols ---
 
 X, W, SLOPE, Y = sp.symbols("x_i w_i w'_i y")
 XHAT, XTILDE, WHAT = sp.symbols("x̂_j x̃_k ŵ_j")
@@ -60,8 +59,7 @@ for _words in TABLE_1.values():
         _words[SLOPE] = sp.powsimp(sp.diff(_words[W], X))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# definitions: Eqs. 1 and 3-5
+# --- definitions: Eqs. 1 and 3-5 ---
 
 
 def weighted_mean(x: Sequence[sp.Expr], weight: Sequence[sp.Expr]) -> sp.Expr:
@@ -118,19 +116,9 @@ def _hold(held: dict[sp.Expr, sp.Expr], weight: sp.Expr, stop_gradient: bool) ->
 def general_clip(n_stages: int, *, by_weight: bool = False, stop_gradient: bool = False) -> Clip:
     """One frame against the rest: any N, any M, any weights.
 
-    Parameters
-    ----------
-    n_stages : int
-        1 is single pooling, 2 has segments, 3 segments of segments (Figure 4).
-    by_weight : bool
-        Whether the weight is a variable of its own (attention) or a function f(x_i).
-    stop_gradient : bool
-        Whether the weights inside Eq. 3 are held constant when differentiating.
-
-    Returns
-    -------
-    Clip
-        Its ``meaning`` reads backwards: what the pseudo-frames are, in the paper's symbols.
+    Of the `n_stages`, 1 is single pooling, 2 have segments, 3 segments of segments (Figure 4). The weight is a function
+    f(x_i) or, `by_weight`, a variable of its own (attention); `stop_gradient` holds the weights inside Eq. 3 constant.
+    ``meaning`` reads backwards: what the pseudo-frames are, in the paper's symbols.
     """
     f = sp.Function("f")(X)
     held: dict[sp.Expr, sp.Expr] = {}
@@ -166,18 +154,8 @@ def concrete_clip(
 ) -> Clip:
     """A whole clip in symbols x_1, ..., x_N, pooled by Eqs. 3-5 (Eq. 1 where there are no segments).
 
-    Parameters
-    ----------
-    n_frames, frame : int
-        Frames in the clip, and the one it is seen from.
-    segment_lengths : sequence of int
-        Frames per segment of each stage before the last; empty for single pooling.
-    pooling : str
-        A key of `TABLE_1` but "any".
-    stop_gradient : bool
-        Whether the weights inside Eq. 3 are held constant when differentiating.
-    largest : int
-        Index of the largest frame; used by max pooling only. Of the others, the later ones are larger.
+    It is seen from one `frame`; `stop_gradient` holds the weights inside Eq. 3 constant. Max pooling needs the index of
+    the `largest` frame; of the others, the later ones are larger.
     """
     check_segment_lengths(n_frames, segment_lengths)
     x, weight = frame_symbols(n_frames), symbolic_weights(n_frames, pooling, largest)
@@ -191,7 +169,7 @@ def concrete_clip(
         stages.append((means, tuple(sp.Add(*weights[cut]) / length for cut in cuts)))  # Eq. 4
         index.append(index[-1] // length)
     clip = Clip(tuple(stages), tuple(index), held, {})
-    first, total = min(1, len(segment_lengths)), sp.Add(*weight)
+    first = min(1, len(segment_lengths))
 
     def sum_inside(stage: int) -> sp.Expr:
         length = n_frames // len(stages[stage][0])
@@ -206,15 +184,14 @@ def concrete_clip(
         XTILDE: clip.at(-1)[0].xreplace(held),
         WHAT: clip.at(-1)[1],
         WHAT_TOTAL: sp.Add(*stages[-1][1]),
-        TOTAL: total,
-        TABLE_1[pooling].get(TOTAL, TOTAL): total,
+        TOTAL: sp.Add(*weight),
         SEGMENT_TOTAL: sum_inside(first),
-        TABLE_1[pooling].get(SEGMENT_TOTAL, SEGMENT_TOTAL): sum_inside(first),
         LONGEST_TOTAL: sum_inside(-1),
         N_FRAMES: sp.Integer(n_frames),
         SEGMENT_LENGTH: sp.Integer(n_frames // len(stages[first][0])),
         IS_LARGEST: sp.Integer(frame == largest),
     }
+    meaning |= {TABLE_1[pooling].get(total, total): meaning[total] for total in (TOTAL, SEGMENT_TOTAL)}
     clip.meaning.update({symbol: value for symbol, value in meaning.items() if symbol.is_Symbol})
     return clip
 
@@ -226,8 +203,8 @@ def frame_symbols(n_frames: int) -> tuple[sp.Symbol, ...]:
 
 def symbolic_weights(n_frames: int, pooling: str, largest: int = 0) -> tuple[sp.Expr, ...]:
     """Weights of x_1, ..., x_N by Table 1 (frame `largest` is the largest, for max pooling)."""
-    if pooling not in TABLE_1:
-        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(TABLE_1)}")
+    if pooling not in POOLINGS:
+        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}")
     return tuple(
         _weight(pooling, x, sp.Symbol(f"w_{i + 1}", positive=True), sp.Integer(n_frames), sp.Integer(i == largest))
         for i, x in enumerate(frame_symbols(n_frames))
@@ -238,8 +215,7 @@ def _weight(pooling: str, x: sp.Expr, w: sp.Expr, n_frames: sp.Expr, is_largest:
     return TABLE_1[pooling][W].xreplace({X: x, W: w, N_FRAMES: n_frames, IS_LARGEST: is_largest})
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what the paper's equations state, each as a function of a clip
+# --- what the paper's equations state, each as a function of a clip ---
 
 
 def _partial(clip: Clip, k: int) -> sp.Expr:
@@ -310,76 +286,75 @@ def verdict(printed: sp.Expr, derived: sp.Expr) -> str:
     return "equal" if difference == 0 else f"differs by {difference}"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what the paper prints: gradients
+# --- what the paper prints: gradients ---
 
 
 class Printed(NamedTuple):
-    """One line of a printed equation; `text` where it is not an expression in the paper's symbols."""
+    """One line of a printed equation; `text` where it is not an expression in the paper's symbols.
+
+    Of a chain rule, the expression is a function: of whether the derivatives that it leaves standing are those of the
+    stop-gradient.
+    """
 
     equation: str
     pooling: str
     quantity: str
-    expression: sp.Expr
+    expression: sp.Expr | Callable[[bool], sp.Expr]
     text: str = ""
+
+
+def _chain(stop: bool) -> sp.Expr:
+    return derive(FIRST, stop_gradient=stop) + derive(SECOND, stop_gradient=stop)
+
+
+def _inner(stop: bool) -> sp.Expr:
+    return derive("∂y/∂ŵ_j", stop_gradient=stop) * SLOPE / SEGMENT_LENGTH
+
+
+def _path_of_weight(stop: bool) -> sp.Expr:
+    return derive(W_PATH, "attention", stop_gradient=stop)
 
 
 GENERAL = (W + (XHAT - Y) * SLOPE) / TOTAL  # A-11, with Σ_n dw_n/dx_i = w'_i by Eq. 2
 SUM_X, SUM_EXP = TABLE_1["linear"][TOTAL], TABLE_1["exponential"][TOTAL]
-
-
-def printed_gradients(*, stop_gradient: bool = False) -> list[Printed]:
-    """Every line of Sec. 2.4 and of Eqs. A-7 to A-23 that states a gradient or a factor of one, in the paper's order.
-
-    `stop_gradient` says how the partial derivatives are taken that a line leaves standing (chain rules).
-    """
-    chain = derive(FIRST, stop_gradient=stop_gradient) + derive(SECOND, stop_gradient=stop_gradient)
-    inner = derive("∂y/∂ŵ_j", stop_gradient=stop_gradient) * SLOPE / SEGMENT_LENGTH
-    path = derive(W_PATH, "attention", stop_gradient=stop_gradient)
-    m, exp_x = SEGMENT_LENGTH, sp.exp(X)
-    lines: list[tuple] = [
-        ("6", "linear", "dy/dx_i", (2 * X - Y) / SUM_X),
-        ("7, line 1", "linear", "ŵ_j", SEGMENT_TOTAL / m),
-        ("7, line 2", "linear", "ŵ_j", TABLE_1["linear"][SEGMENT_TOTAL] / m),
-        ("8, line 1", "linear", "dy/dx_i", chain, f"Σ_l {FIRST} + {SECOND}"),
-        ("8, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
-        ("A-7, line 1", "any", "dy/dx_i", chain, f"Σ_l {FIRST} + {SECOND}"),
-        ("A-7, line 2", "any", "dy/dx_i", chain, f"{FIRST} + {SECOND}"),
-        ("A-8, line 1", "any", FIRST, WHAT / WHAT_TOTAL * W / SEGMENT_TOTAL),
-        ("A-8, line 2", "any", FIRST, SEGMENT_TOTAL / m / WHAT_TOTAL * W / SEGMENT_TOTAL, "(Σ_j_w/M)/Σŵ*w_i/Σ_j_w"),
-        ("A-8, line 3", "any", FIRST, W / (m * WHAT_TOTAL)),
-        ("A-8, line 4", "any", FIRST, W / TOTAL),
-        ("A-9, line 1", "any", SECOND, inner, "∂y/∂ŵ_j Σ_n (∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
-        ("A-9, line 2", "any", SECOND, inner, "Σ_n (∂y/∂ŵ_j)(∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
-        (
-            "A-10, line 1",
-            "attention",
-            W_PATH,
-            (XHAT - Y) * WHAT_TOTAL / WHAT_TOTAL**2 / m,
-            "(x̂_j Σŵ - Σŵx̂)/((Σŵ)**2 M)",
-        ),
-        ("A-10, line 2", "attention", W_PATH, (XHAT - Y) / WHAT_TOTAL / m),
-        ("A-10, line 3", "attention", W_PATH, (XHAT - Y) / TOTAL),
-        ("A-11, line 1", "any", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * SLOPE),
-        ("A-11, line 2", "any", "dy/dx_i", GENERAL),
-        ("A-12", "average", SLOPES, sp.S.Zero),
-        ("A-13", "average", "dy/dx_i", 1 / N_FRAMES),
-        ("A-15", "max", SLOPES, sp.S.Zero),
-        ("A-16", "max", "dy/dx_i", IS_LARGEST),
-        ("A-17", "linear", SLOPES, sp.S.One),
-        ("A-18, line 1", "linear", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL),
-        ("A-18, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
-        ("A-19", "exponential", SLOPES, exp_x),
-        ("A-20, line 1", "exponential", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * exp_x),
-        ("A-20, line 2", "exponential", "dy/dx_i", (1 + XHAT - Y) * exp_x / SUM_EXP),
-        ("A-21", "attention", SLOPES, sp.S.Zero),
-        ("A-22", "attention", "dy/dx_i", W / TOTAL),
-        ("A-23, line 1", "attention", "dy/dw_i", path, f"Σ_l {W_PATH}"),
-        ("A-23, line 2", "attention", "dy/dw_i", path, W_PATH),
-        ("A-23, line 3", "attention", "dy/dw_i", (XHAT - Y) / TOTAL),
-    ]
-    return [Printed(*line) for line in lines]
-
+_QUOTIENT = (XHAT * WHAT_TOTAL - Y * WHAT_TOTAL) / WHAT_TOTAL**2 / SEGMENT_LENGTH
+_MEAN_WEIGHT = SEGMENT_TOTAL / SEGMENT_LENGTH
+PRINTED_GRADIENTS = [
+    Printed("6", "linear", "dy/dx_i", (2 * X - Y) / SUM_X),
+    Printed("7, line 1", "linear", "ŵ_j", _MEAN_WEIGHT),
+    Printed("7, line 2", "linear", "ŵ_j", TABLE_1["linear"][SEGMENT_TOTAL] / SEGMENT_LENGTH),
+    Printed("8, line 1", "linear", "dy/dx_i", _chain, f"Σ_l {FIRST} + {SECOND}"),
+    Printed("8, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
+    Printed("A-7, line 1", "any", "dy/dx_i", _chain, f"Σ_l {FIRST} + {SECOND}"),
+    Printed("A-7, line 2", "any", "dy/dx_i", _chain, f"{FIRST} + {SECOND}"),
+    Printed("A-8, line 1", "any", FIRST, WHAT / WHAT_TOTAL * W / SEGMENT_TOTAL),
+    Printed("A-8, line 2", "any", FIRST, _MEAN_WEIGHT / WHAT_TOTAL * W / SEGMENT_TOTAL, "(Σ_j_w/M)/Σŵ*w_i/Σ_j_w"),
+    Printed("A-8, line 3", "any", FIRST, W / (SEGMENT_LENGTH * WHAT_TOTAL)),
+    Printed("A-8, line 4", "any", FIRST, W / TOTAL),
+    Printed("A-9, line 1", "any", SECOND, _inner, "∂y/∂ŵ_j Σ_n (∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
+    Printed("A-9, line 2", "any", SECOND, _inner, "Σ_n (∂y/∂ŵ_j)(∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
+    Printed("A-10, line 1", "attention", W_PATH, _QUOTIENT, "(x̂_j Σŵ - Σŵx̂)/((Σŵ)**2 M)"),
+    Printed("A-10, line 2", "attention", W_PATH, (XHAT - Y) / WHAT_TOTAL / SEGMENT_LENGTH),
+    Printed("A-10, line 3", "attention", W_PATH, (XHAT - Y) / TOTAL),
+    Printed("A-11, line 1", "any", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * SLOPE),
+    Printed("A-11, line 2", "any", "dy/dx_i", GENERAL),
+    Printed("A-12", "average", SLOPES, sp.S.Zero),
+    Printed("A-13", "average", "dy/dx_i", 1 / N_FRAMES),
+    Printed("A-15", "max", SLOPES, sp.S.Zero),
+    Printed("A-16", "max", "dy/dx_i", IS_LARGEST),
+    Printed("A-17", "linear", SLOPES, sp.S.One),
+    Printed("A-18, line 1", "linear", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL),
+    Printed("A-18, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
+    Printed("A-19", "exponential", SLOPES, sp.exp(X)),
+    Printed("A-20, line 1", "exponential", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * sp.exp(X)),
+    Printed("A-20, line 2", "exponential", "dy/dx_i", (1 + XHAT - Y) * sp.exp(X) / SUM_EXP),
+    Printed("A-21", "attention", SLOPES, sp.S.Zero),
+    Printed("A-22", "attention", "dy/dx_i", W / TOTAL),
+    Printed("A-23, line 1", "attention", "dy/dw_i", _path_of_weight, f"Σ_l {W_PATH}"),
+    Printed("A-23, line 2", "attention", "dy/dw_i", _path_of_weight, W_PATH),
+    Printed("A-23, line 3", "attention", "dy/dw_i", (XHAT - Y) / TOTAL),
+]
+"""Every line of Sec. 2.4 and of Eqs. A-7 to A-23 that states a gradient or a factor of one, in the paper's order."""
 
 PRINTED_TABLE_A1: tuple[tuple[str, str, sp.Expr, sp.Expr], ...] = (
     ("max", "dy/dx_i", IS_LARGEST, IS_LARGEST),
@@ -392,26 +367,26 @@ PRINTED_TABLE_A1: tuple[tuple[str, str, sp.Expr, sp.Expr], ...] = (
 """(pooling, quantity, left column, right column) of Table A-1."""
 
 
-def _row(printed: Printed, stopped: Printed, *, n_stages: int = 2) -> dict[str, str]:
-    """One verdict row: the printed line beside the true derivative and beside that of the stop-gradient algorithm."""
-    equation, pooling, quantity, expression, text = printed
+def _row(line: Printed, *, n_stages: int = 2) -> dict[str, str]:
+    """A printed line beside the true derivative and beside that of the stop-gradient algorithm."""
+    equation, pooling, quantity, expression, text = line
     row = {"equation": equation, "pooling": pooling, "quantity": quantity, "printed": text or str(expression)}
-    for name, line in (("true", printed), ("stop_gradient", stopped)):
-        derived = derive(quantity, pooling, n_stages=n_stages, stop_gradient=name == "stop_gradient")
-        row |= {name: str(derived), f"{name}_verdict": verdict(in_words_of(pooling, line.expression), derived)}
+    for name, stop in (("true", False), ("stop_gradient", True)):
+        derived = derive(quantity, pooling, n_stages=n_stages, stop_gradient=stop)
+        printed = expression if isinstance(expression, sp.Expr) else expression(stop)
+        row |= {name: str(derived), f"{name}_verdict": verdict(in_words_of(pooling, printed), derived)}
     return row
 
 
 def gradient_verdicts() -> pd.DataFrame:
-    """Check each printed line of Sec. 2.4 and Eqs. A-7 to A-23, for any N and M.
+    """Check each of the `PRINTED_GRADIENTS`, for any N and M.
 
     Returns
     -------
     DataFrame with columns equation, pooling, quantity, printed, and for true and stop_gradient what was derived and
     the verdict
     """
-    lines = zip(printed_gradients(), printed_gradients(stop_gradient=True), strict=True)
-    return pd.DataFrame([_row(printed, stopped) for printed, stopped in lines])
+    return pd.DataFrame([_row(line) for line in PRINTED_GRADIENTS])
 
 
 def table_a1_verdicts(*, n_stages: int = 2) -> pd.DataFrame:
@@ -432,7 +407,7 @@ def table_a1_verdicts(*, n_stages: int = 2) -> pd.DataFrame:
         for pooling, quantity, *pair in PRINTED_TABLE_A1
         for column, cell in zip(("single", "hierarchical"), pair, strict=True)
     ]
-    return pd.DataFrame([_row(cell, cell, n_stages=n_stages) for cell in cells])
+    return pd.DataFrame([_row(cell, n_stages=n_stages) for cell in cells])
 
 
 def gradients_beyond() -> pd.DataFrame:
@@ -449,8 +424,7 @@ def gradients_beyond() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["pooling", "quantity", "true", "stop_gradient"])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what the paper prints: definitions, loss, chain rule
+# --- what the paper prints: definitions, loss, chain rule ---
 
 _I, _J, _K, _LENGTH = sp.symbols("i j k M", integer=True, positive=True)
 _COUNT = sp.Symbol("N", integer=True, positive=True)
@@ -565,8 +539,7 @@ def _place(equation: str) -> tuple[int, int]:
     return part, int(re.findall(r"\d+", equation)[0])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# whole clips, frame by frame
+# --- whole clips, frame by frame ---
 
 CONCRETE = ((1, (1,)), (2, (1,)), (2, (2,)), (3, (3,)), (4, (1,)), (4, (2,)), (6, (3,)), (8, (2, 2)))
 """(frames, segment lengths) of the clips that `check_concrete` derives in full, the last in three stages."""
