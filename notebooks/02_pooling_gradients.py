@@ -32,7 +32,7 @@ import torch
 
 from hpsed_lib import plots
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
-from hpsed_lib.theory import collapse, derivation, dynamics
+from hpsed_lib.theory import collapse, derivation, dynamics, figures
 from hpsed_lib.theory.gradients import differentiate
 from hpsed_lib.theory.three_ways import three_ways
 
@@ -324,9 +324,9 @@ plt.show()
 # %%
 figure, axes = plt.subplots(2, 3, figsize=(11, 5.6), sharex=True)
 for target, row in zip((1, 0), axes, strict=True):
-    plots.plot_loss_gradients(frame_prob, target, pooling="linear", ax=row[0])
-    plots.plot_loss_gradients(frame_prob, target, pooling="exponential", ax=row[1])
-    plots.plot_loss_gradients(
+    figures.plot_loss_gradients(frame_prob, target, pooling="linear", ax=row[0])
+    figures.plot_loss_gradients(frame_prob, target, pooling="exponential", ax=row[1])
+    figures.plot_loss_gradients(
         frame_prob, target, pooling="attention", attention=attention_weights, quantity="dL/dw", ax=row[2]
     )
 axes[0, 0].legend(frameon=False)
@@ -358,11 +358,11 @@ dynamics.pushed_up_where()
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(11, 3.6), sharey=True)
-plots.plot_push_regions(pooling="linear", y=0.5, ax=axes[0])
-plots.plot_push_regions(pooling="power", y=0.5, ax=axes[1], sharpness=2.0)
-plots.plot_push_regions(pooling="auto", y=0.5, ax=axes[2], sharpness=4.0)
-plots.plot_push_regions(pooling="attention", y=0.5, ax=axes[3], quantity="dy/dw_i")
-figure.legend(handles=plots.push_legend(), loc="outside lower center", ncols=4, frameon=False)
+figures.plot_push_regions(pooling="linear", y=0.5, ax=axes[0])
+figures.plot_push_regions(pooling="power", y=0.5, ax=axes[1], sharpness=2.0)
+figures.plot_push_regions(pooling="auto", y=0.5, ax=axes[2], sharpness=4.0)
+figures.plot_push_regions(pooling="attention", y=0.5, ax=axes[3], quantity="dy/dw_i")
+figure.legend(handles=figures.push_legend(), loc="outside lower center", ncols=4, frameon=False)
 plt.show()
 
 # %% [markdown]
@@ -383,7 +383,7 @@ flows = {
 # %%
 figure, axes = plt.subplots(2, 3, figsize=(11, 5.6), sharex=True, sharey=True)
 for ax, ((name, structure), flow) in zip(axes.flat, flows.items(), strict=True):
-    plots.plot_flow(flow, segment_length=4, ax=ax).set(title=f"{name}, {structure}")
+    figures.plot_flow(flow, segment_length=4, ax=ax).set(title=f"{name}, {structure}")
     ax.label_outer()
 axes[0, 0].legend(frameon=False)
 plt.show()
@@ -444,9 +444,9 @@ collapse.maxima_of_segments("linear")
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharex=True)
 pair = {"structures": ("single", "mixed")}
-plots.plot_loss_gradients(frame_prob, 1, pooling="linear", ax=axes[0], **pair).legend(frameon=False)
-plots.plot_loss_gradients(frame_prob, 1, pooling="exponential", ax=axes[1], **pair)
-plots.plot_loss_gradients(
+figures.plot_loss_gradients(frame_prob, 1, pooling="linear", ax=axes[0], **pair).legend(frameon=False)
+figures.plot_loss_gradients(frame_prob, 1, pooling="exponential", ax=axes[1], **pair)
+figures.plot_loss_gradients(
     frame_prob, 1, pooling="attention", attention=attention_weights, quantity="dL/dw", ax=axes[2], **pair
 )
 plt.show()

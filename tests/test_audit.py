@@ -18,9 +18,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.plots import plot_audit
 from hpsed_lib.tables import PERCENTAGES, RATES
 from hpsed_lib.theory import audit
+from hpsed_lib.theory.figures import plot_audit
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = RATES + PERCENTAGES
