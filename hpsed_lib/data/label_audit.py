@@ -88,10 +88,7 @@ def label_defects(
 
 
 def without_defect(strong: pd.DataFrame, weak: pd.DataFrame, *, defect: str, clip_duration: float) -> pd.DataFrame:
-    """Strong labels as they would be without one kind of defect.
-
-    Rows of no duration, reversed rows, duplicates and events that no weak label names are left out, overlapping events
-    of a class are joined, and what lies past the clip's end is cut off.
+    """Strong labels without one kind of defect: overlapping events joined, late ends cut, all other odd rows left out.
 
     Raises
     ------

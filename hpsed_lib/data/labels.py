@@ -63,28 +63,16 @@ TREATMENTS = {
 class Listing:
     """What a source says there is, before any audio is opened.
 
-    Attributes
-    ----------
-    classes : tuple of str
-        Labels, in the order of every array's class axis.
-    clips : DataFrame with columns filename, split, sources, path
-        In the order of the label files. ``split`` is training, validation, test, or tuning: clips to choose thresholds
-        on that are not for validation. ``sources`` names what the clip was cut from. ``path`` is the audio file,
-        relative to `audio_folder`, or "" where there is none.
-    strong_labels : DataFrame with columns filename, onset, offset, event_label
-        Of the test clips, and of those to choose thresholds on if they have any; in seconds.
-    weak_labels : DataFrame with columns filename, event_label
-        Every clip's classes, none twice.
-    remarks : DataFrame with columns file, line, kind, treatment, message
-        The odd rows that are kept, by `TREATMENTS`.
+    ``split`` is training, validation, test, or tuning: clips to choose thresholds on that are not for validation.
+    ``sources`` names what the clip was cut from.
     """
 
-    classes: tuple[str, ...]
-    clips: pd.DataFrame
-    strong_labels: pd.DataFrame
-    weak_labels: pd.DataFrame
-    audio_folder: Path
-    remarks: pd.DataFrame
+    classes: tuple[str, ...]  # in the order of every array's class axis
+    clips: pd.DataFrame  # columns filename, split, sources, path; in the order of the label files
+    strong_labels: pd.DataFrame  # `STRONG`; of test clips, and of those to choose thresholds on where they have any
+    weak_labels: pd.DataFrame  # `WEAK`; every clip's classes, none twice
+    audio_folder: Path  # where the paths start; a path is "" where there is no file
+    remarks: pd.DataFrame  # `REMARK`; the odd rows that are kept
 
 
 class Record(NamedTuple):
@@ -181,11 +169,11 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
 
 def rows_of(records: Sequence[Record], *, name: str, columns: Sequence[str]) -> pd.DataFrame:
     """Records as rows of text, those marked that are malformed or name no file in the audio folder."""
-    malformed = np.array([len(record.fields) != len(columns) for record in records])
+    malformed = [len(record.fields) != len(columns) for record in records]
     fields = [[""] * len(columns) if bad else record.fields for record, bad in zip(records, malformed, strict=True)]
     rows = pd.DataFrame([[name, record.line, record.text, ""] for record in records], columns=ROW)
     rows[list(columns)] = pd.DataFrame(fields, dtype=str)
-    mark(rows, "malformed", malformed)
+    rows.loc[malformed, "kind"] = "malformed"
     mark(rows, "no_filename", rows.filename == "")
     for column in WEAK:
         mark(rows, "spaces", rows[column] != rows[column].str.strip())
@@ -200,11 +188,8 @@ def mark(rows: pd.DataFrame, kind: str, odd: pd.Series | np.ndarray) -> None:
 
 def gather(weak: Mapping[str, pd.DataFrame], strong: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The rows of all label files, given by split, with the new columns split and labels ("weak" or "strong")."""
-    tables = [
-        rows.assign(split=split, labels=labels)
-        for labels, files in (("weak", weak), ("strong", strong))
-        for split, rows in files.items()
-    ]
+    tables = [rows.assign(split=split, labels="weak") for split, rows in weak.items()]
+    tables += [rows.assign(split=split, labels="strong") for split, rows in strong.items()]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -222,7 +207,7 @@ def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration
     for label in rows.event_label[unknown].unique():
         nearest = difflib.get_close_matches(label, classes, n=1, cutoff=0.0)
         rows.loc[unknown & (rows.event_label == label), "text"] += f" (the nearest class: {', '.join(nearest)})"
-    mark(rows, "two_splits", rows.split != _first(rows, "filename").split)
+    mark(rows, "two_splits", rows.split != rows.groupby("filename").split.transform("first"))
     refused = remarks_of(rows[rows.kind != ""])
     if refused.empty:
         return
@@ -234,7 +219,8 @@ def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration
 
 def shared_sources(clips: pd.DataFrame) -> pd.DataFrame:
     """Remarks on clips whose source an earlier split uses too; `clips` has the columns of a row, and sources."""
-    return remarks_of(clips[clips.split != _first(clips, "sources").split].assign(kind="shared_source"))
+    later = clips.split != clips.groupby("sources").split.transform("first")
+    return remarks_of(clips[later].assign(kind="shared_source"))
 
 
 def draw_validation(clips: pd.DataFrame, *, share: float, seed: int) -> pd.Series:
@@ -303,12 +289,6 @@ def remarks_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows that have a kind, as remarks."""
     treatment, meaning = (rows.kind.map({kind: known[n] for kind, known in TREATMENTS.items()}) for n in (0, 1))
     return rows.assign(treatment=treatment, message=meaning + ": " + rows.text)[REMARK]
-
-
-def _first(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """For every row the first one with the same value in a column."""
-    first = rows.drop_duplicates(column).set_index(column)
-    return first.loc[rows[column]].set_axis(rows.index)
 
 
 def remarks_by_kind(remarks: pd.DataFrame) -> pd.DataFrame:

@@ -36,8 +36,7 @@ ESC10_NAMES = {  # ESC-10's folder names -> ESC-50's categories
     "Rooster": "Rooster",
     "Fire crackling": "Crackling fire",
 }
-_CLASS_FOLDER = re.compile(r"\d{3} - (?P<name>.+)")
-_OGG_NAME = re.compile(r"(?P<fold>[1-5])-(?P<source>\d+)-[A-Z](\d*)\.ogg")
+_OGG_PATH = re.compile(r"\d{3} - (?P<label>.+)/(?P<fold>[1-5])-\d+-[A-Z]\d*\.ogg")
 
 
 class Recording(NamedTuple):
@@ -84,11 +83,10 @@ def find_recordings(folder: Path, *, subset: str) -> list[Recording]:
 def _from_class_folders(folder: Path) -> list[Recording]:
     found = []
     for path in folder.glob("*/*.ogg"):
-        class_folder, name = _CLASS_FOLDER.fullmatch(path.parent.name), _OGG_NAME.fullmatch(path.name)
-        if class_folder is None or name is None:
+        match = _OGG_PATH.fullmatch(path.relative_to(folder).as_posix())
+        if match is None:
             raise DataError(f"{path}: expected '<number> - <class>/<fold>-<freesound id>-<take>.ogg'")
-        label = class_folder["name"]
-        found.append(Recording(path, ESC10_NAMES.get(label, label), int(name["fold"])))
+        found.append(Recording(path, ESC10_NAMES.get(match["label"], match["label"]), int(match["fold"])))
     return found
 
 
@@ -96,13 +94,12 @@ def _from_table(folder: Path, table: Path) -> list[Recording]:
     rows = pd.read_csv(table)
     if missing := {"filename", "fold", "category"} - set(rows.columns):
         raise DataError(f"{table}: lacks the column(s) {', '.join(sorted(missing))}")
-    found = [
-        Recording(folder / "audio" / row.filename, row.category.replace("_", " ").capitalize(), int(row.fold))
-        for row in rows.itertuples()
-    ]
-    for recording in found:
-        if not recording.path.is_file():
-            raise DataError(f"{table} names {recording.path}, which does not exist")
+    found = []
+    for row in rows.itertuples():
+        path = folder / "audio" / row.filename
+        if not path.is_file():
+            raise DataError(f"{table} names {path}, which does not exist")
+        found.append(Recording(path, row.category.replace("_", " ").capitalize(), int(row.fold)))
     return found
 
 
