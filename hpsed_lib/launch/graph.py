@@ -51,9 +51,9 @@ def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
 def basis(notebook: str, settings: dict[str, Any], folder: str, *, without: Sequence[str] = ()) -> str:
     """Write what an execution rests on beside its data, if that has changed, and return the file's path.
 
-    As a rule's input this one file, of the notebook's name in `folder`, stands for the library modules and settings that
-    the execution reads: their change makes the rule run again. Snakemake sees that even after a job of a cluster that
-    ended when no launcher was there to take notes of it.
+    As a rule's input this one file, of the notebook's name in `folder`, stands for the library modules and settings
+    that the execution reads: their change makes the rule run again. Snakemake sees that even after a job of a cluster
+    that ended when no launcher was there to take notes of it.
     """
     modules = library_of(notebook, without=without)
     digests = {module: hashlib.sha256((ROOT / module).read_bytes()).hexdigest() for module in modules}
