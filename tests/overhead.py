@@ -20,18 +20,18 @@ from pathlib import Path
 import nbformat
 from held import NAME, Project, small_experiment
 
+from hpsed_lib.launch.workflow import _snakemake
+
 STRUCTURES = ["single", "hierarchical", "appendix"]
 SEEDS = 6
+RUN = "{pooling}-{structure}-seed{seed}"
 OUTPUTS = {
-    "01_data_preparation": f'paths = ["cache/{NAME}/data.json"]',
-    "03_train_variant": (
-        'run = f"{pooling}-{structure}-seed{seed}"\n'
-        f'paths = [f"results/{NAME}/metrics/{{run}}.json", f"cache/{NAME}/runs/{{run}}/predictions.npz"]'
-    ),
+    "01_data_preparation": f'["cache/{NAME}/data.json"]',
+    "03_train_variant": f'[f"results/{NAME}/metrics/{RUN}.json", f"cache/{NAME}/runs/{RUN}/predictions.npz"]',
 }
 WRITE = """
 from pathlib import Path
-for path in map(Path, paths):
+for path in map(Path, {}):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("")
 """
@@ -43,21 +43,17 @@ def empty_notebooks(folder: Path) -> None:
         path = folder / f"notebooks/{name}.ipynb"
         notebook = nbformat.read(path, as_version=4)
         notebook.cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-        notebook.cells.append(nbformat.v4.new_code_cell(outputs + WRITE))
+        notebook.cells.append(nbformat.v4.new_code_cell(WRITE.replace("{}", outputs)))
         nbformat.write(notebook, path)
 
 
 def seconds(folder: Path, cluster: str, targets: list[str]) -> tuple[float, float]:
     """Elapsed time and processor time of making some outputs."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--nolock"]
-    command += ["--workflow-profile", f"workflow/profiles/{cluster or 'default'}"]
-    command += ["--jobs" if cluster else "--cores", "2"]
-    command += ["--config", f"experiment={NAME}", f"n_seeds={SEEDS}", f"cluster={cluster}", "--", *targets]
+    command = [*_snakemake(NAME, SEEDS, {}, cluster, "--jobs" if cluster else "--cores", "2"), "--", *targets]
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.perf_counter() - started, processor
+    return time.perf_counter() - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main(cluster: str = "") -> None:
@@ -70,17 +66,14 @@ def main(cluster: str = "") -> None:
         targets = [f"results/{NAME}/metrics/{run}.json" for run in runs]
         elapsed, processor = seconds(folder, cluster, targets)
         elapsed_again, processor_again = seconds(folder, cluster, targets)  # nothing is left to do
+        of_a_run = f"{(processor - processor_again) / len(runs):.2f} s of a core"
         if cluster:
-            shown = subprocess.run(
-                ["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True, check=True
-            )
+            shown = subprocess.check_output(["scontrol", "--oneliner", "show", "job"], text=True)
             times = [
-                sum(int(n) * 60**i for i, n in enumerate(text.split(":")[::-1]))
-                for text in re.findall(r" RunTime=([\d:]+)", shown.stdout)
+                3600 * int(h) + 60 * int(m) + int(s) for h, m, s in re.findall(r" RunTime=(\d+):(\d+):(\d+)", shown)
             ]
-            print(f"{len(times)} jobs: {sum(times) / len(times):.1f} s of a node for each run")
-        else:
-            print(f"{len(runs)} runs: {(processor - processor_again) / len(runs):.2f} s of a core for each run")
+            of_a_run = f"{sum(times) / len(times):.1f} s of a node"
+        print(f"{len(runs)} runs: {of_a_run} for each run")
         print(f"{elapsed:.0f} s in all, {elapsed_again:.0f} s when nothing was left to do")
 
 
