@@ -51,18 +51,10 @@ Resampled = Mapping[tuple[str, str], Mapping[str, np.ndarray]]
 
 
 def recording_weights(sources: Sequence[str], *, n_resamples: int = 2000, random_seed: int = 0) -> np.ndarray:
-    """How often each clip counts in test sets of recordings drawn with replacement.
+    """How often each clip counts in test sets of recordings drawn with replacement, (n_resamples, clips) of int.
 
-    Parameters
-    ----------
-    sources : sequence of str
-        Recordings of each clip, separated by tabs; a clip without any is its own.
-    n_resamples, random_seed : int
-
-    Returns
-    -------
-    np.ndarray of int, shape (n_resamples, clips)
-        The product, over the clip's recordings, of how often each was drawn [3]_.
+    `sources` holds the recordings of each clip, separated by tabs; a clip without any is its own. A clip counts as
+    often as the product, over its recordings, of how often each was drawn [3]_.
     """
     of_clip = [set(text.split("\t")) if text else {f"clip {index}"} for index, text in enumerate(sources)]
     names = {name: index for index, name in enumerate(sorted(set[str]().union(*of_clip)))}
@@ -72,7 +64,7 @@ def recording_weights(sources: Sequence[str], *, n_resamples: int = 2000, random
 
 
 def resampled_scores(metrics: Sequence[Mapping], weights: np.ndarray) -> Resampled:
-    """Scores of every arm on resampled test sets.
+    """Scores of every arm on resampled test sets: F1 and error rate, (resamples,), means over seeds.
 
     Parameters
     ----------
@@ -80,11 +72,6 @@ def resampled_scores(metrics: Sequence[Mapping], weights: np.ndarray) -> Resampl
         Each with ``pooling``, ``structure`` and ``test.clip_counts``, lists of int by sed_eval's names.
     weights : np.ndarray, shape (resamples, clips)
         From `recording_weights`.
-
-    Returns
-    -------
-    dict of dict of np.ndarray, shape (resamples,)
-        By (pooling, structure) and measure: ``f_measure`` and ``error_rate``, the mean over seeds.
 
     Raises
     ------
@@ -121,7 +108,6 @@ def arms(scores: pd.DataFrame, resampled: Resampled) -> pd.DataFrame:
     Returns
     -------
     DataFrame with columns pooling, structure, measure, n_seeds, mean, sd, low, high, low_recordings, high_recordings
-        ``low`` to ``high`` over seeds, for this test set; the others over recordings, for these networks.
     """
     rows = []
     for (pooling, structure), runs in scores.groupby(["pooling", "structure"], sort=False):
@@ -240,20 +226,9 @@ def _judged(table: pd.DataFrame, equivalence: float) -> pd.DataFrame:
 
 
 def seeds_needed(sd: float, *, difference: float, n_tests: int) -> int:
-    """Pairs of seeds with which a paired t test finds a difference with 80 % power.
+    """Pairs of seeds with which a paired t test finds a true difference with 80 % power.
 
-    Parameters
-    ----------
-    sd : float
-        Standard deviation of the differences between paired seeds, more than 0.
-    difference : float
-        The true one, in the same unit.
-    n_tests : int
-        Size of the family: the level is the first, and hardest, of Holm's.
-
-    Raises
-    ------
-    ParameterError
+    `sd` is the standard deviation of the differences between paired seeds; of `n_tests` the level is Holm's first.
     """
     if not (sd > 0 and difference > 0 and n_tests > 0):
         raise ParameterError(f"expected numbers above 0, got sd {sd}, difference {difference}, n_tests {n_tests}")

@@ -72,16 +72,10 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
 
     Parameters
     ----------
-    experiment : Experiment
-        Its data and features sections decide.
     data_folder : str
         Folder of recordings, where the experiment needs one; a relative one starts at the repository.
     download : bool
         Fetch what is public and small (ESC-10; the label files of DCASE 2017) where it is not there.
-
-    Returns
-    -------
-    Dataset
 
     Raises
     ------

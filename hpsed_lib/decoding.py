@@ -162,19 +162,16 @@ def choose_threshold(
     frame_prob, params, frame_duration
         As in `smooth`; predictions for the validation clips.
     reference : np.ndarray of bool, shape (clips, segments, classes)
-        Their segment activity.
-    time_resolution : float
-        Seconds per segment.
+        Their activity in segments of `time_resolution` seconds.
     criterion : {"f_measure", "error_rate"}
         Micro-averaged and segment-based: the F1 to be highest, or the error rate to be lowest.
 
     Returns
     -------
-    threshold : float
-    value : float
-        The criterion's value there; NaN for an error rate without reference activity.
-    curve : DataFrame with columns threshold, Nref, Nsys, Ntp, Nfp, Nfn, S, D, I, f_measure, error_rate
-        The overall scores at every threshold tried.
+    threshold, value : float
+        The criterion's value there is NaN for an error rate without reference activity.
+    curve : DataFrame
+        The counts and scores at every threshold tried (`threshold_curve`).
     """
     if criterion not in CRITERIA:
         raise ParameterError(f"criterion must be one of {', '.join(CRITERIA)}; got {criterion!r}")

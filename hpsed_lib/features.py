@@ -55,16 +55,7 @@ def _window_and_filters(sr: int, params: Features) -> tuple[np.ndarray, np.ndarr
 
 
 def log_mel(y: np.ndarray, *, sr: int, params: Features) -> np.ndarray:
-    """Log-mel spectrogram of one waveform.
-
-    Parameters
-    ----------
-    y : np.ndarray, shape (samples,)
-        Mono waveform.
-    sr : int
-        Sample rate, in Hz.
-    params : Features
-        Window and hop in seconds, number of bands and their range in Hz.
+    """Log-mel spectrogram of one mono waveform.
 
     Returns
     -------
@@ -90,18 +81,10 @@ def log_mel(y: np.ndarray, *, sr: int, params: Features) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spectrograms:
-    """Features of a split's clips, in a file; what is indexed is read, and nothing stays in memory.
+    """Features of a split's clips, in a file; what is indexed is read, and nothing stays in memory."""
 
-    Attributes
-    ----------
-    path : Path
-        ``.npy`` file of shape (rows, frames, n_mels), float32.
-    rows : np.ndarray of int
-        The file's row of each clip.
-    """
-
-    path: Path
-    rows: np.ndarray
+    path: Path  # .npy, (rows, frames, n_mels), float32
+    rows: np.ndarray  # the file's row of each clip
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -157,12 +140,8 @@ def extract(
         Every clip and its recording, in the order of the rows; None where there is no recording.
     cache : Path
         Stem of the files; see `feature_file`.
-    sr : int
-        Sample rate, in Hz, that every recording is brought to.
-    duration : float
-        Length, in seconds, that every recording is brought to.
-    params : Features
-        Parameters of `log_mel`.
+    sr, duration
+        Hz and seconds that every recording is brought to.
 
     Returns
     -------
@@ -251,18 +230,7 @@ def _reserve(path: Path, n_bytes: int, *, description: str) -> None:
 
 
 def band_statistics(features: np.ndarray | Spectrograms) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each mel band, in dB.
-
-    Parameters
-    ----------
-    features : np.ndarray or Spectrograms, shape (clips, frames, n_mels)
-        Training features.
-
-    Returns
-    -------
-    mean, std : np.ndarray, shape (n_mels,), float32
-        A band that never changes has std 1.
-    """
+    """Mean and standard deviation (1 for a band that never changes) of the bands of (clips, frames, n_mels), in dB."""
     n, total, squares = 0, 0.0, 0.0
     for start in range(0, len(features), 64):  # memory stays flat whatever the number of clips
         chunk = features[start : start + 64].astype(np.float64)

@@ -80,12 +80,7 @@ class GatedCRNN(nn.Module):
         self.sharpness = nn.Parameter(torch.ones(n_classes))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict each class in each frame.
-
-        Parameters
-        ----------
-        features : Tensor, shape (batch, frames, n_mels)
-            Log-mel, in dB.
+        """Predict each class in each frame, from log-mel (batch, frames, n_mels) in dB.
 
         Returns
         -------

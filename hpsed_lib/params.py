@@ -90,8 +90,7 @@ class RecordedData(Soundscapes):
 class ListedData(Section):
     """What data sets share whose clips exist: label files list them, and some of the audio may be missing.
 
-    Clips whose audio is missing or cannot be read are counted and shown. In training they are left out; in the test
-    set they stop the experiment, or are left out, and then every table says so in its title.
+    Missing or unreadable clips are counted and shown; in the test set they stop the experiment, or every table says so.
     """
 
     sample_rate: Annotated[int, Field(ge=8000, le=48000)]
@@ -198,13 +197,9 @@ class Training(Section):
 
 
 class Decoding(Section):
-    """From ``frame_prob`` to events (Sec. 2.1: threshold, median filter, ignoring noise).
+    """From ``frame_prob`` to events (Sec. 2.1: threshold, median filter, ignoring noise)."""
 
-    The threshold ``validation`` is the one with the best segment-based F1 on the validation clips, of all that make a
-    difference there: see `hpsed_lib.decoding.choose_threshold`.
-    """
-
-    threshold: Literal["validation"] | Annotated[float, Field(gt=0, lt=1)]
+    threshold: Literal["validation"] | Annotated[float, Field(gt=0, lt=1)]  # see hpsed_lib.decoding.choose_threshold
     median_length: Count  # frames, odd
     minimum_gap: Annotated[float, Field(ge=0)]  # shorter gaps are closed
     minimum_duration: Annotated[float, Field(ge=0)]  # then shorter events are dropped
@@ -232,8 +227,8 @@ class Comparison(Section):
 class Resources(Section):
     """What one run takes: what its job asks of a cluster, and the threads of its process, here too.
 
-    No result rests on memory and run time. `threads` changes the order in which float32 numbers are added up, and with
-    it the last bits of a result: a run with another number of threads is another run. GPUs: see `Training.device`.
+    No result rests on memory and run time. `threads` changes the order in which numbers are added up, and with it a
+    result's last bits. GPUs: see `Training.device`.
     """
 
     memory: Count  # MB (2**20 bytes, as Slurm counts)
@@ -321,22 +316,21 @@ class Experiment(Section):
 
 def require_available(experiment: Experiment, *, data_folder: str = "", download: bool = False) -> None:
     """Refuse at once an experiment whose data cannot be had, saying what to do."""
-    source, name = experiment.data.source, experiment.name
+    source, needs = experiment.data.source, f"experiment {experiment.name!r} needs"
     if data_folder and not (ROOT / data_folder).is_dir():
         raise DataError(f"{data_folder}: no such folder; it must hold the recordings")
-    if source == "dcase2017" and not data_folder:
-        raise DataError(
-            f"experiment {name!r} needs the audio of DCASE 2017 Task 4: give DATA=<the folder of it> (in notebook "
-            "01: data_folder), and DOWNLOAD=1 if the label files are not in it; `make dcase2017-audio DATA=<folder>` "
-            "fetches what can still be had"
-        )
-    if source == "folder" and not data_folder:
-        raise DataError(f"experiment {name!r} needs DATA=<the folder of its audio and label files>")
-    if source in ("esc10", "esc50") and not data_folder and not download:
-        fetch = ", or DOWNLOAD=1 to fetch ESC-10 (about 30 MB)" if source == "esc10" else ""
-        raise DataError(f"experiment {name!r} mixes recordings of {source.upper()}: give DATA=<its folder>{fetch}")
     if download and source == "esc50":
         raise DataError("only ESC-10 can be fetched; for ESC-50 give DATA=<its folder>")
+    if data_folder or source == "synthetic" or (download and source == "esc10"):
+        return
+    what = {
+        "dcase2017": "the audio of DCASE 2017 Task 4: give DATA=<the folder of it> (in notebook 01: data_folder), and "
+        "DOWNLOAD=1 if the label files are not in it; `make dcase2017-audio DATA=<folder>` fetches what there still is",
+        "folder": "DATA=<the folder of its audio and label files>",
+        "esc10": "recordings of ESC10 to mix: give DATA=<its folder>, or DOWNLOAD=1 to fetch ESC-10 (about 30 MB)",
+        "esc50": "recordings of ESC50 to mix: give DATA=<its folder>",
+    }
+    raise DataError(f"{needs} {what[source]}")
 
 
 def run_name(pooling: str, structure: str, seed: int) -> str:
@@ -393,16 +387,7 @@ def _explain(error: Any) -> str:
 
 
 def load_experiment(name: str | Path) -> Experiment:
-    """Load one experiment.
-
-    Parameters
-    ----------
-    name : str or Path
-        Stem of a file in ``params/``, or the path of a YAML file; the file's stem becomes the experiment's name.
-
-    Returns
-    -------
-    Experiment
+    """Load one experiment: by the stem of a file in ``params/``, or by a YAML file's path, whose stem names it.
 
     Raises
     ------
@@ -436,13 +421,7 @@ def _tuples(value: Any) -> Any:
 
 
 def with_seeds(experiment: Experiment, n_seeds: int) -> Experiment:
-    """The experiment with the seeds 0 to `n_seeds` - 1 in place of its own; with 0, the experiment as it is.
-
-    Raises
-    ------
-    ParameterError
-        The number is negative.
-    """
+    """The experiment with the seeds 0 to `n_seeds` - 1 in place of its own; with 0, the experiment as it is."""
     if n_seeds < 0:
         raise ParameterError(f"SEEDS must be 1 or more, or 0 for the experiment's own seeds, got {n_seeds}")
     if n_seeds == 0:
@@ -459,13 +438,7 @@ NOT_OF_A_RUN = {
 
 
 def run_settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The settings that one run's result rests on: all but names, lists of variants, what is tested, memory, run time.
-
-    Parameters
-    ----------
-    parameters : dict
-        An experiment's, as ``model_dump(mode="json")`` gives them and the metrics files hold them.
-    """
+    """The part of an experiment's parameters, as a metrics file holds them, that one run's result rests on."""
     return {
         section: {key: value for key, value in content.items() if key not in NOT_OF_A_RUN.get(section, ())}
         for section, content in parameters.items()

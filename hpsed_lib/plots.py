@@ -85,12 +85,7 @@ def plot_class_balance(weak_targets: dict[str, np.ndarray], classes: Sequence[st
 def plot_thresholds(curve: pd.DataFrame, *, chosen: float, ax: Axes) -> Axes:
     """Draw F1 over every threshold that makes a difference on the tuning clips, and the chosen one.
 
-    Parameters
-    ----------
-    curve : DataFrame with columns threshold, f_measure
-        From `hpsed_lib.runs.finish_run`; without rows there were no clips to choose on, and the plot says so.
-    chosen : float
-        Threshold of the run.
+    A `curve` (threshold, f_measure; from `hpsed_lib.runs.finish_run`) without rows says that there were no such clips.
     """
     ax.plot(curve.threshold, 100 * curve.f_measure)
     ax.axvline(chosen, color="0.4", linestyle="--", label=f"chosen: {chosen:g}")
@@ -122,18 +117,9 @@ def plot_frame_predictions(
     frame_duration: float,
     ax: Axes,
 ) -> Axes:
-    """Draw one class's frame probabilities under each structure, over its reference events.
+    """Draw one class's frame probabilities (frames,) under each structure, over its reference events, shaded.
 
-    Parameters
-    ----------
-    frame_probs : dict of np.ndarray, shape (frames,)
-        By structure.
-    reference : DataFrame with columns onset, offset
-        The class's events in the clip, in seconds; shaded.
-    thresholds : dict of float
-        By structure; drawn as thin lines.
-    frame_duration : float
-        Seconds per frame.
+    Thin lines are the thresholds; `reference` has the columns onset and offset, in seconds, as is `frame_duration`.
     """
     colors = structure_colors()
     for onset, offset in reference[["onset", "offset"]].itertuples(index=False):
@@ -158,13 +144,7 @@ def plot_class_scores(class_scores: pd.DataFrame, *, ax: Axes) -> Axes:
 
 
 def event_to_show(split: Split, *, shortest: float = 1.0, longest: float = 4.0) -> tuple[str, str]:
-    """The first clip, and class, with one event of that class, `shortest` to `longest` seconds long.
-
-    Returns
-    -------
-    filename, event_label : str
-        The very first event where no clip has such a one.
-    """
+    """The first clip, and class, with one event of that class of a length in seconds; else the very first event's."""
     events = split.strong_labels
     alone = events.groupby(["filename", "event_label"]).onset.transform("size") == 1
     fitting = events[alone & (events.offset - events.onset).between(shortest, longest)]
@@ -175,10 +155,7 @@ def event_to_show(split: Split, *, shortest: float = 1.0, longest: float = 4.0) 
 def figure5(experiment: Experiment, dataset: Dataset, metrics: list[dict]) -> Figure:
     """Figure 5's view: every system's frame probabilities for one test event, under its spectrogram and events.
 
-    Parameters
-    ----------
-    metrics : list of dict
-        The runs' metrics; of several seeds the first is drawn.
+    Of several seeds in `metrics` the first is drawn.
     """
     filename, label = event_to_show(dataset.test)
     clip, column = dataset.test.filenames.index(filename), dataset.classes.index(label)
@@ -242,13 +219,7 @@ POINT_MARKERS = {"fixed": "x", "global_f_measure": "o", "global_error_rate": "s"
 
 
 def plot_operating_points(points: pd.DataFrame, *, pooling: str, ax: Axes) -> Axes:
-    """Draw F1 against error rate at each operating point of one pooling function, one colour per structure.
-
-    Parameters
-    ----------
-    points : DataFrame
-        From `hpsed_lib.tables.operating_points`.
-    """
+    """Draw F1 against error rate at each of one pooling function's `hpsed_lib.tables.operating_points`."""
     colors = structure_colors()
     for (structure, name), row in points.loc[pooling].iterrows():
         style: dict[str, Any] = {"markerfacecolor": "none", "color": colors[structure], "linestyle": "none"}

@@ -7,10 +7,10 @@ Conventions
   are averaged: at once (``single``, Eq. 1) or through segments (the others).
 - ``hierarchical`` is Eqs. 3-5 to the letter, left to automatic differentiation. ``appendix`` has the same value and
   stops the gradient through the weights *inside* Eq. 3, which is the algorithm whose gradients Table A-1 prints.
-- ``mixed`` is not the paper's: it takes the maximum within segments and the pooling function across them. Of each
-  segment only the largest frame is left, with its weight, so that its value is not that of Eq. 1.
-- ``sharpness`` is one number per class, trained with the network, which the functions of later years need: it leads
-  from average pooling (0) towards max pooling.
+- ``mixed`` is not the paper's: of each segment only the largest frame is left, with its weight, and the pooling
+  function goes across segments, so that its value is not that of Eq. 1.
+- ``sharpness``, one number per class, is trained with the network for the functions of later years; it leads from
+  average pooling (0) towards max pooling.
 - Sums are taken in float32 at least, whatever autocast says: a bfloat16 probability cannot tell 0.998 from 1.
 - 0/0: a segment, or a clip, whose weights are all zero (sum to less than the smallest normal number) takes the mean of
   its frames. A clip's value does not depend on what such a segment takes: its weight in the next stage is zero.
@@ -102,24 +102,7 @@ STRUCTURES = ("single", "hierarchical", "appendix", "mixed")
 
 
 def weighted_mean(x: Tensor, weight: Tensor, *, dim: int) -> Tensor:
-    """Weighted mean over one axis; the plain mean, which is the limit, where every weight is zero.
-
-    Parameters
-    ----------
-    x, weight : Tensor, same shape
-        Values and their non-negative weights.
-    dim : int
-        Axis to average over.
-
-    Returns
-    -------
-    Tensor
-        ``sum(w x) / sum(w)``, without axis ``dim``.
-
-    References
-    ----------
-    Eq. 1; Eqs. 3 and 5 are the same operation on other frames.
-    """
+    """``sum(w x) / sum(w)`` over one axis (Eqs. 1, 3, 5); the plain mean, which is the limit, where every w is zero."""
     total = weight.sum(dim)
     weightless = total < torch.finfo(total.dtype).tiny
     share = weight / total.masked_fill(weightless, 1.0).unsqueeze(dim)  # dividing first: sum(w x) could underflow

@@ -55,15 +55,6 @@ def finish_run(
 ) -> tuple[dict, pd.DataFrame]:
     """Predict, choose thresholds on tuning clips, score the test clips, write the run's files.
 
-    Parameters
-    ----------
-    experiment : Experiment
-    dataset : Dataset
-    trained : Trained
-    pooling, structure : str
-        The variant.
-    seed : int
-
     Returns
     -------
     metrics : dict
@@ -71,8 +62,7 @@ def finish_run(
         experiment asks for, ``operating_points`` has those of `operating_points`, ``threshold_free``, ``event_based``
         and ``tagging`` those of `hpsed_lib.scoring`.
     curve : DataFrame with columns threshold, f_measure and the counts
-        Every threshold that makes a difference on the tuning clips, as `choose_threshold` returns it; without tuning
-        clips it has no row.
+        As `choose_threshold` returns it; without tuning clips it has no row.
     """
     run = run_name(pooling, structure, seed)
     splits = {"test": dataset.test} | ({"tuning": dataset.tuning} if dataset.tuning else {})
@@ -171,12 +161,7 @@ def _provenance(experiment: Experiment, dataset: Dataset, trained: Trained) -> d
 def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[str, np.ndarray]) -> dict[str, dict]:
     """Scores of the test clips at three thresholds: 0.5, and those with the best F1 and ER on the tuning clips.
 
-    Parameters
-    ----------
-    experiment : Experiment
-    dataset : Dataset
-    frame_prob : dict of np.ndarray, shape (clips, frames, classes)
-        Predictions for ``test`` and, if there are tuning clips, ``tuning``.
+    Takes predictions (clips, frames, classes) for ``test`` and, if there are tuning clips, ``tuning``.
 
     Returns
     -------

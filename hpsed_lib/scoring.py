@@ -136,11 +136,7 @@ def _refuse(bad: np.ndarray, events: pd.DataFrame, reason: str) -> None:
 
 
 def clip_counts(reference: np.ndarray, estimated: np.ndarray) -> dict[str, np.ndarray]:
-    """Count true and false positives and negatives, substitutions, deletions and insertions, in each clip.
-
-    Parameters
-    ----------
-    reference, estimated : np.ndarray of bool, shape (clips, segments, classes)
+    """Count in each clip, from activities (clips, segments, classes) of bool.
 
     Returns
     -------
@@ -237,14 +233,8 @@ def threshold_curve(segment_score: np.ndarray, reference: np.ndarray, *, thresho
 def best_constant_guess(reference: np.ndarray) -> float:
     """F1 of the best guess that ignores the sound: some set of classes, always active, chosen with hindsight.
 
-    Parameters
-    ----------
-    reference : np.ndarray of bool, shape (clips, segments, classes)
-
-    Returns
-    -------
-    float
-        ``max_k 2 T_k / (Nref + k n)``, with T_k the activity of the k most frequent classes and n the segments.
+    ``max_k 2 T_k / (Nref + k n)``, with T_k the activity of the k most frequent of the classes and n the segments of a
+    `reference` (clips, segments, classes).
     """
     per_class = np.sort(reference.sum((0, 1)))[::-1]
     n_segments = reference.shape[0] * reference.shape[1]
@@ -360,13 +350,7 @@ def frame_activity(
 
 
 def ranking_scores(reference: np.ndarray, scores: np.ndarray, *, classes: Sequence[str]) -> dict:
-    """How well scores rank what is active above what is not (scikit-learn).
-
-    Parameters
-    ----------
-    reference : np.ndarray of bool, shape (..., classes)
-        Whether the class is active in the clip, frame or segment.
-    scores : np.ndarray, shape (..., classes)
+    """How well scores rank what is active above what is not (scikit-learn); both arrays are (..., classes).
 
     Returns
     -------
@@ -440,18 +424,8 @@ def threshold_free_scores(
 def clip_scores(reference: np.ndarray, clip_prob: np.ndarray, *, threshold: float) -> dict[str, float]:
     """Audio tagging at one threshold, micro-averaged (scikit-learn): what subtask A of DCASE 2017 Task 4 measures.
 
-    Parameters
-    ----------
-    reference : np.ndarray of bool, shape (clips, classes)
-        Whether the class sounds in the clip.
-    clip_prob : np.ndarray, shape (clips, classes)
-    threshold : float
-        A class is estimated above it.
-
-    Returns
-    -------
-    dict
-        ``precision``, ``recall``, ``f_measure``; 0 where they have no value.
+    Takes arrays (clips, classes); a class is estimated above the threshold. Gives ``precision``, ``recall`` and
+    ``f_measure``, 0 where they have no value.
     """
     precision, recall, f_measure, _ = precision_recall_fscore_support(
         np.asarray(reference, dtype=bool), clip_prob > threshold, average="micro", zero_division=0
@@ -537,13 +511,6 @@ def psd_points(
     What a clip adds to the counts of a class changes at no threshold but one of its own smoothed frame probabilities:
     each clip and class is decoded at those, and the changes are summed over clips in the order of the thresholds [2]_.
 
-    Parameters
-    ----------
-    smoothed : np.ndarray, shape (clips, frames, classes)
-        Frame probabilities after `hpsed_lib.decoding.smooth`.
-    reference : DataFrame
-    scenarios : dict of Scenario
-
     Returns
     -------
     DataFrame with columns scenario, event_label, threshold, tp_ratio, effective_fp_rate
@@ -555,9 +522,9 @@ def psd_points(
     Raises
     ------
     DataError
-        An event of an unknown file or class or with a time that is no number; no event with a duration.
+        No event has a duration, or one is of an unknown file, class or time.
     ParameterError
-        ``smoothed`` does not fit the names.
+        ``smoothed``, (clips, frames, classes) from `hpsed_lib.decoding.smooth`, does not fit the names.
     """
     if smoothed.ndim != 3 or smoothed.shape[::2] != (len(filenames), len(classes)):
         raise ParameterError(f"frame_prob {smoothed.shape}: expected {len(filenames)} clips, {len(classes)} classes")
@@ -631,13 +598,7 @@ def _psd_changes(
 
 
 def psd_roc(points: pd.DataFrame, *, scenario: Scenario) -> pd.DataFrame:
-    """The curve under which the score is the area.
-
-    Parameters
-    ----------
-    points : DataFrame
-        From `psd_points`, of one scenario.
-    scenario : Scenario
+    """The curve under which the score is the area, from the points of one scenario.
 
     Returns
     -------

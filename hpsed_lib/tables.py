@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -81,19 +82,9 @@ def scores(metrics: list[dict]) -> pd.DataFrame:
 
 
 def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Table 2's layout: every pooling function with each structure, means over seeds.
+    """Table 2's layout: every pooling function with each structure, means over seeds, and of F1 the seeds' deviation.
 
-    Parameters
-    ----------
-    run_scores : DataFrame
-        From `scores`.
-    paper : DataFrame, optional
-        The paper's rows for the same clips, to stand beside ours.
-
-    Returns
-    -------
-    DataFrame
-        ``f_measure_sd`` and ``f_measure_fixed_sd``: standard deviations over seeds, missing with one.
+    The `paper`'s rows for the same clips, if given, stand beside ours.
     """
     groups = run_scores.groupby(["pooling", "structure"], sort=False)
     table = groups[[*RATES, *PERCENTAGES, "f_measure_fixed"]].mean()
@@ -106,24 +97,13 @@ def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd
 
 
 def label_effects(experiment: Experiment, dataset: Dataset, run: dict) -> pd.DataFrame:
-    """What is odd in the test clips' labels, and what removing it would do to one run's score.
-
-    Parameters
-    ----------
-    run : dict
-        The run's metrics.
-
-    Returns
-    -------
-    DataFrame
-        From `hpsed_lib.data.label_audit.label_report`.
-    """
+    """What is odd in the test clips' labels, and what removing it would do to one run's score (`label_report`)."""
     frame_prob = load_predictions(experiment, run["run"])["test"]
+    names: dict[str, Any] = {"filenames": dataset.test.filenames, "classes": dataset.classes}
     return label_report(
         dataset.test.strong_labels,
-        weak_labels(dataset.test.weak_target, filenames=dataset.test.filenames, classes=dataset.classes),
-        filenames=dataset.test.filenames,
-        classes=dataset.classes,
+        weak_labels(dataset.test.weak_target, **names),
+        **names,
         clip_duration=experiment.data.clip_duration,
         time_resolution=experiment.scoring.time_resolution,
         estimated=estimated_events(experiment, dataset, dataset.test, frame_prob, threshold=run["threshold"]),
@@ -179,23 +159,19 @@ def formatted_contrasts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def operating_points(metrics: list[dict]) -> pd.DataFrame:
-    """Test scores of every variant at each of `POINTS`, averaged over seeds; precision, recall, F1 in percent.
+    """Test scores at each of `POINTS`, averaged over seeds; precision, recall, F1 in percent.
 
     Returns
     -------
     DataFrame indexed by (pooling, structure, point) with columns error_rate, precision, recall, f_measure
     """
     rows = [
-        {
-            "pooling": run["pooling"],
-            "structure": run["structure"],
-            "point": name,
-            "error_rate": point["test"]["error_rate"],
-            **{measure: 100 * point["test"][measure] for measure in PERCENTAGES},
-        }
+        {"pooling": run["pooling"], "structure": run["structure"], "point": name}
+        | {"error_rate": run["operating_points"][name]["test"]["error_rate"]}
+        | {measure: 100 * run["operating_points"][name]["test"][measure] for measure in PERCENTAGES}
         for run in metrics
-        for name, point in run["operating_points"].items()
-        if name in POINTS
+        for name in POINTS
+        if name in run["operating_points"]
     ]
     return pd.DataFrame(rows).groupby(["pooling", "structure", "point"], sort=False).mean()
 
@@ -209,22 +185,20 @@ def threshold_free(metrics: list[dict]) -> pd.DataFrame:
         PSDS of both scenarios, average precision and area under the ROC curve of segments (micro), mean average
         precision of frames and clips (macro), event-based F1 and the F1 of audio tagging at 0.5.
     """
-    rows = []
-    for run in metrics:
-        free = run["threshold_free"]
-        rows.append(
-            {
-                "pooling": run["pooling"],
-                "structure": run["structure"],
-                **{f"PSDS {name}": area for name, area in free["psds"].items()},
-                "segment AP": free["segment"]["micro"]["average_precision"],
-                "segment ROC AUC": free["segment"]["micro"]["roc_auc"],
-                "frame mAP": free["frame"]["macro"]["average_precision"],
-                "clip mAP": free["clip"]["macro"]["average_precision"],
-                "event F1": run["event_based"]["micro"]["f_measure"],
-                "tagging F1": run["tagging"]["f_measure"],
-            }
-        )
+    rows = [
+        {
+            "pooling": run["pooling"],
+            "structure": run["structure"],
+            **{f"PSDS {name}": area for name, area in run["threshold_free"]["psds"].items()},
+            "segment AP": run["threshold_free"]["segment"]["micro"]["average_precision"],
+            "segment ROC AUC": run["threshold_free"]["segment"]["micro"]["roc_auc"],
+            "frame mAP": run["threshold_free"]["frame"]["macro"]["average_precision"],
+            "clip mAP": run["threshold_free"]["clip"]["macro"]["average_precision"],
+            "event F1": run["event_based"]["micro"]["f_measure"],
+            "tagging F1": run["tagging"]["f_measure"],
+        }
+        for run in metrics
+    ]
     return pd.DataFrame(rows).groupby(["pooling", "structure"], sort=False).mean()
 
 
@@ -236,23 +210,11 @@ def tested_clips(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:
 
 
 def write_tables(experiment: Experiment, metrics: list[dict], clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Write an experiment's ``tables/``.
+    """Write an experiment's ``tables/`` and return those that are data frames, by name.
 
     ``table2`` and ``contrasts`` (csv, md, tex) are to be read; ``scores.csv`` has one row per run, ``intervals.csv``
     what `hpsed_lib.comparison.arms` returns, ``operating_points.csv`` and ``threshold_free.csv`` what the functions of
-    these names do, ``test_clips.csv`` the clips that the intervals over recordings rest on.
-
-    Parameters
-    ----------
-    metrics : list of dict
-        From `load_metrics`.
-    clips : DataFrame
-        From `tested_clips`.
-
-    Returns
-    -------
-    dict of DataFrame
-        By the names of the csv files, without the last.
+    these names do, ``test_clips.csv`` the `tested_clips` that the intervals over recordings rest on.
     """
     data, report = experiment.data, metrics[0]["data"]["report"]
     family, equivalence = experiment.comparison.family, experiment.comparison.equivalence
@@ -361,18 +323,16 @@ def class_f_measure(metrics: list[dict]) -> pd.DataFrame:
 
 def provenance(metrics: list[dict]) -> pd.DataFrame:
     """What made the numbers: commit, device, versions, data checksum and time, and how many runs share each."""
-    rows = []
-    for name in ("commit", "device", "device_name", "n_threads"):
-        for value, count in pd.Series([str(run[name]) for run in metrics]).value_counts().items():
-            rows.append({"what": name, "value": value, "runs": count})
-    for package in metrics[0]["versions"]:
-        for value, count in pd.Series([run["versions"][package] for run in metrics]).value_counts().items():
-            rows.append({"what": package, "value": value, "runs": count})
-    for value, count in pd.Series([run["data"]["checksum"] for run in metrics]).value_counts().items():
-        rows.append({"what": "data SHA-256", "value": value, "runs": count})
-    seconds = sum(run["time"]["training_seconds"] for run in metrics)
-    rows.append({"what": "training, all runs", "value": f"{seconds / 60:.1f} min", "runs": len(metrics)})
-    return pd.DataFrame(rows)
+    made = [
+        {name: run[name] for name in ("commit", "device", "device_name", "n_threads")}
+        | run["versions"]
+        | {"data SHA-256": run["data"]["checksum"]}
+        for run in metrics
+    ]
+    table = pd.DataFrame(made).astype(str).melt(var_name="what").groupby(["what", "value"], sort=False).size()
+    minutes = sum(run["time"]["training_seconds"] for run in metrics) / 60
+    table["training, all runs", f"{minutes:.1f} min"] = len(metrics)
+    return table.rename("runs").reset_index()
 
 
 README_START, README_END = "<!-- {name}: start, written by make readme -->", "<!-- {name}: end -->"

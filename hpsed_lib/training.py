@@ -54,17 +54,9 @@ def select_device(name: str) -> torch.device:
 
 
 def clip_loss(clip_prob: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy, averaged over clips and classes.
+    """Binary cross-entropy of (batch, classes), averaged over clips and classes.
 
-    Parameters
-    ----------
-    clip_prob, target : Tensor, shape (batch, classes)
-        Probabilities in [0, 1]; labels 0 or 1.
-
-    Returns
-    -------
-    Tensor, scalar
-        Mean of ``-t log y - (1 - t) log(1 - y)``, y kept in [EPSILON, 1 - EPSILON].
+    ``-t log y - (1 - t) log(1 - y)``, with y kept in [EPSILON, 1 - EPSILON].
 
     References
     ----------
