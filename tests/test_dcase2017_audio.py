@@ -58,9 +58,8 @@ def test_archives_come_first_and_the_rest_is_fetched(
         archive.writestr(f"Y{zipped}", GOOD)
     arguments = command(folder, server, "--archives", str(tmp_path))
     assert main([*arguments, "--no-fetch"]) == 0
-    assert "training: 1 of 3 clips (33.3%)\ndevelopment: 1 of 1 clips (100.0%)\n  2 not asked for yet" in (
-        capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert "training: 1 of 3 clips (33.3%)\ndevelopment: 1 of 1 clips (100.0%)\n  2 not asked for yet" in out
     assert server.requests == []
     assert main(arguments) == 0
     out = capsys.readouterr().out

@@ -109,7 +109,7 @@ def reason(server: Server, folder: Path, c: str, **changes: Any) -> tuple[str, s
     [(40, SR, 10, ""), (40, SR, 10, "no ranges"), (55, SR, 5, ""), (20, 32000, 10, "")],
 )
 def test_section_is_fetched_as_16_bit_mono_at_the_rate_asked_for(
-    tmp_path: Path, server: Server, start: float, sr: int, seconds: int, behaviour: str
+    tmp_path: Path, server: Server, start: int, sr: int, seconds: int, behaviour: str
 ) -> None:
     """It ends with its recording."""
     c = clip("good", start, start + 10)

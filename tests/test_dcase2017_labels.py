@@ -243,7 +243,9 @@ class TestFetching:
         monkeypatch.setattr(dcase2017, "DOWNLOAD_RETRIES", 0)
         return server
 
-    def test_what_is_needed_is_fetched_once(self, site: Server, tmp_path: Path, own_cache: Path) -> None:
+    def test_what_is_needed_is_fetched_once(
+        self, site: Server, published: Path, tmp_path: Path, own_cache: Path
+    ) -> None:
         data = tmp_path / "data"
         data.mkdir()
         first = listed(data, download=True)
@@ -255,24 +257,22 @@ class TestFetching:
         listed(data, "evaluation", download=True)
         assert len(site.requests) == 5
         assert clip_names("training", folder=tmp_path / "not yet", download=False) == list(LABELS["training"])
+        listed(published, "evaluation", download=True)  # all are in this folder
+        assert len(site.requests) == 5
 
-    def test_what_is_in_the_folder_is_not_fetched(self, site: Server, published: Path) -> None:
-        listed(published, "evaluation", download=True)
-        assert not site.requests
-
-    def test_a_damaged_copy_of_ours_is_refused(self, site: Server, tmp_path: Path, own_cache: Path) -> None:
-        clip_names("training", folder=tmp_path / "data", download=True)
-        [path] = own_cache.rglob("*.csv")
-        path.write_bytes(path.read_bytes()[:-1])
-        with pytest.raises(DataError, match=f"{TRAINING}: not the published file"):
-            clip_names("training", folder=tmp_path / "data", download=False)
-
-    def test_another_file_or_none_is_an_error(self, site: Server, tmp_path: Path, own_cache: Path) -> None:
-        address = f"groundtruth_release/{TRAINING}"
-        site.files[address] = b"something else"
+    def test_another_file_or_none_is_an_error_and_so_is_a_damaged_copy_of_ours(
+        self, site: Server, tmp_path: Path, own_cache: Path
+    ) -> None:
+        address, folder = f"groundtruth_release/{TRAINING}", tmp_path / "data"
+        good, site.files[address] = site.files[address], b"something else"
         with pytest.raises(DataError, match=rf"127\.0\.0\.1.*{TRAINING}: could not be fetched"):
-            clip_names("training", folder=tmp_path / "data", download=True)
+            clip_names("training", folder=folder, download=True)
         del site.files[address]
         with pytest.raises(DataError, match=r"could not be fetched.*404.*put it into .*data"):
-            clip_names("training", folder=tmp_path / "data", download=True)
+            clip_names("training", folder=folder, download=True)
         assert not list(own_cache.rglob("*.csv"))
+        site.files[address] = good
+        clip_names("training", folder=folder, download=True)
+        (own_cache / address).write_bytes(good[:-1])
+        with pytest.raises(DataError, match=f"{TRAINING}: not the published file"):
+            clip_names("training", folder=folder, download=False)
