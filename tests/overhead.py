@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 from held import NAME, Project, small_experiment
 
-from hpsed_lib.launch.workflow import _snakemake
+from hpsed_lib.launch.workflow import snakemake_command
 
 STRUCTURES = ["single", "hierarchical", "appendix"]
 SEEDS = 6
@@ -49,7 +49,7 @@ def empty_notebooks(folder: Path) -> None:
 
 def seconds(folder: Path, cluster: str, targets: list[str]) -> tuple[float, float]:
     """Elapsed time and processor time of making some outputs."""
-    command = [*_snakemake(NAME, SEEDS, {}, cluster, "--jobs" if cluster else "--cores", "2"), "--", *targets]
+    command = [*snakemake_command(NAME, SEEDS, {}, cluster, "--jobs" if cluster else "--cores", "2"), "--", *targets]
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -46,7 +46,7 @@ def launch(bundle: Path, status: int, *arguments: str) -> tuple[str, str]:
 
 def dry_run(bundle: Path, experiment: str, n_seeds: int, cluster: str) -> str:
     """What Snakemake would run."""
-    command = workflow._snakemake(experiment, n_seeds, {}, cluster, "--cores", "1", "--dry-run")[2:]
+    command = workflow.snakemake_command(experiment, n_seeds, {}, cluster, "--cores", "1", "--dry-run")[2:]
     return "".join(run(bundle, 0, *command, "--quiet", "host", "rules"))
 
 

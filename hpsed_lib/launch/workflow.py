@@ -67,7 +67,9 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _snakemake(experiment: str, n_seeds: int, source: dict[str, str | bool], cluster: str, *options: str) -> list[str]:
+def snakemake_command(
+    experiment: str, n_seeds: int, source: dict[str, str | bool], cluster: str, *options: str
+) -> list[str]:
     """Snakemake's command line, whose ``--config`` the Snakefile reads."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--nolock"]
     command += ["--workflow-profile", f"workflow/profiles/{cluster or 'default'}", *options]
@@ -95,7 +97,7 @@ def reproduce(
         options = ["--slurm-jobname-prefix", slurm.job_prefix(experiment), *(["--jobs", str(cores)] if cores else [])]
     else:
         options = ["--cores", str(cores or available_cores()), "--resources", f"gpu={runs_on_gpus()}"]
-    command = _snakemake(experiment, n_seeds, source, cluster, *options)
+    command = snakemake_command(experiment, n_seeds, source, cluster, *options)
     # A local launch ends what is left on a cluster, where it can; each run's lock keeps it from doubling anyway.
     left_there = last_launch(experiment)["cluster"] and shutil.which("squeue") is not None
     if (cluster or left_there) and (n_jobs := slurm.cancel_jobs(experiment)):
@@ -130,7 +132,7 @@ def write_report(name: str, *, n_seeds: int) -> Path:
         raise DataError(f"no results of {name}: run `make reproduce EXPERIMENT={name}` first")
     path = cache_folder(name) / "report.html"
     source = data_source(name, None, download=False)
-    command = _snakemake(name, n_seeds, source, "", "--cores", "1", "--report", str(path))
+    command = snakemake_command(name, n_seeds, source, "", "--cores", "1", "--report", str(path))
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if ended.returncode != 0:
         raise ExecutionError(f"Snakemake cannot write a report of {name}:\n{ended.stderr.strip()}")
