@@ -11,16 +11,17 @@ from hpsed_lib.launch import plan
 from hpsed_lib.network import GatedCRNN
 from hpsed_lib.params import load_experiment, with_seeds
 
-MEASURED = plan.Calibration(training=0.1, memory=1e9, n_parameters=1000)
+MEASURED = plan.Calibration(training=0.1, features=0.03, memory=1e9, n_parameters=1000)
 COUNTS = {"training": 100, "validation": 10, "test": 20}
 
 
 def test_time_by_hand(tiny):
     experiment = with_seeds(tiny, 3)  # 24 runs of 2 epochs
-    made = plan.make_plan(experiment, MEASURED, COUNTS, at_once=5)
+    made = plan.make_plan(experiment, MEASURED, COUNTS, at_once=5, cores=2)
     run = 2 * (100 * 0.1 + 10 * 0.04) + 30 * 0.04 + 15
     assert made.run == pytest.approx(run)
-    assert made.total == pytest.approx(5 * run)  # 24 runs in fives: five times
+    assert made.data == pytest.approx(130 * 0.03 / 2)
+    assert made.total == pytest.approx(made.data + 5 * run)  # 24 runs in fives: five times
     assert made.memory == pytest.approx(5e9)
 
 
@@ -30,7 +31,7 @@ def test_disk_is_what_the_files_take(tiny, tiny_dataset, tmp_path, monkeypatch):
     assert plan.clip_counts(tiny) == counts
     network = GatedCRNN(tiny.network, n_mels=80, n_classes=17, mean=tiny_dataset.mean, std=tiny_dataset.std)
     measured = MEASURED._replace(n_parameters=sum(parameter.numel() for parameter in network.parameters()))
-    disk = plan.make_plan(tiny, measured, counts, at_once=2).disk
+    disk = plan.make_plan(tiny, measured, counts, at_once=2, cores=2).disk
     folder = tiny_dataset.training.features.path.parents[1]
     assert disk["soundscapes"] == pytest.approx(sum(path.stat().st_size for path in folder.rglob("*.wav")), rel=0.01)
     assert disk["features"] == sum(getattr(tiny_dataset, split).features[:].nbytes for split in COUNTS)
@@ -78,12 +79,12 @@ MORE = "a run may take more than params/smoke.yaml asks for: see its resources"
 def test_description_warns_of_too_little(tiny, monkeypatch, memory, at_once, warnings):
     monkeypatch.setattr(plan.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 3e9}))
     measured = MEASURED._replace(memory=memory)
-    made = plan.make_plan(tiny, measured, COUNTS, at_once=at_once)
+    made = plan.make_plan(tiny, measured, COUNTS, at_once=at_once, cores=2)
     lines = plan.describe(tiny, measured, made, at_once=at_once, n_processes=2).splitlines()
     assert lines[0] == f"smoke: 8 runs of 2 epochs, {at_once} at a time"
     assert lines[4].endswith("params/smoke.yaml asks for 30 min and 2.1 GB each")
     assert lines[5].startswith("measured on ")
-    assert lines[6:] == warnings
+    assert lines[7:] == warnings
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, [1, 5, 8]), (2, [1, 2, 8])])

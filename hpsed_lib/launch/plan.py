@@ -1,8 +1,8 @@
 """What an experiment will take here: ``python -m hpsed_lib.launch.plan EXPERIMENT``, the command behind ``make plan``.
 
-A short calibration trains the experiment's own network on random input of the right shape, in as many processes as runs
-would be trained at once. The rest is arithmetic. Times are in seconds, sizes in bytes. Training may stop early, so that
-its times are upper bounds; other work on the machine makes them longer.
+A short calibration trains the experiment's own network on random input of the right shape, and extracts features of
+noise, in as many processes as runs would be trained at once. The rest is arithmetic. Times are in seconds, sizes in
+bytes. Training may stop early, so that its times are upper bounds; other work on the machine makes them longer.
 """
 
 from __future__ import annotations
@@ -39,17 +39,19 @@ DCASE2017_CLIPS = {"training": 51_172, "development": 488, "evaluation": 1_103} 
 
 
 class Calibration(NamedTuple):
-    """What was measured: seconds of training for a clip, a run's bytes, GPU memory aside, parameters of the network."""
+    """What was measured: seconds for a clip, a run's bytes, GPU memory aside, and the parameters of the network."""
 
     training: float
+    features: float
     memory: float
     n_parameters: float
 
 
 def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Calibration:
-    """Train for so many seconds, pooling functions and structures in turn."""
+    """Train for so many seconds, pooling functions and structures in turn, and extract the features of a few clips."""
     import torch
 
+    from hpsed_lib.features import log_mel
     from hpsed_lib.network import GatedCRNN
     from hpsed_lib.training import clip_loss, predict, prepare_for_training, select_device
 
@@ -62,10 +64,14 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
         optimizer.step()
         loss.item()  # waits for a GPU
 
+    def extract() -> None:
+        log_mel(noise, sr=experiment.data.sample_rate, params=experiment.features)
+
     torch.set_num_threads(experiment.resources.threads)
     device = select_device(experiment.training.device)
     n_mels, batch_size = experiment.features.n_mels, experiment.training.batch_size
     n_clips = batch_size if device.type != "cpu" else min(batch_size, MEASURED_CLIPS)
+    noise = torch.rand(round(experiment.data.clip_duration * experiment.data.sample_rate)).numpy() - 0.5
     features = torch.randn(n_clips, experiment.n_frames, n_mels).to(device)
     target = (torch.rand(n_clips, _n_classes(experiment)) < 0.1).float().to(device)
     mean, std = np.zeros(n_mels, dtype=np.float32), np.ones(n_mels, dtype=np.float32)
@@ -81,6 +87,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Calibration(
         training=float(np.mean(steps)) / n_clips,
+        features=timeit(extract, extract, number=5) / 5,  # the first one builds the filters
         memory=before + max(0, peak - before) * batch_size / n_clips,
         n_parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
@@ -119,21 +126,24 @@ def clip_counts(experiment: Experiment) -> dict[str, int]:
 
 
 class Plan(NamedTuple):
-    """Seconds for a run and for all, bytes in memory of all that are trained at once, and on disk by kind of file."""
+    """Seconds for all features, a run and everything, bytes in memory of runs at once, and on disk by kind of file."""
 
+    data: float
     run: float
     total: float
     memory: float
     disk: dict[str, float]
 
 
-def make_plan(experiment: Experiment, measured: Calibration, counts: dict[str, int], *, at_once: int) -> Plan:
-    """Reckon an experiment's time, memory and disk, with `at_once` runs at a time."""
+def make_plan(
+    experiment: Experiment, measured: Calibration, counts: dict[str, int], *, at_once: int, cores: int
+) -> Plan:
+    """Reckon an experiment's time, memory and disk, with `at_once` runs and features on `cores` at a time."""
     n_runs, n_clips = len(experiment.runs()), sum(counts.values())
     n_evaluated = counts["validation"] + counts["test"]
     epoch = counts["training"] + PREDICTION * counts["validation"]  # in training steps of one clip
     steps = experiment.training.max_epochs * epoch + PREDICTION * n_evaluated
-    run = steps * measured.training + RUN_OVERHEAD
+    data, run = n_clips * measured.features / cores, steps * measured.training + RUN_OVERHEAD
     made_here = hasattr(experiment.data, "n_clips")  # soundscapes, written as 16-bit WAV
     disk = {
         "soundscapes": made_here * n_clips * 2 * experiment.data.clip_duration * experiment.data.sample_rate,
@@ -141,7 +151,7 @@ def make_plan(experiment: Experiment, measured: Calibration, counts: dict[str, i
         "checkpoints": n_runs * 4 * 4 * measured.n_parameters,  # weights, the best ones, and Adam's two moments
         "predictions": n_runs * 4 * n_evaluated * experiment.n_output_frames * _n_classes(experiment),
     }
-    return Plan(run, -(-n_runs // at_once) * run, at_once * measured.memory, disk)
+    return Plan(data, run, data + -(-n_runs // at_once) * run, at_once * measured.memory, disk)
 
 
 def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, at_once: int, n_processes: int) -> str:
@@ -154,15 +164,16 @@ def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, at_on
     n_runs, largest = len(experiment.runs()), max(plan.disk, key=lambda kind: plan.disk[kind])
     lines = [
         f"{experiment.name}: {n_runs} runs of {experiment.training.max_epochs} epochs, {at_once} at a time",
-        f"  time    {duration(plan.total)} at most, data, tables and notebooks 02, 05 and 07 aside: "
-        f"{duration(plan.run)} a run",
+        f"  time    {duration(plan.total)} at most, notebooks 02, 04, 05 and 07 aside: "
+        f"data {duration(plan.data)}, then {duration(plan.run)} a run",
         f"  memory  {_size(plan.memory)}: {_size(measured.memory)} a run",
         f"  disk    {_size(sum(plan.disk.values()))}: {_size(plan.disk[largest])} of it {largest}",
         f"  on a cluster: {n_runs} jobs of {duration(plan.run)}, {duration(n_runs * plan.run)} of computing; "
         f"{params} asks for {duration(60 * asked.run_time)} and {_size(MEBIBYTE * asked.memory)} each",
         f"measured on {machine['device_name']} ({machine['device']}), {n_processes} at once with {asked.threads} "
-        f"thread(s) each: training step of {batch} clips {1000 * batch * measured.training:.0f} ms; "
-        f"not measured: {RUN_OVERHEAD:.0f} s a run for starting and scoring",
+        f"thread(s) each: training step of {batch} clips {1000 * batch * measured.training:.0f} ms, "
+        f"features of one {1000 * measured.features:.1f} ms",
+        f"not measured: {RUN_OVERHEAD:.0f} s a run for starting and scoring, and making, fetching or reading the clips",
     ]
     if measured.memory > MEBIBYTE * asked.memory or plan.run > 60 * asked.run_time:
         lines.append(f"a run may take more than {params} asks for: see its resources")
@@ -210,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    plan = make_plan(experiment, measured, counts, at_once=at_once)
+    plan = make_plan(experiment, measured, counts, at_once=at_once, cores=options.cores)
     print(describe(experiment, measured, plan, at_once=at_once, n_processes=n_processes))
     return 0
 
