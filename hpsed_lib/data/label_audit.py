@@ -50,14 +50,7 @@ def weak_labels(weak_target: np.ndarray, *, filenames: Sequence[str], classes: S
 def label_defects(
     strong: pd.DataFrame, weak: pd.DataFrame, *, filenames: Sequence[str], clip_duration: float
 ) -> dict[str, pd.DataFrame]:
-    """List every defect of the strong and the weak labels of some clips.
-
-    Parameters
-    ----------
-    filenames : sequence of str
-        Every clip, with labels or without.
-    clip_duration : float
-        Seconds per clip.
+    """List every defect of the labels of some clips: `filenames` names them all, with labels or without.
 
     Returns
     -------
@@ -112,12 +105,7 @@ def label_report(
 ) -> pd.DataFrame:
     """Count every defect, and say what the reference and a system's score would be without it.
 
-    Parameters
-    ----------
-    time_resolution : float
-        Seconds per segment; the other arguments are those of `label_defects`.
-    estimated : DataFrame, optional
-        A system's events, to be scored.
+    Segments are `time_resolution` seconds long. `estimated` are a system's events, to be scored.
 
     Returns
     -------

@@ -123,12 +123,7 @@ def read_records(path: Path) -> tuple[list[Record], str]:
 def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFrame:
     """Read a label file, with a header or as DCASE publishes them, and mark rows to refuse whatever the classes.
 
-    Parameters
-    ----------
-    name : str
-        What remarks call the file.
-    columns : sequence of str
-        `WEAK` or `STRONG`.
+    `columns` are `WEAK` or `STRONG`, and `name` is what remarks call the file.
 
     Returns
     -------
@@ -254,14 +249,8 @@ def make_listing(
 ) -> Listing:
     """Put a listing together, with every remark on the rows that are kept.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        As `gather` returns it, none of them to be refused.
-    clips : DataFrame
-        The first row of each clip, with the new columns sources and path.
-    remarks : sequence of DataFrame
-        More remarks, of the source itself.
+    `rows` are those of `gather`, none of them to be refused. `clips` are the first one of each clip, with the new
+    columns sources and path. `remarks` are the source's own.
     """
     labelled = rows[rows.event_label != ""]
     strong = labelled[labelled.labels == "strong"]

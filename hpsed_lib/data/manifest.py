@@ -1,8 +1,8 @@
 """What became of every clip: which audio is there, which is not, and what each class has left of it.
 
-Conventions: a manifest has one row per clip that the label files list, with the columns of
-`MANIFEST` and ``split``. A clip is *used* if its state is ``present``; one that is ``missing`` or
-``unreadable`` takes no part in anything, and every table of results says how many there are.
+Conventions: a manifest has one row per clip that the label files list, with the columns of `MANIFEST` and ``split``. A
+clip is *used* if its state is ``present``; one that is ``missing`` or ``unreadable`` takes no part in anything, and
+every table of results says how many there are.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+UNUSED = ("missing", "unreadable")
+FLAGS = ("truncated", "silent", "resampled", "mixed_down", "padded", "cut")  # see `hpsed_lib.data.audio.Audio`
 MANIFEST = {
     "filename": str,
     "state": str,  # present, missing (no file) or unreadable
     "duration": float,  # s, as it lies in the file, like the next two
     "sample_rate": float,  # Hz
     "sha256": str,
-    **dict.fromkeys(("truncated", "silent", "resampled", "mixed_down", "padded", "cut"), bool),
+    **dict.fromkeys(FLAGS, bool),
     "reason": str,  # why it is unreadable
     "n_bytes": int,
     "modified": int,  # ns since the epoch
 }
 """Columns of a manifest: every clip, and what became of it."""
-UNUSED = ("missing", "unreadable")
-# Of the clips that are used; truncated: the file ends before its own header says.
-FLAGS = ("truncated", "silent", "resampled", "mixed_down", "padded", "cut")
 
 
 def typed_manifest(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -40,7 +39,7 @@ def typed_manifest(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def report(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Count the clips of each split that are ``listed``, ``used`` and `UNUSED`, and those used that have each flag."""
+    """Count, in each split, the clips listed, used and `UNUSED`, and those used that have each of `FLAGS`."""
     counts = {}
     for split, clips in manifest.groupby("split", sort=False):
         used = clips[clips.state == "present"]
@@ -51,7 +50,7 @@ def report(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def coverage_by_class(manifest: pd.DataFrame, weak_labels: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Clips of each class by split: columns (split, "listed"), (split, "used"), and (split, "share"), NaN of none."""
+    """Clips of each class: columns (split, "listed"), (split, "used"), (split, "share"); NaN where none is listed."""
     labels = weak_labels.merge(manifest[["filename", "split", "state"]], on="filename")
     table: dict[tuple[str, str], pd.Series] = {}
     for split in manifest.split.unique():
