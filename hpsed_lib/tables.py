@@ -324,7 +324,10 @@ def class_f_measure(metrics: list[dict]) -> pd.DataFrame:
 def provenance(metrics: list[dict]) -> pd.DataFrame:
     """What made the numbers: commit, device, versions, data checksum and time, and how many runs share each."""
     made = [
-        {name: run[name] for name in ("commit", "device", "device_name", "n_threads")}
+        {
+            name: run.get(name, "not recorded")
+            for name in ("commit", "device", "device_name", "n_threads", "instruction_set")
+        }
         | run["versions"]
         | {"data SHA-256": run["data"]["checksum"]}
         for run in metrics

@@ -22,14 +22,9 @@
 # > Task 4, the paper's data set (Sec. 3.1).
 
 # %%
-import platform
+from hpsed_lib.provenance import setting
 
-import librosa
-import numpy as np
-import pandas as pd
-
-print(f"python {platform.python_version()}, numpy {np.__version__}, pandas {pd.__version__}")
-print(f"librosa {librosa.__version__}, device cpu")
+print(setting("librosa", "numpy", "pandas"))
 
 # %% tags=["parameters"]
 experiment: str = "quick"  # name of a file in params/
@@ -41,6 +36,8 @@ download: bool = False  # fetch what is public and small: ESC-10, the label file
 
 # %%
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import yaml
 from IPython.display import Audio, display
 

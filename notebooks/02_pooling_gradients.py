@@ -22,12 +22,14 @@
 # > Block quotes like this one are our comments, not the paper's. Every verdict below is computed, none is typed.
 
 # %%
-import platform
+from hpsed_lib.provenance import setting
 
+print(setting("numpy", "pandas", "sympy", "torch"))
+
+# %%
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import sympy
 import torch
 
 from hpsed_lib import plots
@@ -36,10 +38,6 @@ from hpsed_lib.theory import collapse, derivation, dynamics, figures
 from hpsed_lib.theory.gradients import differentiate
 from hpsed_lib.theory.three_ways import three_ways
 
-print(f"python {platform.python_version()}, numpy {np.__version__}, pandas {pd.__version__}")
-print(f"sympy {sympy.__version__}, torch {torch.__version__}, device cpu")
-
-# %%
 plots.use_style()
 pd.options.display.max_colwidth = None
 pd.options.display.max_rows = 100

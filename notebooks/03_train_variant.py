@@ -19,11 +19,9 @@
 # must have run for the experiment.
 
 # %%
-import platform
+from hpsed_lib.provenance import setting
 
-import torch
-
-print(f"python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} thread(s)")
+print(setting("torch", "numpy"))
 
 # %% tags=["parameters"]
 experiment: str = "quick"  # name of a file in params/

@@ -18,12 +18,9 @@
 # why, and draws learning curves and Figure 5's view. Every number below is read from what the runs wrote.
 
 # %%
-import platform
+from hpsed_lib.provenance import setting
 
-import matplotlib
-import pandas as pd
-
-print(f"python {platform.python_version()}, pandas {pd.__version__}, matplotlib {matplotlib.__version__}")
+print(setting("pandas", "matplotlib", "sed_eval"))
 
 # %% tags=["parameters"]
 experiment: str = "quick"  # name of a file in params/
@@ -31,6 +28,7 @@ n_seeds: int = 0  # runs of the seeds 0 to n_seeds - 1; 0: of the experiment's o
 
 # %%
 import matplotlib.pyplot as plt
+import pandas as pd
 from IPython.display import Markdown
 
 from hpsed_lib import dataset, plots, tables

@@ -21,17 +21,13 @@
 # > once; it does not say which of them is wrong, nor why.
 
 # %%
-import platform
+from hpsed_lib.provenance import setting
 
-import matplotlib
-import pandas as pd
-import scipy
-
-print(f"python {platform.python_version()}, pandas {pd.__version__}, scipy {scipy.__version__}")
-print(f"matplotlib {matplotlib.__version__}, device cpu")
+print(setting("scipy", "pandas", "matplotlib"))
 
 # %%
 import matplotlib.pyplot as plt
+import pandas as pd
 from IPython.display import Markdown
 
 from hpsed_lib import plots

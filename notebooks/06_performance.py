@@ -21,17 +21,13 @@
 # > them, and writes the files that this notebook shows.
 
 # %%
-import platform
+from hpsed_lib.provenance import setting
 
-import matplotlib
-import pandas as pd
-import torch
-
-print(f"python {platform.python_version()}, pandas {pd.__version__}, torch {torch.__version__}")
-print(f"matplotlib {matplotlib.__version__}, device cpu")
+print(setting("torch", "pandas", "matplotlib"))
 
 # %%
 import matplotlib.pyplot as plt
+import pandas as pd
 from IPython.display import Markdown
 
 from hpsed_lib import plots

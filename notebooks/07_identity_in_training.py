@@ -21,17 +21,16 @@
 # Notebook 01 must have run for the experiment.
 
 # %%
-import platform
+from hpsed_lib.provenance import setting
 
-import pandas as pd
-import torch
-
-print(f"python {platform.python_version()}, torch {torch.__version__}, device cpu, {torch.get_num_threads()} thread(s)")
+print(setting("torch"))
 
 # %% tags=["parameters"]
 experiment: str = "quick"  # name of a file in params/
 
 # %%
+import pandas as pd
+
 from hpsed_lib import dataset
 from hpsed_lib.params import load_experiment
 from hpsed_lib.theory.agreement import agreement_summary, write_agreement

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hpsed_lib  # noqa: F401  before all that imports numpy: it pins the instruction set
+
+# isort: split
 import os
 import tempfile
 from collections.abc import Iterator
