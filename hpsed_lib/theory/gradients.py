@@ -126,9 +126,8 @@ def differentiate(
     if structure == "mixed":
         kept = np.concatenate([_first_largest(segment) > 0 for segment in x.reshape(-1, longest)])
     if structure == "appendix":
-        limit: Callable[[Array], float] = np.max if pooling == "max" else np.mean
-        rows = zip(x.reshape(-1, longest), weight.reshape(-1, longest), strict=True)
-        value = np.repeat([_weighted_mean(segment, its_weight, limit) for segment, its_weight in rows], longest)
+        segments = x.reshape(-1, longest), weight.reshape(-1, longest)
+        value = np.repeat([_weighted_mean(*segment) for segment in zip(*segments, strict=True)], longest)
     y, total, nothing = _weighted_mean(x[kept], weight[kept]), float(weight[kept].sum()), np.zeros_like(x)
     if total < np.finfo(np.float64).tiny:
         return Derivatives(y, kept / kept.sum(), nothing, 0.0)
@@ -142,9 +141,9 @@ def differentiate(
     return Derivatives(y, dy_dx, dy_dw, float((pull * slope_by_sharpness)[kept].sum() / total))
 
 
-def _weighted_mean(x: Array, weight: Array, limit: Callable[[Array], float] = np.mean) -> float:
+def _weighted_mean(x: Array, weight: Array) -> float:
     total = weight.sum()
-    return float(limit(x)) if total < np.finfo(np.float64).tiny else float(weight @ x / total)
+    return float(x.mean()) if total < np.finfo(np.float64).tiny else float(weight @ x / total)
 
 
 def _checked(
