@@ -24,6 +24,7 @@ NARROWER = {
     "last_channels: 256": "last_channels: 4",
     "gru_units: 128": "gru_units: 4",
     "functions: [linear, exponential, attention]": "functions: [linear]",
+    "family: [linear, exponential, attention]": "family: [linear]",
     "structures: [single, hierarchical, appendix]": "structures: [single, appendix]",
     "batch_size: 128": "batch_size: 16",
     "max_epochs: 100": "max_epochs: 2",
@@ -60,17 +61,14 @@ def damaged(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     shutil.copytree(audio, folder)
     table = pd.read_csv(folder / "groundtruth_weak_label_testing_set.csv", sep="\t", header=None)
     drawn = np.random.default_rng(0).permutation(sorted(set(table[0])))[: REMOVED + TRUNCATED + TEXT]
-    names = dict(zip(("removed", "truncated", "text"), np.split(drawn, [REMOVED, REMOVED + TRUNCATED]), strict=True))
-    for kind, clips in names.items():
-        for name in clips:
-            path = folder / "stand-in-audio" / f"Y{name}"
-            content = path.read_bytes()
-            path.unlink()
-            if kind == "truncated":
-                path.write_bytes(content[: len(content) // 3])
-            elif kind == "text":
-                path.write_text("<html>not found</html>")
-    return folder, {kind: sorted(clips.tolist()) for kind, clips in names.items()}
+    removed, truncated, text = (sorted(part) for part in np.split(drawn, [REMOVED, REMOVED + TRUNCATED]))
+    for name in drawn:
+        path = folder / "stand-in-audio" / f"Y{name}"
+        content = path.read_bytes()
+        path.unlink()
+        if name not in removed:
+            path.write_bytes(content[: len(content) // 3] if name in truncated else b"<html>not found</html>")
+    return folder, {"removed": removed, "truncated": truncated, "text": text}
 
 
 @pytest.fixture
@@ -84,8 +82,8 @@ def test_complete_test_audio_is_the_papers_split(narrow_paper: Experiment, audio
     data = dataset.prepare(narrow_paper, data_folder=str(audio))
     counts = data.report
     assert counts["test"]["listed"] == counts["test"]["used"] == 488
-    assert counts["training"]["listed"] + counts["validation"]["listed"] == 51172
-    assert counts["training"]["used"] + counts["validation"]["used"] == 120
+    assert sum(counts[split]["listed"] for split in ("training", "validation")) == 51172
+    assert sum(counts[split]["used"] for split in ("training", "validation")) == 120
     assert data.stand_in
     assert data.tuning is None
     assert (len(data.classes), data.classes[0]) == (17, "Train horn")
@@ -120,23 +118,17 @@ def test_the_papers_experiment_runs_to_a_table_that_says_what_is_missing(
     for path in (copy / "results").rglob("*"):
         os.utime(path, (0, 0) if path.name.startswith("table") else None)
     narrow(copy / "params", **{"incomplete_test: refuse": "incomplete_test: report"})
-    done = subprocess.run(
-        [sys.executable, "-m", "hpsed_lib.launch.workflow", "paper_narrow", "--data", str(damaged[0]), "--cores", "2"],
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy)},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
+    workflow = ["hpsed_lib.launch.workflow", "paper_narrow", "--data", str(damaged[0]), "--cores", "2"]
+    output = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    done = subprocess.run([sys.executable, "-m", *workflow], cwd=copy, env=environment, check=False, **output)
     assert done.returncode == 0, done.stdout
     results = copy / "results" / "paper_narrow"
     text = (results / "tables" / "table2.md").read_text()
     assert text in done.stdout
-    assert text.startswith(
-        "**STAND-IN AUDIO, no recordings: these numbers mean nothing; INCOMPLETE TEST SET, 448 of 488"
-    )
     caption = " ".join(text.split())
+    start = "**STAND-IN AUDIO, no recordings: these numbers mean nothing; INCOMPLETE TEST SET, 448 of 488"
+    assert text.startswith(start)
     assert "test 448 of 488 (37 missing, 3 unreadable)." in caption
     assert re.search(r"training \d+ of 48,\d+ clips \(\d+,\d+ missing\)", caption)
     assert "ER (paper)" in text
