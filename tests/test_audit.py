@@ -162,8 +162,10 @@ class TestAllAtOnce:
     def test_it_sees_what_no_single_identity_sees_and_the_widening_is_where_feasibility_begins(self) -> None:
         """S + I = 0.36 and S <= 0.125 ask for I >= 0.235: then ER = 1 - R + I >= 0.815, but 0.80 is printed."""
         row = {**CONSISTENT, "substitution_rate": "0.12", "deletion_rate": "0.46", "insertion_rate": "0.23"}
+        negative = {**row_of(1000, 1000, 1000, 0), "recall": "100.20", "f_measure": "100.10"}  # D = -0.002
         assert hold(row)
-        for impossible in (row, {**CONSISTENT, "deletion_rate": "0.48"}):
+        assert hold(negative)
+        for impossible in (row, negative, {**CONSISTENT, "deletion_rate": "0.48"}):
             widening = audit.smallest_widening(impossible)
             assert widening > 1
             assert audit.is_feasible(impossible, widening=widening)
