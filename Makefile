@@ -14,7 +14,7 @@ CORES ?=
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce status plan report dcase2017-audio test slurm bench mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce compare publish status plan report dcase2017-audio test slurm bench mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -40,6 +40,12 @@ reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table 
 	  $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(CORES),--cores $(CORES))
 
+compare: $(INSTALLED) ## set what was reproduced of EXPERIMENT beside what is published of it, run by run
+	@$(BIN)/python -m hpsed_lib.launch.published compare "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+
+publish: $(INSTALLED) ## put what was reproduced of EXPERIMENT into results/, if it is complete and of one piece
+	@$(BIN)/python -m hpsed_lib.launch.published publish "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+
 status: $(INSTALLED) ## say how far EXPERIMENT is, at any time, from any terminal
 	@$(BIN)/python -m hpsed_lib.launch.status "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
@@ -61,11 +67,11 @@ test: $(INSTALLED) ## run the tests, two at a time
 slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and kill it (root, Debian; some minutes)
 	tests/slurm/cluster $(BIN)/python -m pytest tests/slurm/killed_sweep.py
 
-bench: $(INSTALLED) ## time our ways beside librosa, plain PyTorch and sed_eval; writes results/bench/ (some 20 minutes; leave the machine alone)
+bench: $(INSTALLED) ## time our ways beside librosa, plain PyTorch and sed_eval; writes reproduced/bench/ (some 20 minutes; leave the machine alone)
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m hpsed_lib.bench
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m hpsed_lib.bench.memory
 	$(BIN)/python -m hpsed_lib.bench.experiment
-	$(BIN)/python -m hpsed_lib.launch.execution notebooks/06_performance.ipynb results/bench/notebooks/06_performance.ipynb
+	$(BIN)/python -m hpsed_lib.launch.execution notebooks/06_performance.ipynb reproduced/bench/notebooks/06_performance.ipynb
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jupyter lab notebooks
@@ -88,8 +94,8 @@ lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean: ## remove cache/: downloads, prepared data, checkpoints, predictions, DATA as remembered; results/ stay
-	@echo "removing cache/ (downloads, prepared data, checkpoints, predictions, DATA as remembered); results/ stay"
+clean: ## remove cache/: downloads, prepared data, checkpoints, predictions, DATA as remembered; reproduced/ stays
+	@echo "removing cache/ (downloads, prepared data, checkpoints, predictions, DATA as remembered); reproduced/ stays"
 	@rm -rf cache
 
 lock: $(INSTALLED) ## resolve requirements.lock again; pins that still fit pyproject.toml stay

@@ -11,7 +11,7 @@ from pathlib import Path
 PINS = {
     "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch
     "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_CBWR": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",  # the one branch that MKL takes alike on processors of Intel and of others
     "OPENBLAS_CORETYPE": "Haswell",  # of numpy and scipy
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # numpy's own loops
 }

@@ -1,7 +1,7 @@
 """Where things lie: one place that knows the folders of this repository.
 
-``cache/`` holds what can be made again (soundscapes, features, checkpoints) and is never committed; ``results/`` holds
-what the notebooks found out and is.
+``cache/`` holds what can be made again (soundscapes, features, checkpoints) and ``reproduced/`` what notebooks that ran
+here found out; neither is committed. ``results/`` holds what is published, and no run writes there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ def cache_folder(experiment: str) -> Path:
 
 
 def results_folder(experiment: str) -> Path:
-    """Folder of one experiment's outcomes: notebooks, metrics, tables, figures."""
+    """Folder of one experiment's outcomes, as they were reproduced here: notebooks, metrics, tables, figures."""
+    return ROOT / "reproduced" / experiment
+
+
+def published_folder(experiment: str) -> Path:
+    """Folder of one experiment's published outcomes, in the same layout."""
     return ROOT / "results" / experiment
 
 

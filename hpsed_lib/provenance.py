@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
+import functools
 import hashlib
 import platform
 import re
@@ -11,35 +13,41 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
-import torch
-from threadpoolctl import threadpool_info
+from typing import TYPE_CHECKING
 
 from hpsed_lib import IS_PINNED
 from hpsed_lib.paths import ROOT
+
+if TYPE_CHECKING:
+    import torch  # elsewhere where it is used: the launcher reads code digests, and has no need of it
 
 PACKAGES = ("torch", "numpy", "scipy", "librosa", "sed_eval", "pandas", "papermill", "sympy", "snakemake")
 
 
 def commit() -> str:
     """Commit of the code, with ``+changes`` where files differ from it; ``unknown`` outside a git checkout."""
+    changes = _git("status", "--porcelain", "--", "hpsed_lib", "notebooks", "params", "workflow")
+    return _git("rev-parse", "HEAD") + ("+changes" if changes not in ("", "unknown") else "")
+
+
+def commit_date() -> str:
+    """Day of the commit, year first; ``unknown`` outside a git checkout."""
+    return _git("show", "--no-patch", "--format=%cs", "HEAD")
+
+
+def _git(*arguments: str) -> str:
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--", "hpsed_lib", "notebooks", "params", "workflow"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        asked = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.strip() + ("+changes" if changes.strip() else "")
+    return asked.stdout.strip()
 
 
 def versions() -> dict[str, str]:
     """Versions of Python, of the packages that compute numbers, and of the libraries that these call."""
+    import torch
+    from threadpoolctl import threadpool_info
+
     built = torch.__config__.show()
     called = {"mkl": r"Math Kernel Library Version ([\d.]+)", "onednn": r"MKL-DNN v([\d.]+)"}
     found = {name: re.search(pattern, built) for name, pattern in called.items()}
@@ -54,6 +62,8 @@ def versions() -> dict[str, str]:
 
 def describe_device(device: torch.device) -> dict[str, str | int | dict[str, str]]:
     """Kind and name of a device, the processor, its threads, and the instruction set that each library uses."""
+    import torch
+
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name()
     return {
         "device": device.type,
@@ -67,35 +77,41 @@ def describe_device(device: torch.device) -> dict[str, str | int | dict[str, str
 def instruction_set() -> dict[str, str]:
     """What each library that computes numbers uses: ``avx2``, ``avx512`` or another; the machine's where it is not x86.
 
-    Warns where a library uses more than AVX2 although `hpsed_lib` asked for it: it was imported too late.
+    MKL's ``compatible`` is its one branch for all processors. Warns where a library uses more than `hpsed_lib` asked
+    for: it began too early.
     """
     if platform.machine() not in ("x86_64", "AMD64"):
         return {"machine": platform.machine()}
+    import numpy as np
+    import torch
+    from threadpoolctl import threadpool_info
+
     features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
     mkl = ctypes.CDLL(torch._C.__file__).mkl_serv_cbwr_get(-1) if torch.backends.mkl.is_available() else 0
     blas = [info["architecture"] for info in threadpool_info() if info["internal_api"] == "openblas"]
     is_wide = {
         "PyTorch": torch.backends.cpu.get_cpu_capability() not in ("AVX2", "DEFAULT"),
         "oneDNN": torch.ops.mkldnn._is_mkldnn_bf16_supported(),  # which takes AVX-512
-        "MKL": features["AVX512F"] and mkl != 10,  # MKL_CBWR_AVX2 in mkl_types.h
+        "MKL": bool(mkl) and mkl != 3,  # MKL_CBWR_COMPATIBLE in mkl_types.h
         "numpy": features["X86_V4"],
         "OpenBLAS": any(name not in ("Haswell", "Zen") for name in blas),
     }
     late = [name for name, wide in is_wide.items() if wide]
+    wide, narrow = "avx512" if features["AVX512F"] else "avx2", "avx2" if features["X86_V3"] else "less than avx2"
     if IS_PINNED and late:
         warnings.warn(
-            f"{', '.join(late)} began before hpsed_lib was imported and use more than AVX2: the published numbers will "
+            f"{', '.join(late)} began before hpsed_lib was imported and are not pinned: the published numbers will "
             "not come back to the last digit; start the kernel anew and import hpsed_lib first",
             stacklevel=2,
         )
-    narrow = "avx2" if features["X86_V3"] else "less than avx2"
-    return {name: "avx512" if wide else narrow for name, wide in is_wide.items()}
+    used = {name: wide if is_wide[name] else narrow for name in is_wide}
+    return used | ({} if is_wide["MKL"] else {"MKL": "compatible"})
 
 
 def setting(*packages: str) -> str:
     """One line for a notebook's first cell: versions, and the instruction set in use."""
     numbers = {"python": platform.python_version()} | {name: version(name) for name in packages}
-    used = " and ".join(sorted(set(instruction_set().values())))
+    used = " and ".join(sorted(set(instruction_set().values()) - {"compatible"}))
     return f"{', '.join(f'{name} {number}' for name, number in numbers.items())}; instructions: {used}"
 
 
@@ -106,9 +122,40 @@ def _processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def code_digest(modules: Sequence[str]) -> str:
-    """Digest of files of ``hpsed_lib``: numbers kept from one code are not taken for those of another."""
+OTHERS_OF = ("POOLINGS", "STRUCTURES", "PoolingName", "StructureName")
+"""Lists of names, in which an entry more changes no run of another name."""
+
+
+def code_digest(files: Sequence[str], *, pooling: str = "") -> str:
+    """Digest of what files of ``hpsed_lib`` do: numbers kept from one code are not taken for those of another.
+
+    Comments, docstrings and layout do not count; nor do, for a run with the function `pooling`, the weights of others.
+    """
     digest = hashlib.sha256()
-    for name in modules:
-        digest.update((ROOT / "hpsed_lib" / name).read_bytes())
+    for name in files:
+        of = pooling if name in ("pooling.py", "params.py") else ""
+        digest.update(_code_of((ROOT / "hpsed_lib" / name).read_text(encoding="utf-8"), of))
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _code_of(text: str, pooling: str) -> bytes:
+    tree = ast.parse(text)
+    tree.body = [node for node in tree.body if not (pooling and _is_of_others(node, pooling))]
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            body[:] = [line for line in body if not _is_text(line)]
+    return ast.dump(tree).encode()
+
+
+def _is_of_others(node: ast.stmt, pooling: str) -> bool:
+    """Whether a statement of a module is another pooling function's weight, or a list of `OTHERS_OF`."""
+    targets = [*getattr(node, "targets", []), getattr(node, "target", None)]
+    if any(isinstance(target, ast.Name) and target.id in OTHERS_OF for target in targets):
+        return True
+    name = node.name if isinstance(node, ast.FunctionDef) else ""
+    return name.endswith("_weight") and name != f"{pooling}_weight"
+
+
+def _is_text(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)

@@ -58,7 +58,7 @@ def finish_run(
     Returns
     -------
     metrics : dict
-        What ``results/<experiment>/metrics/<run>.json`` holds: ``test`` is the score of the decoding that the
+        What ``metrics/<run>.json`` holds: ``test`` is the score of the decoding that the
         experiment asks for, ``operating_points`` has those of `operating_points`, ``threshold_free``, ``event_based``
         and ``tagging`` those of `hpsed_lib.scoring`.
     curve : DataFrame with columns threshold, f_measure and the counts
@@ -152,6 +152,7 @@ def _provenance(experiment: Experiment, dataset: Dataset, trained: Trained) -> d
         "parameters": experiment.model_dump(mode="json"),
         "data": {"checksum": dataset.checksum, "report": dataset.report, "stand_in": dataset.stand_in},
         "commit": provenance.commit(),
+        "commit_date": provenance.commit_date(),
         "versions": provenance.versions(),
         **provenance.describe_device(next(trained.network.parameters()).device),
         "time": {"training_seconds": round(float(history.seconds.sum()), 1), "resumed_after": trained.resumed_after},

@@ -20,7 +20,7 @@ from hpsed_lib.data.manifest import coverage_line, warning
 from hpsed_lib.dataset import Dataset, read_table
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import Dcase2017Data, Experiment
-from hpsed_lib.paths import ROOT, replacing, results_folder
+from hpsed_lib.paths import ROOT, published_folder, replacing, results_folder
 from hpsed_lib.runs import estimated_events, load_predictions
 
 RATES = ["substitution_rate", "deletion_rate", "insertion_rate", "error_rate"]
@@ -47,15 +47,15 @@ POINTS = ("fixed", "global_f_measure", "global_error_rate")
 """Thresholds: 0.5, and those with the best F1 and ER on the tuning clips (`hpsed_lib.runs.operating_points`)."""
 
 
-def load_metrics(experiment: Experiment) -> list[dict]:
-    """The metrics files of every run of an experiment, in the order of the tables.
+def load_metrics(experiment: Experiment, *, published: bool = False) -> list[dict]:
+    """The metrics files of every run of an experiment, reproduced or published, in the order of the tables.
 
     Raises
     ------
     DataError
         A run has none: notebook 03 has not run for it.
     """
-    folder = results_folder(experiment.name) / "metrics"
+    folder = (published_folder if published else results_folder)(experiment.name) / "metrics"
     missing = [run for run in experiment.runs() if not (folder / f"{run}.json").is_file()]
     if missing:
         raise DataError(f"{folder}: no metrics of {', '.join(missing)}; run notebook 03_train_variant for them")
@@ -112,7 +112,7 @@ def label_effects(experiment: Experiment, dataset: Dataset, run: dict) -> pd.Dat
 
 def paper_table2() -> pd.DataFrame:
     """The paper's Table 2 as printed; rates are fractions, precision, recall, F1 and changes percent."""
-    return pd.read_csv(ROOT / "results" / "paper" / "table2.csv")
+    return pd.read_csv(published_folder("paper") / "table2.csv")
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
@@ -229,6 +229,7 @@ def write_tables(experiment: Experiment, metrics: list[dict], clips: pd.DataFram
         "threshold_free": threshold_free(metrics).reset_index(),
     }
     on = {"test_clips_used": report["test"]["used"], "test_clips_listed": report["test"]["listed"]}
+    on |= {"experiment": experiment.name, "made_by": made_by(metrics)}
     outputs = {
         f"{name}.csv": table.assign(**on).to_csv(index=False, float_format="%.6g") for name, table in written.items()
     }
@@ -270,9 +271,16 @@ def describe(experiment: Experiment, metrics: list[dict]) -> str:
         f"{title}{'. ' if title else ''}`{experiment.name}`: {experiment.title}. Segment-based, "
         f"{experiment.scoring.time_resolution:g} s, micro-averaged over {metrics[0]['n_test_clips']} test clips "
         f"(sed_eval); threshold {rule}. Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.2f}. "
-        f"{coverage_line(counts)}"
+        f"{coverage_line(counts)} Made by {made_by(metrics)}."
         + ("" if experiment.data.source == "dcase2017" else " These scores say nothing about DCASE 2017 Task 4.")
     )
+
+
+def made_by(metrics: list[dict]) -> str:
+    """Commits, their days, and seeds of the runs, in words."""
+    commits = sorted({f"commit {run['commit'][:10]} ({run.get('commit_date', 'no date')})" for run in metrics})
+    seeds = sorted({run["seed"] for run in metrics})
+    return f"{', '.join(commits)}, seed{'s'[: len(seeds) > 1]} {', '.join(map(str, seeds))}"
 
 
 def _how_to_read_table2(experiment: Experiment) -> str:
@@ -350,7 +358,7 @@ def update_readme() -> str:
         if start not in text or end not in text:
             raise DataError(f"{path}: lacks the lines {start!r} and {end!r}")
         table_file = "ratios.md" if name == "bench" else "tables/contrasts.md"
-        table = (results_folder(name) / table_file).read_text(encoding="utf-8")
+        table = (published_folder(name) / table_file).read_text(encoding="utf-8")
         head, tail = text.split(start)[0], text.split(end)[1]
         text = f"{head}{start}\n\n{table}\n{end}{tail}"
     with replacing(path) as temporary:

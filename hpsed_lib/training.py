@@ -362,7 +362,7 @@ def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: tor
     params = experiment.model_dump(include={"features", "network"})
     training = experiment.training.model_dump(exclude={"seeds", "loader_workers"})
     modules = ("network", "pooling", "training", "features", "data/audio", "dataset")
-    code = code_digest([f"{module}.py" for module in modules])
+    code = code_digest([f"{module}.py" for module in modules], pooling=run.partition("-")[0])
     machine = [str(torch.__version__), describe_device(device)]
     data = [experiment.data.sample_rate, experiment.data.clip_duration, dataset.classes, dataset.training_checksum]
     content = [params, training, experiment.pooling.segment_lengths, run, data, code, machine]

@@ -34,6 +34,7 @@ from IPython.display import Markdown
 from hpsed_lib import dataset, plots, tables
 from hpsed_lib.comparison import seeds_needed
 from hpsed_lib.data.manifest import coverage_by_class, coverage_line, warning
+from hpsed_lib.launch import published
 from hpsed_lib.params import load_experiment, with_seeds
 from hpsed_lib.paths import results_folder
 from hpsed_lib.theory.agreement import agreement_summary
@@ -206,3 +207,14 @@ tables.write_coverage(choices, coverage_by_class(manifest, weak, data.classes))
 
 # %%
 tables.provenance(metrics)
+
+# %% [markdown]
+# ## 13 Beside what is published
+#
+# Run by run: *identical* to the last digit, *compatible* (tuned F1 where one more seed of the published arm would lie,
+# 95 %), or *different*, and the first thing in the provenance that differs.
+
+# %%
+beside = published.compare(choices)
+print(published.verdict_line(beside))
+beside.round(2)

@@ -53,6 +53,14 @@ def copy_project(folder: Path, *parts: str) -> None:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+def copy_reproduced(folder: Path, *names: str) -> None:
+    """Put what is published there as if it had been reproduced, newer than all it rests on: it need not run again."""
+    for name in names:
+        shutil.copytree(ROOT / "results" / name, folder / "reproduced" / name)
+    for path in (folder / "reproduced").rglob("*.*"):
+        os.utime(path, (time.time() + 60,) * 2)
+
+
 def wait_until(condition: Callable[[], object], *, seconds: float, what: Callable[[], str] = str) -> None:
     """Wait for a condition, and fail with `what` if it does not come."""
     end = time.monotonic() + seconds
@@ -126,12 +134,11 @@ class Project:
     def __init__(self, folder: Path, experiment: dict, disk: Disk | None = None) -> None:
         self.folder, self.notes, self.disk, self.n_launches = folder / "disk/project", folder / "notes", disk, 0
         self.seen = disk.seen(self.folder) if disk else self.folder
-        self.cache, self.results = self.seen / "cache" / NAME, self.seen / "results" / NAME
+        self.cache, self.results = self.seen / "cache" / NAME, self.seen / "reproduced" / NAME
         self.notes.mkdir(parents=True)
-        copy_project(self.seen, "hpsed_lib", "notebooks", "params", "workflow", "results/paper", "results/derivation")
+        copy_project(self.seen, "hpsed_lib", "notebooks", "params", "workflow", "results/paper")
         (self.seen / f"params/{NAME}.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False))
-        for path in (self.seen / "results").rglob("*.*"):
-            path.touch()  # newer than the copies of what they were made from: notebooks 02 and 05 need not run
+        copy_reproduced(self.seen, "derivation", "paper")
 
     def hold_at(self, moment: dict | None) -> None:
         """Let every process that starts from now on be held at a moment, if it is one of that execution."""
@@ -219,8 +226,8 @@ class Project:
         assert {f"{run}.json" for run in runs} | {f"{run} test" for run in runs} | {"table2.csv", "data.json"} <= set(
             numbers
         )
-        once = [f"cache/{NAME}/data.json", f"results/{NAME}/tables/structure_agreement.csv"]
-        once += [f"results/{NAME}/metrics/{run}.json" for run in runs]
+        once = [f"cache/{NAME}/data.json", f"reproduced/{NAME}/tables/structure_agreement.csv"]
+        once += [f"reproduced/{NAME}/metrics/{run}.json" for run in runs]
         expected = dict.fromkeys(once, 1) | {f"cache/{NAME}/runs/{run}/checkpoint.pt": n_epochs for run in runs}
         assert {path: self.n_put(path) for path in expected} == expected
 
@@ -238,8 +245,9 @@ class Project:
         found: dict[str, bytes] = {}
         for path in [self.cache / "data.json", *(self.results / "metrics").glob("[!.]*.json")]:
             content = json.loads(path.read_text())
-            kept = {key: value for key, value in content.items() if key not in ("time", "commit", "audio_folder")}
-            found[path.name] = json.dumps(kept).encode()
+            for key in ("time", "commit", "commit_date", "audio_folder"):
+                content.pop(key, None)
+            found[path.name] = json.dumps(content).encode()
         for path in (self.cache / "runs").glob("*/predictions.npz"):
             with np.load(path) as stored:  # the archive itself holds the time of its making
                 found |= {f"{path.parent.name} {split}": stored[split].tobytes() for split in stored}

@@ -27,7 +27,7 @@ SEEDS = 6
 RUN = "{pooling}-{structure}-seed{seed}"
 OUTPUTS = {
     "01_data_preparation": f'["cache/{NAME}/data.json"]',
-    "03_train_variant": f'[f"results/{NAME}/metrics/{RUN}.json", f"cache/{NAME}/runs/{RUN}/predictions.npz"]',
+    "03_train_variant": f'[f"reproduced/{NAME}/metrics/{RUN}.json", f"cache/{NAME}/runs/{RUN}/predictions.npz"]',
 }
 WRITE = """
 from pathlib import Path
@@ -63,7 +63,7 @@ def main(cluster: str = "") -> None:
         empty_notebooks(folder)
         seconds(folder, "", [f"cache/{NAME}/data.json"])
         runs = [f"linear-{structure}-seed{seed}" for structure in STRUCTURES for seed in range(SEEDS)]
-        targets = [f"results/{NAME}/metrics/{run}.json" for run in runs]
+        targets = [f"reproduced/{NAME}/metrics/{run}.json" for run in runs]
         elapsed, processor = seconds(folder, cluster, targets)
         elapsed_again, processor_again = seconds(folder, cluster, targets)  # nothing is left to do
         of_a_run = f"{(processor - processor_again) / len(runs):.2f} s of a core"

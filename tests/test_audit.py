@@ -309,7 +309,8 @@ class TestThePaper:
         fitting = audit.block_pairings(pd.DataFrame([CONSISTENT, crossed])).as_printed
         assert fitting.tolist() == [True, True, False, False]
 
-    def test_committed_runs_pass(self) -> None:
+    def test_published_runs_pass(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(audit, "results_folder", lambda name: tmp_path / name)  # none is reproduced here
         runs = audit.scored_runs("quick")
         assert len(runs) == len(list((ROOT / "results" / "quick" / "metrics").glob("*.json"))) > 0
         assert (runs[["deletions_apart", "insertions_apart"]] == 0).all(axis=None)
@@ -318,7 +319,8 @@ class TestThePaper:
         assert runs.Ntp[0] == overall["Ntp"]
 
     def test_where_no_run_is_complete_the_table_is_empty(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(audit, "results_folder", lambda name: tmp_path / name)
+        for folder in ("results_folder", "published_folder"):
+            monkeypatch.setattr(audit, folder, lambda name: tmp_path / name)
         assert audit.scored_runs("quick").empty
         (tmp_path / "quick/metrics").mkdir(parents=True)
         (tmp_path / "quick/metrics/.linear-single-seed0.unfinished.host.7.json").touch()

@@ -146,10 +146,10 @@ def test_a_whole_experiment_is_timed_in_a_copy_against_its_training(
     def launch(command: list[str], *, cwd: Path, **_: object) -> SimpleNamespace:
         assert command[1:] == ["-m", "hpsed_lib.launch.workflow", "quick", "--cores", "2"]
         assert (cwd / "workflow" / "Snakefile").is_file()
-        assert not (cwd / "results" / "quick").exists()
-        (cwd / "results" / "quick" / "metrics").mkdir(parents=True)
+        assert not (cwd / "reproduced" / "quick").exists()
+        (cwd / "reproduced" / "quick" / "metrics").mkdir(parents=True)
         for run, seconds in enumerate((10, 20, 30)):
-            (cwd / "results" / "quick" / "metrics" / f"{run}.json").write_text(
+            (cwd / "reproduced" / "quick" / "metrics" / f"{run}.json").write_text(
                 json.dumps({"run": f"run{run}", "time": {"training_seconds": seconds}})
             )
         done = [f"[run{run}] done in {seconds + 12} s" for run, seconds in enumerate((10, 20, 30))]

@@ -151,7 +151,7 @@ BOUNDS = ((-2, "greater"), (2, "less"))
 def test_the_committed_runs_are_judged_as_a_t_test_judges_them() -> None:
     for name in ("quick", "esc10"):
         experiment = load_experiment(name)
-        runs = scores(load_metrics(experiment))
+        runs = scores(load_metrics(experiment, published=True))
         family = experiment.comparison.family
         table = contrasts(runs, {}, family=family, equivalence=2.0).set_index(["pooling", "structure", "measure"])
         by_arm = runs.set_index(["pooling", "structure", "seed"]).f_measure

@@ -5,6 +5,7 @@ import json
 import nbformat
 import pytest
 
+from hpsed_lib import provenance
 from hpsed_lib.launch import graph
 from hpsed_lib.params import load_experiment
 
@@ -13,6 +14,7 @@ from hpsed_lib.params import load_experiment
 def library(tmp_path, monkeypatch):
     """A library of a few modules beside a notebook that imports two of them."""
     monkeypatch.setattr(graph, "ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
     modules = {
         "model": "from hpsed_lib.pooling import linear\nimport numpy\n",
         "pooling": "def linear():\n    from hpsed_lib import errors\n",
@@ -32,14 +34,14 @@ def test_every_execution_has_its_notebook():
     paths = graph.executed_notebooks(experiment)
     assert len(paths) == len(experiment.runs()) + 5
     run = experiment.runs()[0]
-    assert paths[run] == f"results/quick/notebooks/03_train_variant/{run}.ipynb"
-    assert paths["02_pooling_gradients"] == "results/derivation/notebooks/02_pooling_gradients.ipynb"
-    assert paths["05_paper_audit"] == "results/paper/notebooks/05_paper_audit.ipynb"
+    assert paths[run] == f"reproduced/quick/notebooks/03_train_variant/{run}.ipynb"
+    assert paths["02_pooling_gradients"] == "reproduced/derivation/notebooks/02_pooling_gradients.ipynb"
+    assert paths["05_paper_audit"] == "reproduced/paper/notebooks/05_paper_audit.ipynb"
 
 
 @pytest.mark.usefixtures("library")
 def test_library_of_follows_imports():
-    expected = ["hpsed_lib/errors.py", "hpsed_lib/model.py", "hpsed_lib/pooling.py"]
+    expected = ["errors.py", "model.py", "pooling.py"]
     assert graph.library_of("toy.ipynb", without=["hpsed_lib.plots"]) == expected
 
 

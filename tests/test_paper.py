@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from held import copy_project, copy_reproduced
 
 from hpsed_lib import dataset, paths
 from hpsed_lib.errors import DataError
@@ -111,19 +112,15 @@ def test_the_papers_experiment_runs_to_a_table_that_says_what_is_missing(
     damaged: tuple[Path, dict[str, list[str]]], tmp_path: Path
 ) -> None:
     copy = tmp_path / "hpsed"
-    for name in ("hpsed_lib", "notebooks", "params", "workflow"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("derivation", "paper"):  # what does not depend on the experiment is there and up to date
-        shutil.copytree(ROOT / "results" / name, copy / "results" / name)
-    for path in (copy / "results").rglob("*"):
-        os.utime(path, (0, 0) if path.name.startswith("table") else None)
+    copy_project(copy, "hpsed_lib", "notebooks", "params", "workflow", "results/paper")
+    copy_reproduced(copy, "derivation", "paper")  # what does not depend on the experiment
     narrow(copy / "params", **{"incomplete_test: refuse": "incomplete_test: report"})
     workflow = ["hpsed_lib.launch.workflow", "paper_narrow", "--data", str(damaged[0]), "--cores", "2"]
     output = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     done = subprocess.run([sys.executable, "-m", *workflow], cwd=copy, env=environment, check=False, **output)
     assert done.returncode == 0, done.stdout
-    results = copy / "results" / "paper_narrow"
+    results = copy / "reproduced" / "paper_narrow"
     text = (results / "tables" / "table2.md").read_text()
     assert text in done.stdout
     caption = " ".join(text.split())

@@ -46,7 +46,7 @@ def finished(
         patch.setattr(runs, "predict_split", walks)
         metrics, curve = finish_run(tiny, tiny_dataset, trained, pooling="linear", structure="single", seed=0)
         predictions = load_predictions(tiny, "linear-single-seed0")
-    [path] = (folder / "results").rglob("linear-single-seed0.json")
+    [path] = (folder / "reproduced").rglob("linear-single-seed0.json")
     assert json.loads(path.read_text()) == json.loads(json.dumps(metrics))
     assert len(path.read_text().splitlines()) < 1200  # counts of all clips are on one line each
     return json.loads(path.read_text()), curve, predictions

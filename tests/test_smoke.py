@@ -100,8 +100,8 @@ def test_tables_and_figures(project: Project, metrics: dict[str, dict]) -> None:
 def test_notebooks(project: Project) -> None:
     assert (project.results / "tables/table2.md").read_text() in project.log(2)  # it ends by printing it
     for name in ("01_data_preparation", "07_identity_in_training", "04_result_tables"):
-        assert f"results/{NAME}/notebooks/{name}.ipynb" in project.log(2)
-    assert "results/derivation/notebooks/02_pooling_gradients.ipynb" in project.log(2)
+        assert f"reproduced/{NAME}/notebooks/{name}.ipynb" in project.log(2)
+    assert "reproduced/derivation/notebooks/02_pooling_gradients.ipynb" in project.log(2)
     path = project.results / "notebooks/03_train_variant/linear-appendix-seed0.ipynb"
     executed = nbformat.read(path, as_version=4)
     [injected] = [cell for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", [])]

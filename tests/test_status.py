@@ -49,9 +49,9 @@ class Traces:
 
     def finish(self, run):
         self.write(f"cache/smoke/runs/{run}/predictions.npz")
-        self.write(f"results/smoke/notebooks/03_train_variant/{run}.ipynb")
+        self.write(f"reproduced/smoke/notebooks/03_train_variant/{run}.ipynb")
         metrics = {"parameters": self.experiment.model_dump(mode="json"), "history": HISTORY}
-        return self.write(f"results/smoke/metrics/{run}.json", json.dumps(metrics))
+        return self.write(f"reproduced/smoke/metrics/{run}.json", json.dumps(metrics))
 
     def of(self, name=RUN):
         [found] = [row for row in status.statuses(self.experiment) if row.name == name]
@@ -146,7 +146,7 @@ def test_results_of_something_else_are_not_done(tiny, traces, change):
 
 def test_tables_are_done_when_they_are_newer_than_every_run(traces):
     metrics = [traces.finish(run) for run in traces.experiment.runs()]
-    tables = traces.write(f"results/smoke/notebooks/{TABLES}.ipynb")
+    tables = traces.write(f"reproduced/smoke/notebooks/{TABLES}.ipynb")
     assert traces.of(TABLES).state == "done"
     later(metrics[0], tables)
     assert traces.of(TABLES).state == "waiting"

@@ -53,6 +53,8 @@ def run(pooling: str, structure: str, error_rate: float, f_measure: float, seed:
         "n_test_clips": 7,
         "best_constant_guess": 0.1234,
         "data": {"report": {"training": whole(12), "test": whole(n_clips)}, "stand_in": False},
+        "commit": "0123456789abcdef",
+        "commit_date": "2026-11-28",
         "history": [{"epoch": 1, "training_loss": error_rate, "validation_loss": 0.5}],
     }
 
@@ -114,10 +116,11 @@ class TestTables:
         experiment = load_experiment("smoke")
         written = tables.write_tables(experiment, METRICS, CLIPS)
         assert set(written) == {"table2", "contrasts", "scores", "intervals", "operating_points", "threshold_free"}
-        folder = tmp_path / "results" / "smoke" / "tables"
+        folder = tmp_path / "reproduced" / "smoke" / "tables"
         markdown = " ".join((folder / "table2.md").read_text().split())  # its caption has lines
         assert "F1 12.34" in markdown
         assert "nothing about DCASE" in markdown
+        assert "Made by commit 0123456789 (2026-11-28), seed 0." in markdown
         assert "One seed: nothing is said about variants" in (folder / "contrasts.md").read_text()
         assert r"\label{tab:smoke-table2}" in (folder / "table2.tex").read_text()
         assert pd.read_csv(folder / "table2.csv").f_measure.to_list() == [40, 40, 50]
@@ -130,7 +133,7 @@ class TestTables:
         report = {"training": whole(12), "test": {"listed": 43, "used": 40, "missing": 2, "unreadable": 1}}
         metrics = [{**one, "data": {"report": report, "stand_in": False}} for one in METRICS]
         tables.write_tables(load_experiment("smoke"), metrics, CLIPS)
-        folder = tmp_path / "results" / "smoke" / "tables"
+        folder = tmp_path / "reproduced" / "smoke" / "tables"
         assert (folder / "table2.md").read_text().startswith("**INCOMPLETE TEST SET, 40 of 43 clips**\n\n|")
         for name in ("table2.md", "table2.tex", "contrasts.md"):
             text = " ".join((folder / name).read_text().split())
@@ -162,7 +165,7 @@ class TestCommittedResults:
     def test_metrics_carry_what_made_them(self, committed: Experiment) -> None:
         decisive = ("data", "features", "network", "decoding", "scoring")
         now = json.loads(committed.model_dump_json())
-        for metrics in tables.load_metrics(committed):
+        for metrics in tables.load_metrics(committed, published=True):
             assert {name: metrics["parameters"][name] for name in decisive} == {name: now[name] for name in decisive}
             assert re.fullmatch(r"[0-9a-f]{40}", metrics["commit"])
             assert len(metrics["data"]["checksum"]) == 64
@@ -173,10 +176,10 @@ class TestCommittedResults:
             assert len(metrics["history"]) >= metrics["best_epoch"] > 0
 
     def test_every_run_is_of_one_data_set(self, committed: Experiment) -> None:
-        assert len({metrics["data"]["checksum"] for metrics in tables.load_metrics(committed)}) == 1
+        assert len({metrics["data"]["checksum"] for metrics in tables.load_metrics(committed, published=True)}) == 1
 
     def test_scores_obey_the_identities_of_the_counts(self, committed: Experiment) -> None:
-        for metrics in tables.load_metrics(committed):
+        for metrics in tables.load_metrics(committed, published=True):
             score = metrics["test"]["overall"]
             errors = (score["S"] + score["D"] + score["I"]) / score["Nref"]
             assert score["error_rate"] == pytest.approx(errors)
@@ -199,14 +202,15 @@ class TestCommittedResults:
     def test_the_tables_are_those_of_the_metrics(
         self, committed: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        metrics = tables.load_metrics(committed)
+        metrics = tables.load_metrics(committed, published=True)
         clips = pd.read_csv(ROOT / "results" / committed.name / "tables" / "test_clips.csv", keep_default_na=False)
         monkeypatch.setattr(paths, "ROOT", tmp_path)
-        folder = Path("results") / committed.name / "tables"
+        published, made = (ROOT / "results", tmp_path / "reproduced")
         written = tables.write_tables(committed, metrics, clips)
         read = [f"{name}.{kind}" for name in ("table2", "contrasts") for kind in ("md", "tex")]
         for name in [*read, "test_clips.csv", *(f"{name}.csv" for name in written)]:
-            assert (ROOT / folder / name).read_text() == (tmp_path / folder / name).read_text(), name
+            part = f"{committed.name}/tables/{name}"
+            assert (published / part).read_text() == (made / part).read_text(), name
 
     def test_the_readme_shows_them(self, committed: Experiment) -> None:
         table = (ROOT / "results" / committed.name / "tables" / "contrasts.md").read_text()
@@ -214,7 +218,7 @@ class TestCommittedResults:
 
     def test_every_executed_notebook_is_there_and_clean(self, committed: Experiment) -> None:
         for path in executed_notebooks(committed).values():
-            text = (ROOT / path).read_text()
+            text = (ROOT / path.replace("reproduced/", "results/")).read_text()
             assert len(text) < 1_000_000, path
             assert not re.search(r"/(home|root|Users|tmp|work)/", text), path
             assert "it/s]" not in text, path
@@ -224,7 +228,7 @@ class TestCommittedResults:
 
     def test_learning_from_clips_beats_every_constant_guess(self, committed: Experiment) -> None:
         """Every row of the table, that is; a single seed of a short training may fail to."""
-        metrics = tables.load_metrics(committed)
+        metrics = tables.load_metrics(committed, published=True)
         table = tables.table2(tables.scores(metrics))
         assert table.f_measure.min() > 100 * metrics[0]["best_constant_guess"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from held import copy_project
+from held import copy_project, copy_reproduced
 
 from hpsed_lib import paths
 from hpsed_lib.errors import DataError, ParameterError
@@ -93,9 +93,8 @@ class TestLauncher:
         workflow.report_failure(experiment, since=0.0)
         printed = capsys.readouterr().err
         assert (f"{name} failed in cell 3: ValueError" in printed) == failed
-        # The results of this checkout are there, but nothing was made here.
         unfinished = printed.split("not run, or ended from outside: ")[1].splitlines()[0].split(", ")
-        expected = set(graph.executed_notebooks(experiment)) - set(graph.SHARED)
+        expected = set(graph.executed_notebooks(experiment))
         assert set(unfinished) == (expected - {name} if failed else expected | {name})
 
     @pytest.mark.parametrize(
@@ -120,16 +119,18 @@ class TestLauncher:
                 assert n_changes == 1
             params.write_text(text)
             dry_run(bundle, "smoke", 0, "")
-            return {path.stem: path.stat().st_mtime_ns for path in (bundle / "cache/smoke/basis").iterdir()}
+            folder = bundle / "cache/smoke/basis"
+            return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.json")}
 
         before = bases()
-        assert len(before) == 4
+        assert len(before) == 5
         assert bases(memory=1, run_time=1) == before
         after = bases(threads=2)
-        assert {name for name in before if after[name] != before[name]} == {"03_train_variant"}
+        changed = {name for name in before if after[name] != before[name]}
+        assert changed == {"linear/03_train_variant.json", "power/03_train_variant.json"}
 
-    def test_report_of_results_that_came_with_the_repository(self, bundle):
-        copy_project(bundle, "results/derivation")
+    def test_report_of_what_was_reproduced(self, bundle):
+        copy_reproduced(bundle, "quick", "derivation", "paper")
         assert launch(bundle, 0, "quick", "--report")[0] == "cache/quick/report.html\n"
         report = (bundle / "cache/quick/report.html").read_text()
         for name in ("learning_curves.png", "table2.csv", "Best constant guess"):

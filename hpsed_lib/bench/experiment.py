@@ -61,7 +61,7 @@ def measure(name: str, *, cores: int) -> tuple[dict[str, str | int | float], pd.
         seconds = time.perf_counter() - start
         if done.returncode:
             raise HpsedError(f"{name} failed: {done.stderr[-2000:]}")
-        metrics = [json.loads(path.read_text()) for path in (project / "results" / name / "metrics").glob("*.json")]
+        metrics = [json.loads(path.read_text()) for path in (project / "reproduced" / name / "metrics").glob("*.json")]
         sections = sections_of_a_run(project, metrics[:cores], environment)
     training = sum(run["time"]["training_seconds"] for run in metrics)
     parts = parts_of_all(done.stderr, metrics, sections) | {"training": training}
@@ -142,7 +142,7 @@ def seconds_by_section(notebook: Path) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench.experiment", description=__doc__.split("\n")[0])
     parser.add_argument("experiment", nargs="?", default="quick", help="one that needs no recordings (default: quick)")
-    parser.add_argument("--output", type=Path, help="folder of the tables (default: results/bench)")
+    parser.add_argument("--output", type=Path, help="folder of the tables (default: reproduced/bench)")
     options = parser.parse_args(arguments)
     row, parts = measure(load_experiment(options.experiment).name, cores=available_cores())
     print(row, parts, sep="\n")

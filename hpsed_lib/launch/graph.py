@@ -12,16 +12,17 @@ from typing import Any
 
 from hpsed_lib.params import Experiment
 from hpsed_lib.paths import ROOT, cache_folder, replacing
+from hpsed_lib.provenance import code_digest
 
 SHARED = {  # executions that are the same for every experiment, and where they end up
-    "02_pooling_gradients": "results/derivation/notebooks",
-    "05_paper_audit": "results/paper/notebooks",
+    "02_pooling_gradients": "reproduced/derivation/notebooks",
+    "05_paper_audit": "reproduced/paper/notebooks",
 }
 
 
 def executed_notebooks(experiment: Experiment) -> dict[str, str]:
     """Name of every execution of an experiment, and where its notebook ends up, relative to the root."""
-    folder = f"results/{experiment.name}/notebooks"
+    folder = f"reproduced/{experiment.name}/notebooks"
     paths = {"01_data_preparation": f"{folder}/01_data_preparation.ipynb"}
     paths |= {run: f"{folder}/03_train_variant/{run}.ipynb" for run in experiment.runs()}
     paths |= {name: f"{folder}/{name}.ipynb" for name in ("07_identity_in_training", "04_result_tables")}
@@ -29,36 +30,46 @@ def executed_notebooks(experiment: Experiment) -> dict[str, str]:
 
 
 def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
-    """Files of ``hpsed_lib`` that a notebook imports, directly or through others, relative to the root.
+    """Files of ``hpsed_lib``, relative to it, that a notebook imports, directly or through others.
 
-    Modules named in `without` cannot change what the notebook computes.
+    Modules named in `without`, or in folders named there, cannot change what the notebook computes.
     """
-    # As JSON: importing nbformat takes longer than all the rest of reading the graph, in every job of a cluster again.
-    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    lines = [line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))]
     found: set[str] = set()
-    waiting = set(_imported("\n".join(lines)))
+    waiting = set(_imported(_code_of(notebook)))
     while waiting:
         module = waiting.pop()
         path = ROOT / f"{module.replace('.', '/')}.py"
-        if module not in found and module not in without and path.is_file():
+        left_out = any(module == name or module.startswith(f"{name}.") for name in without)
+        if module not in found and not left_out and path.is_file():
             found.add(module)
             waiting.update(_imported(path.read_text(encoding="utf-8")))
-    return [f"{module.replace('.', '/')}.py" for module in sorted(found)]
+    return [f"{module.removeprefix('hpsed_lib.').replace('.', '/')}.py" for module in sorted(found)]
 
 
-def basis(notebook: str, settings: dict[str, Any], folder: str, *, without: Sequence[str] = ()) -> str:
+def _code_of(notebook: str) -> str:
+    """A notebook's code cells; of what JupyterLab writes beside them when it saves, nothing."""
+    # As JSON: importing nbformat takes longer than all the rest of reading the graph, in every job of a cluster again.
+    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
+
+
+def basis(
+    notebook: str, settings: dict[str, Any], folder: str, *, without: Sequence[str] = (), pooling: str = ""
+) -> str:
     """Write what an execution rests on beside its data, if that has changed, and return the file's path.
 
-    As a rule's input this one file, of the notebook's name in `folder`, stands for the library modules and settings
-    that the execution reads: their change makes the rule run again. Snakemake sees that even after a job of a cluster
-    that ended when no launcher was there to take notes of it.
+    As a rule's input this one file, of the notebook's name in `folder`, stands for the notebook's code, the library's
+    (`hpsed_lib.provenance.code_digest`) and the settings that it reads: their change makes the rule run again.
+    Snakemake sees that even after a job of a cluster that ended when no launcher was there to take notes of it.
     """
-    modules = library_of(notebook, without=without)
-    digests = {module: hashlib.sha256((ROOT / module).read_bytes()).hexdigest() for module in modules}
+    rests_on = {
+        "notebook": hashlib.sha256(_code_of(notebook).encode()).hexdigest()[:16],
+        "library": {file: code_digest([file], pooling=pooling) for file in library_of(notebook, without=without)},
+        "settings": settings,
+    }
     path = ROOT / folder / f"{Path(notebook).stem}.json"
-    text = json.dumps({"library": digests, "settings": settings}, indent=1) + "\n"
+    text = json.dumps(rests_on, indent=1) + "\n"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
 """How far an experiment is: ``python -m hpsed_lib.launch.status EXPERIMENT``, the command behind ``make status``.
 
-Reads what the executions leave in ``cache/`` and ``results/`` and changes none of it, so that it may be asked at any
+Reads what the executions leave in ``cache/`` and ``reproduced/`` and changes none of it, so that it may be asked at any
 time, on any host that shares these folders. An execution is
 
 - ``running``: a process holds its lock;

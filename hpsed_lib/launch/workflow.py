@@ -25,6 +25,7 @@ from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterErr
 from hpsed_lib.launch import slurm
 from hpsed_lib.launch.gpus import runs_on_gpus, visible_gpus
 from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
+from hpsed_lib.launch.published import compare, verdict_line
 from hpsed_lib.launch.status import statuses
 from hpsed_lib.params import Experiment, load_experiment, require_available, with_seeds
 from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, naming_full_disk, replacing, results_folder
@@ -140,11 +141,12 @@ def write_report(name: str, *, n_seeds: int) -> Path:
 
 
 def report_success(experiment: Experiment) -> None:
-    """Print the table of results and where the executed notebooks are."""
+    """Print the table of results, where the executed notebooks are, and whether what is published came back."""
     print("\n" + (results_folder(experiment.name) / "tables" / "table2.md").read_text(encoding="utf-8"))
     print("Executed notebooks:")
     for path in executed_notebooks(experiment).values():
         print(f"  {path}")
+    print(verdict_line(compare(experiment)))
 
 
 def report_failure(experiment: Experiment, since: float) -> None:

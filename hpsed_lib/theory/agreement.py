@@ -87,7 +87,7 @@ def write_agreement(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        What ``results/<experiment>/tables/structure_agreement.csv`` holds.
+        What ``tables/structure_agreement.csv`` holds.
     """
     table = pd.concat(
         structure_agreement(experiment, dataset, pooling=pooling, dtype=dtype)

@@ -28,7 +28,7 @@ import pandas as pd
 from scipy.optimize import linprog
 
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.paths import replacing, results_folder
+from hpsed_lib.paths import published_folder, replacing, results_folder
 from hpsed_lib.tables import HEADINGS, PERCENTAGES, RATES
 
 Interval = tuple[Fraction, Fraction]
@@ -56,7 +56,7 @@ COLUMNS = [*IDENTITIES, JOINT, *CHANGES, *TABLE3]
 
 def read_printed(name: str) -> pd.DataFrame:
     """The paper's ``table2`` or ``table3`` as text, with the decimals as printed; empty where nothing is printed."""
-    return pd.read_csv(results_folder("paper") / f"{name}.csv", dtype=str, keep_default_na=False)
+    return pd.read_csv(published_folder("paper") / f"{name}.csv", dtype=str, keep_default_na=False)
 
 
 def printed_interval(text: str, *, convention: str = "rounded", percent: bool = False) -> Interval:
@@ -300,7 +300,7 @@ def audit(table2: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_audit() -> pd.DataFrame:
-    """`audit` of the paper's tables, kept as ``results/paper/audit.csv``; returned."""
+    """`audit` of the paper's tables, kept as ``audit.csv``; returned."""
     table = audit(read_printed("table2"), read_printed("table3"))
     with replacing(results_folder("paper") / "audit.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
@@ -313,7 +313,7 @@ def as_printed(overall: Mapping[str, float]) -> dict[str, str]:
 
 
 def scored_runs(experiment: str) -> pd.DataFrame:
-    """The same checks on scores that sed_eval computed here: the committed runs of one experiment.
+    """The same checks on scores that sed_eval computed: the runs of one experiment, made here or else published.
 
     Returns
     -------
@@ -322,8 +322,11 @@ def scored_runs(experiment: str) -> pd.DataFrame:
         decimals. No rows where no run is there.
     """
     counts = ["Nref", "Nsys", "Ntp", "S", "D", "I"]
+    here, published = (
+        sorted((folder(experiment) / "metrics").glob("[!.]*.json")) for folder in (results_folder, published_folder)
+    )
     found = []
-    for path in sorted((results_folder(experiment) / "metrics").glob("[!.]*.json")):
+    for path in here or published:
         overall = json.loads(path.read_text(encoding="utf-8"))["test"]["overall"]
         n_ref, n_sys, n_tp, s, d, i = values = [overall[name] for name in counts]
         apart = s + d - (n_ref - n_tp), s + i - (n_sys - n_tp)

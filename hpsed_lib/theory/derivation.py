@@ -28,10 +28,10 @@ import pandas as pd
 import sympy as sp
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.paths import ROOT, replacing
+from hpsed_lib.paths import replacing, results_folder
 from hpsed_lib.pooling import POOLINGS, check_segment_lengths
 
-VERDICTS = ROOT / "results" / "derivation" / "verdicts.csv"
+VERDICTS = results_folder("derivation") / "verdicts.csv"
 
 # --- the paper's symbols ---
 

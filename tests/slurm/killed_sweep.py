@@ -148,8 +148,8 @@ def lose_nodes(sweep: Sweep) -> tuple[Sweep, dict[str, str]]:
 def lose_launchers(sweep: Sweep, reference: Future[Project]) -> tuple[Sweep, str, dict[str, int]]:
     """Launch four times and end job and launchers; returns the run whose job was cancelled and those done before."""
     whole = reference.result()
-    shutil.rmtree(sweep.seen / "results")  # all but the runs and what rests on them
-    for name in (".snakemake", "cache", "results"):
+    shutil.rmtree(sweep.seen / "reproduced")  # all but the runs and what rests on them
+    for name in (".snakemake", "cache", "reproduced"):
         shutil.copytree(whole.seen / name, sweep.seen / name)
     shutil.rmtree(sweep.cache / "runs")
     shutil.rmtree(sweep.results / "metrics")

@@ -1,0 +1,187 @@
+"""What was reproduced beside what is published: ``python -m hpsed_lib.launch.published compare|publish EXPERIMENT``.
+
+``results/`` is published and cited, and no run writes there; what is run comes to lie in ``reproduced/``, in the same
+layout. `compare` sets the two side by side, `publish` puts a complete and consistent experiment in the other's place.
+
+A run is *identical* if every number of its metrics file is, *compatible* if its tuned F1 lies in the 95 % prediction
+interval for one more seed of the published arm, and else *different*.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from hpsed_lib.errors import DataError, HpsedError
+from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
+from hpsed_lib.params import Experiment, load_experiment, run_settings, with_seeds
+from hpsed_lib.paths import published_folder, results_folder
+from hpsed_lib.tables import load_metrics, update_readme
+
+MADE_BY = ("parameters", "data", "device", "instruction_set", "n_threads", "versions", "commit", "processor")
+"""What a run was made with, and by, in the order in which a difference is explained."""
+NOT_COMPARED = (*MADE_BY, "commit_date", "device_name", "time")
+
+
+def compare(experiment: Experiment) -> pd.DataFrame:
+    """Every reproduced run beside the published one of its name.
+
+    Returns
+    -------
+    DataFrame with columns run, pooling, structure, seed, published, reproduced, verdict, reason
+        Tuned F1 in percent; ``verdict`` is ``identical``, ``compatible``, ``different`` or ``not published``;
+        ``reason`` names the first thing in the provenance that differs where the numbers do.
+    """
+    folder = published_folder(experiment.name) / "metrics"
+    paths = {run: folder / f"{run}.json" for run in experiment.runs()}
+    published = {run: json.loads(path.read_text(encoding="utf-8")) for run, path in paths.items() if path.is_file()}
+    by_arm: dict[tuple[str, str], list[float]] = {}
+    for one in published.values():
+        by_arm.setdefault((one["pooling"], one["structure"]), []).append(_f_measure(one))
+    rows = []
+    for own in load_metrics(experiment):
+        theirs, verdict, reason = published.get(own["run"]), "not published", ""
+        if theirs is not None:
+            verdict = "identical" if _numbers(own) == _numbers(theirs) else "different"
+            reason = "" if verdict == "identical" else _first_difference(own, theirs)
+            low, high = _where_one_more_would_lie(by_arm[own["pooling"], own["structure"]])
+            if verdict == "different" and low <= _f_measure(own) <= high:
+                verdict = "compatible"
+        row = {name: own[name] for name in ("run", "pooling", "structure", "seed")}
+        values = {"published": _f_measure(theirs) if theirs else math.nan, "reproduced": _f_measure(own)}
+        rows.append({**row, **values, "verdict": verdict, "reason": reason})
+    return pd.DataFrame(rows)
+
+
+def _numbers(metrics: dict) -> dict:
+    return {name: value for name, value in metrics.items() if name not in NOT_COMPARED}
+
+
+def _f_measure(metrics: dict) -> float:
+    return 100 * metrics["test"]["overall"]["f_measure"]
+
+
+def _where_one_more_would_lie(values: Sequence[float]) -> tuple[float, float]:
+    """95 % prediction interval of one more value; empty if there is one only."""
+    if len(values) < 2:
+        return math.inf, -math.inf
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) * math.sqrt(1 + 1 / len(values))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def _made_by(metrics: dict, name: str) -> Any:
+    if name == "parameters":
+        return run_settings(metrics["parameters"])
+    return metrics["data"]["checksum"] if name == "data" else metrics.get(name, "not recorded")
+
+
+def _first_difference(own: dict, theirs: dict) -> str:
+    """The first of `MADE_BY` in which two runs differ, in words."""
+    for name in MADE_BY:
+        here, there = _made_by(own, name), _made_by(theirs, name)
+        if isinstance(here, dict) and isinstance(there, dict):
+            keys = [key for key in here.keys() | there.keys() if here.get(key) != there.get(key)]
+            if not keys:
+                continue
+            key = min(keys)
+            name, here, there = f"{name} ({key})", here.get(key), there.get(key)
+        if here != there:
+            return f"{name.replace('_', ' ')}: {here} here, {there} published"
+    return "nothing that is recorded"
+
+
+def verdict_line(compared: pd.DataFrame) -> str:
+    """One line for the terminal.
+
+    >>> verdict_line(pd.DataFrame({"verdict": ["identical", "identical"], "reason": ["", ""]}))
+    '2 of 2 runs identical to the published ones'
+    """
+    counts = compared.verdict.value_counts()
+    if (compared.verdict == "not published").all():
+        return "none of these runs is published: nothing to compare with"
+    line = f"{counts.get('identical', 0)} of {len(compared)} runs identical to the published ones"
+    others = [f"{count} {name}" for name, count in counts.items() if name != "identical"]
+    reasons = compared.reason[compared.reason != ""]
+    why = f"; first difference: {reasons.mode()[0]}" if len(reasons) else ""
+    return f"{line}{''.join(f', {other}' for other in others)}{why}"
+
+
+def publish(experiment: Experiment) -> Path:
+    """Put what was reproduced of an experiment in the place of what is published; return the folder.
+
+    Raises
+    ------
+    DataError
+        It is incomplete, or of several commits, parameters or data sets; the message says which runs.
+    """
+    missing = [
+        path for path in executed_notebooks(experiment).values() if not (results_folder("").parent / path).is_file()
+    ]
+    if missing:
+        raise DataError(f"{experiment.name} is incomplete, there is no {', '.join(missing[:3])}: run `make reproduce`")
+    metrics = load_metrics(experiment)
+    now = run_settings(experiment.model_dump(mode="json"))
+    for name in MADE_BY[:-1]:
+        values = {run["run"]: json.dumps(_made_by(run, name), sort_keys=True) for run in metrics}
+        first = json.dumps(now, sort_keys=True) if name == "parameters" else values[metrics[0]["run"]]
+        others = [run for run, value in values.items() if value != first]
+        if others:
+            raise DataError(f"{experiment.name} is not of one piece: {name} of {', '.join(others[:5])} differ")
+    if "+changes" in metrics[0]["commit"] or metrics[0]["commit"] == "unknown":
+        raise DataError(f"{experiment.name} was made by code that is in no commit ({metrics[0]['commit']})")
+    for name in (experiment.name, *{Path(folder).parent.name for folder in SHARED.values()}):
+        _replace(results_folder(name), published_folder(name), keep=("table2.csv", "table3.csv"))
+    return published_folder(experiment.name)
+
+
+def _replace(source: Path, target: Path, *, keep: Sequence[str] = ()) -> None:
+    """Copy a folder to another's place, files of some names staying."""
+    fresh = target.with_name(f".{target.name}.unfinished")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(".*"))
+    for name in keep:
+        if (target / name).is_file():
+            shutil.copy2(target / name, fresh / name)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns 0, 1 if runs are not identical, or 2 if there is nothing to compare or to publish."""
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.published", description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=["compare", "publish"])
+    parser.add_argument("experiment", help="name of a file in params/; or bench, to publish")
+    parser.add_argument("--seeds", type=int, help="as in the launch (default: as in the last launch)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.experiment == "bench" and options.what == "publish":
+            _replace(results_folder("bench"), published_folder("bench"))
+            update_readme()
+            return 0
+        n_seeds = last_launch(options.experiment)["n_seeds"] if options.seeds is None else options.seeds
+        experiment = with_seeds(load_experiment(options.experiment), n_seeds)
+        if options.what == "publish":
+            print(f"published: {publish(experiment)}")
+            update_readme()
+            return 0
+        compared = compare(experiment)
+    except HpsedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(compared.round(2).to_string(index=False))
+    print(verdict_line(compared))
+    return 0 if (compared.verdict == "identical").all() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
