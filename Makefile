@@ -74,7 +74,8 @@ bench: $(INSTALLED) ## time our ways beside librosa, plain PyTorch and sed_eval;
 	$(BIN)/python -m hpsed_lib.launch.execution notebooks/06_performance.ipynb reproduced/bench/notebooks/06_performance.ipynb
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jupyter lab notebooks
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jupyter lab notebooks \
+	  --ContentsManager.pre_save_hook=hpsed_lib.launch.lab.keep_source
 
 notebooks: $(INSTALLED) ## write notebooks/*.ipynb, without outputs, from notebooks/*.py
 	$(BIN)/jupytext --update --to ipynb notebooks/*.py

@@ -105,6 +105,7 @@ CHUNK = 32  # clips between two entries into the manifest
 
 def _extract_one(path: Path, sr: int, duration: float, params: Features, target: Path, offset: int) -> dict:
     """Write the features of one recording into `target`, and return its line of the manifest without its name."""
+    torch.set_num_threads(1)  # all cores have a recording each, and a product in two threads has other last bits
     stat = path.stat()
     line = dict.fromkeys(MANIFEST, "") | {"n_bytes": stat.st_size, "modified": stat.st_mtime_ns}
     try:

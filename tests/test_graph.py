@@ -4,10 +4,12 @@ import json
 
 import nbformat
 import pytest
+from held import copy_project
 
 from hpsed_lib import provenance
 from hpsed_lib.launch import graph
 from hpsed_lib.params import load_experiment
+from hpsed_lib.pooling import POOLINGS
 
 
 @pytest.fixture
@@ -57,3 +59,54 @@ def test_a_basis_is_written_again_only_when_it_changes(library):
     assert other_settings[1] == {**first[1], "settings": {"rate": 2}}
     (library / "pooling.py").write_text("a = 2\n")
     assert written({"rate": 2})[1]["library"] != other_settings[1]["library"]
+
+
+class TestWhatARunRestsOn:
+    @pytest.fixture
+    def digest(self, tmp_path, monkeypatch):
+        """The basis of runs with linear softmax, and a way to change a file of the library."""
+        copy_project(tmp_path, "hpsed_lib", "notebooks")
+        for module in (graph, provenance):
+            monkeypatch.setattr(module, "ROOT", tmp_path)
+
+        def changed(file: str = "pooling.py", old: str = "", new: str = "", pooling: str = "linear") -> str:
+            path = tmp_path / "hpsed_lib" / file
+            text = path.read_text()
+            assert old in text
+            path.write_text(text.replace(old, new, 1))
+            out = ["hpsed_lib.plots", "hpsed_lib.data"]
+            basis = graph.basis("notebooks/03_train_variant.ipynb", {}, "cache", without=out, pooling=pooling)
+            return (tmp_path / basis).read_text()
+
+        return changed
+
+    def test_other_functions_docstrings_plots_and_data_sources_do_not_count(self, digest):
+        before = digest()
+        assert digest("scoring.py", '"""Detection scores', '"""Detection scores, said otherwise') == before
+        assert digest("plots.py", "import", "# drawn otherwise\nimport") == before
+        assert digest("data/synthesis.py", "def ", "def another() -> None: ...\n\n\ndef ") == before
+        new = "def cubic_weight(x, attention=None, sharpness=None):\n    return x**3\n\n\nPOOLINGS: "
+        assert digest("pooling.py", "POOLINGS: ", new) == before
+        assert (
+            digest("pooling.py", '    "max": max_weight,', '    "max": max_weight,\n    "cubic": cubic_weight,')
+            == before
+        )
+        assert digest("params.py", '"auto"]', '"auto", "cubic"]') == before
+
+    @pytest.mark.parametrize(
+        ("file", "old", "new", "pooling"),
+        [
+            ("pooling.py", "    return frame_prob\n", "    return 2 * frame_prob\n", "linear"),
+            ("pooling.py", "    return frame_prob.exp()\n", "    return (2 * frame_prob).exp()\n", "exponential"),
+            ("pooling.py", "share * x", "x * share", "linear"),
+            ("training.py", "1e-7", "1e-6", "linear"),
+            ("network.py", "padding=1", "padding=2", "linear"),
+        ],
+    )
+    def test_what_the_run_executes_does(self, digest, file, old, new, pooling):
+        assert digest(pooling=pooling) != digest(file, old, new, pooling)
+
+    def test_what_is_left_out_goes_by_the_functions_names(self):
+        assert {name: function.__name__ for name, function in POOLINGS.items()} == {
+            name: f"{name}_weight" for name in POOLINGS
+        }

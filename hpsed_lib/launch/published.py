@@ -88,15 +88,12 @@ def _made_by(metrics: dict, name: str) -> Any:
 def _first_difference(own: dict, theirs: dict) -> str:
     """The first of `MADE_BY` in which two runs differ, in words."""
     for name in MADE_BY:
-        here, there = _made_by(own, name), _made_by(theirs, name)
-        if isinstance(here, dict) and isinstance(there, dict):
-            keys = [key for key in here.keys() | there.keys() if here.get(key) != there.get(key)]
-            if not keys:
-                continue
-            key = min(keys)
-            name, here, there = f"{name} ({key})", here.get(key), there.get(key)
+        here, there, where = _made_by(own, name), _made_by(theirs, name), [name.replace("_", " ")]
+        while isinstance(here, dict) and isinstance(there, dict) and here != there:
+            key = min(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+            here, there, where = here.get(key), there.get(key), [*where, str(key)]
         if here != there:
-            return f"{name.replace('_', ' ')}: {here} here, {there} published"
+            return f"{', '.join(where)}: {here} here, {there} published"
     return "nothing that is recorded"
 
 

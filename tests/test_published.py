@@ -1,0 +1,189 @@
+"""What was reproduced beside what is published, and what may be published."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_provenance import needs_avx512
+
+from hpsed_lib import paths
+from hpsed_lib.errors import DataError
+from hpsed_lib.launch import published
+from hpsed_lib.launch.graph import executed_notebooks
+from hpsed_lib.params import Experiment, load_experiment
+
+RUN = "linear-single-seed{}"
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    """One arm of three seeds, in an empty folder."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "README.md").write_text("")
+    quick = load_experiment("quick")
+    pooling = quick.pooling.model_copy(update={"functions": ("linear",), "structures": ("single",)})
+    return quick.model_copy(update={"pooling": pooling})
+
+
+def metrics(experiment: Experiment, seed: int, f_measure: float, **changed: object) -> dict:
+    made_by = {
+        "parameters": experiment.model_dump(mode="json"),
+        "data": {"checksum": "d"},
+        "device": "cpu",
+        "device_name": "a processor",
+        "processor": "a processor",
+        "instruction_set": {"PyTorch": "avx2", "numpy": "avx2"},
+        "n_threads": 1,
+        "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
+        "commit": "c" * 40,
+        "commit_date": "2026-11-28",
+        "time": {"training_seconds": 10.0 + seed},
+    }
+    variant = {"run": RUN.format(seed), "pooling": "linear", "structure": "single", "seed": seed}
+    return {**variant, "test": {"overall": {"f_measure": f_measure}}, **copy.deepcopy(made_by), **changed}
+
+
+def write(folder: Path, *runs: dict) -> None:
+    (folder / "metrics").mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        (folder / "metrics" / f"{run['run']}.json").write_text(json.dumps(run))
+
+
+SCORES = (0.60, 0.62, 0.65)
+
+
+class TestCompare:
+    def compared(self, experiment: Experiment, *runs: dict) -> list[tuple[str, str]]:
+        write(paths.published_folder("quick"), *(metrics(experiment, s, f) for s, f in enumerate(SCORES)))
+        write(paths.results_folder("quick"), *runs)
+        table = published.compare(experiment)
+        self.line = published.verdict_line(table)
+        return list(zip(table.verdict, table.reason, strict=True))
+
+    def test_times_commits_and_machines_aside_all_is_identical(self, experiment: Experiment) -> None:
+        other = {"time": {"training_seconds": 99.0}, "commit": "e" * 40, "processor": "another", "commit_date": "later"}
+        own = [metrics(experiment, s, f, **other) for s, f in enumerate(SCORES)]
+        assert self.compared(experiment, *own) == [("identical", "")] * 3
+        assert self.line == "3 of 3 runs identical to the published ones"
+
+    def test_what_differs_first_is_named_and_what_is_within_reach_is_compatible(self, experiment: Experiment) -> None:
+        wide = {"instruction_set": {"PyTorch": "avx512", "numpy": "avx2"}, "versions": {"torch": "2.14.0"}}
+        own = [
+            metrics(experiment, 0, 0.61, **wide),
+            metrics(experiment, 1, 0.3, n_threads=2),
+            metrics(experiment, 2, 0.65),
+        ]
+        assert self.compared(experiment, *own) == [
+            ("compatible", "instruction set, PyTorch: avx512 here, avx2 published"),
+            ("different", "n threads: 2 here, 1 published"),
+            ("identical", ""),
+        ]
+        assert self.line.startswith("1 of 3 runs identical to the published ones, 1 compatible, 1 different; first")
+
+    def test_the_bound_is_the_prediction_interval(self, experiment: Experiment) -> None:
+        """Mean 62.33, sd 2.517, t 4.303: 62.33 +- 4.303 * 2.517 * sqrt(4 / 3) = 49.83 to 74.84."""
+        within, beyond = (metrics(experiment, s, f) for s, f in enumerate((0.499, 0.498)))
+        verdicts = self.compared(experiment, within, beyond, metrics(experiment, 2, 0.748))
+        assert [verdict for verdict, _ in verdicts] == ["compatible", "different", "compatible"]
+        assert verdicts[0][1] == "nothing that is recorded"
+
+    def test_what_is_not_published_is_said(self, experiment: Experiment) -> None:
+        write(paths.results_folder("quick"), *(metrics(experiment, s, f) for s, f in enumerate(SCORES)))
+        assert "none of these runs is published" in published.verdict_line(published.compare(experiment))
+
+
+class TestPublish:
+    @pytest.fixture
+    def made(self, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+        write(paths.results_folder("quick"), *(metrics(experiment, s, f) for s, f in enumerate(SCORES)))
+        for path in executed_notebooks(experiment).values():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text("executed")
+        old = tmp_path / "results/quick/metrics/an-old-run.json"
+        for path in (old, tmp_path / "results/paper/table2.csv"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("old")
+        return experiment
+
+    def test_it_takes_the_place_of_what_was_there(self, made: Experiment, tmp_path: Path) -> None:
+        published.publish(made)
+        results = tmp_path / "results"
+        assert sorted(path.stem for path in (results / "quick/metrics").iterdir()) == [RUN.format(s) for s in range(3)]
+        assert (results / "derivation/notebooks/02_pooling_gradients.ipynb").is_file()
+        assert (results / "paper/table2.csv").read_text() == "old"  # the paper's own, which nothing here makes
+        assert (published.compare(made).verdict == "identical").all()
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"commit": "e" * 40}, "not of one piece: commit of linear-single-seed1"),
+            ({"n_threads": 2}, "not of one piece: n_threads of linear-single-seed1"),
+            ({"data": {"checksum": "x"}}, "not of one piece: data of linear-single-seed1"),
+            ({"parameters": {"training": {"max_epochs": 99}}}, "not of one piece: parameters of linear-single-seed1"),
+        ],
+    )
+    def test_what_is_mixed_is_refused(self, made: Experiment, changed: dict, message: str) -> None:
+        write(paths.results_folder("quick"), metrics(made, 1, 0.62, **changed))
+        with pytest.raises(DataError, match=message):
+            published.publish(made)
+        assert [path.name for path in (paths.published_folder("quick") / "metrics").iterdir()] == ["an-old-run.json"]
+
+    def test_what_is_incomplete_or_in_no_commit_is_refused(self, made: Experiment, tmp_path: Path) -> None:
+        changes = [metrics(made, s, f, commit="c" * 40 + "+changes") for s, f in enumerate(SCORES)]
+        write(paths.results_folder("quick"), *changes)
+        with pytest.raises(DataError, match="code that is in no commit"):
+            published.publish(made)
+        (tmp_path / executed_notebooks(made)[RUN.format(1)]).unlink()
+        with pytest.raises(DataError, match=r"incomplete.*seed1.ipynb: run `make reproduce`"):
+            published.publish(made)
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from hpsed_lib import dataset, paths, runs, training
+from hpsed_lib.params import load_experiment
+paths.ROOT = Path(sys.argv[1])
+chosen = load_experiment("smoke")
+chosen = chosen.model_copy(update={"training": chosen.training.model_copy(update={"max_epochs": 2})})
+data, variant = dataset.prepare(chosen), {"pooling": "linear", "structure": "single", "seed": 0}
+runs.finish_run(chosen, data, training.train(chosen, data, **variant, folder=paths.ROOT), **variant)
+"""
+ANY = {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "MKL_CBWR": "AVX512"}
+ANY |= {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "OPENBLAS_CORETYPE": "SkylakeX"}
+
+
+@pytest.mark.slow
+class TestARunAnew:
+    def verdict(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> tuple[str, str]:
+        """Train as published, train again with variables set, and compare."""
+        monkeypatch.setattr(paths, "ROOT", folder)
+        for target, variables in (("published", {}), ("again", environment)):
+            command = [sys.executable, "-c", TRAIN, str(folder / target)]
+            subprocess.run(command, env={**os.environ, **variables}, capture_output=True, check=True)
+        shutil.copytree(folder / "published/reproduced", folder / "results")
+        shutil.copytree(folder / "again/reproduced", folder / "reproduced")
+        smoke = load_experiment("smoke")
+        pooling = smoke.pooling.model_copy(update={"functions": ("linear",), "structures": ("single",)})
+        [row] = published.compare(smoke.model_copy(update={"pooling": pooling})).to_dict("records")
+        return row["verdict"], row["reason"]
+
+    def test_is_identical_whatever_the_environment_asks_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.verdict(tmp_path, monkeypatch, **ANY) == ("identical", "")
+
+    @needs_avx512
+    def test_without_the_pin_is_not_and_the_instruction_set_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        verdict, reason = self.verdict(tmp_path, monkeypatch, HPSED_NATIVE="1")
+        assert verdict != "identical"
+        assert reason.startswith("instruction set")
