@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from hpsed_lib import plots, provenance
-from hpsed_lib.bench import features, scoring, training
+from hpsed_lib.bench import features, figures, scoring, training
 from hpsed_lib.bench.timing import Comparison, largest_parts, peaks, ratios, summarise, time_pairs
 from hpsed_lib.paths import replacing, results_folder
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     plots.use_style()
     figure, ax = plt.subplots(figsize=(8, 1 + 0.45 * len(chosen)))
-    plots.plot_ratios(pairs, ax=ax)
+    figures.plot_ratios(pairs, ax=ax)
     plots.save(figure, folder / "bench.png")
 
 

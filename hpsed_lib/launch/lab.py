@@ -1,4 +1,4 @@
-"""What JupyterLab saves of the notebooks in ``notebooks/``: their source, so that opening and running one changes nothing.
+"""What JupyterLab saves of the notebooks in ``notebooks/``: their source. To open and run one changes nothing.
 
 `make lab` names `keep_source` to the server. The whole notebook, outputs included, is kept in ``reproduced/lab/``.
 """
