@@ -8,7 +8,9 @@ included. Librosa's spectrogram is set to the same windows.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import joblib
 import librosa
@@ -22,6 +24,7 @@ from hpsed_lib.params import Features
 SR, DURATION = 44100, 10.0  # Hz, s
 PARAMS = Features(window_duration=0.04, hop_duration=0.02, n_mels=80, fmin=0.0, fmax=None)
 HOP, WINDOW, N_FFT = 882, 1764, 2048  # samples
+N_FRAMES = 500
 TOLERANCE = 1e-4  # dB
 
 
@@ -29,64 +32,51 @@ def log_mel_files(*, tiny: bool) -> Comparison:
     """Features of files of noise."""
     n_clips = 4 if tiny else 256
     folder = tempfile.TemporaryDirectory()
-    files: dict[str, Path | None] = {f"{index}.wav": Path(folder.name) / f"{index}.wav" for index in range(n_clips)}
+    files = {f"{index}.wav": Path(folder.name) / f"{index}.wav" for index in range(n_clips)}
     for index, path in enumerate(files.values()):
         y = np.random.default_rng(index).uniform(-0.5, 0.5, round(SR * DURATION)).astype(np.float32)
-        assert path is not None
         write_audio(path, y, sr=SR)
 
     def ours() -> np.ndarray:
         with tempfile.TemporaryDirectory(dir=folder.name) as cache:
-            chosen = {"sr": SR, "duration": DURATION, "params": PARAMS}
-            extract(files, cache=Path(cache) / "bench", **chosen)  # type: ignore[arg-type]
-            path = feature_file(Path(cache) / "bench", list(files), **chosen)  # type: ignore[arg-type]
+            bench = Path(cache) / "bench"
+            extract(files, cache=bench, sr=SR, duration=DURATION, params=PARAMS)
+            path = feature_file(bench, list(files), sr=SR, duration=DURATION, params=PARAMS)
             return Spectrograms(path, np.arange(n_clips))[:]
 
     def one_by_one() -> None:
         for path in files.values():
-            assert path is not None
             log_mel(read_audio(path, sr=SR, duration=DURATION).y, sr=SR, params=PARAMS)
 
-    n_frames = round(DURATION / PARAMS.hop_duration)
     transform = 2.5 * N_FFT * np.log2(N_FFT)  # operations of a real FFT
-    work = Work(
-        # Windows, transforms, power, and each of the power's bins into the two filters that it belongs to.
-        operations=n_clips * n_frames * (WINDOW + transform + 3 * N_FFT / 2 + 4 * N_FFT / 2),
-        n_bytes=n_clips * (2 * SR * DURATION + 4 * n_frames * PARAMS.n_mels),
-        threads=joblib.cpu_count(),
-    )
+    # Windows, transforms, power, and each of the power's bins into the two filters that it belongs to.
+    operations = n_clips * N_FRAMES * (WINDOW + transform + 3 * N_FFT / 2 + 4 * N_FFT / 2)
+    n_bytes = n_clips * (2 * SR * DURATION + 4 * N_FRAMES * PARAMS.n_mels)
     return Comparison(
         f"log-mel of {n_clips} files, all cores",
         "librosa, a loop",
         ours,
-        lambda: librosa_loop(files),
-        _difference,
+        lambda: _librosa_loop(files.values()),
+        lambda ours, theirs: float(np.abs(ours - theirs).max()) <= TOLERANCE,
         goal=10,
-        work=work,
-        parts=lambda: parts_by_function(one_by_one),
+        work=Work(operations, n_bytes, threads=joblib.cpu_count()),
+        parts=lambda _: parts_by_function(one_by_one),
     )
 
 
-def librosa_loop(files: dict[str, Path | None]) -> np.ndarray:
+def _librosa_loop(paths: Iterable[Path]) -> np.ndarray:
     """Librosa's log-mel of each file, with its windows half a hop earlier than a frame's slot, where ours are."""
     before = (WINDOW - HOP) // 2 + (N_FFT - WINDOW) // 2
+    windows: dict[str, Any] = {
+        "n_fft": N_FFT,
+        "hop_length": HOP,
+        "win_length": WINDOW,
+        "center": False,
+        "n_mels": PARAMS.n_mels,
+    }
     features = []
-    for path in files.values():
+    for path in paths:
         y, sr = librosa.load(path, sr=None)
-        power = librosa.feature.melspectrogram(
-            y=np.pad(y, (before, N_FFT)),
-            sr=sr,
-            n_fft=N_FFT,
-            hop_length=HOP,
-            win_length=WINDOW,
-            center=False,
-            n_mels=PARAMS.n_mels,
-        )
-        features.append(librosa.power_to_db(power, amin=1e-10, top_db=None).T[: round(DURATION / PARAMS.hop_duration)])
+        power = librosa.feature.melspectrogram(y=np.pad(y, (before, N_FFT)), sr=sr, **windows)
+        features.append(librosa.power_to_db(power, amin=1e-10, top_db=None).T[:N_FRAMES])
     return np.stack(features)
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """By how much the values differ, if by more than `TOLERANCE`."""
-    largest = float(np.abs(ours - theirs).max())
-    return f"up to {largest:.2g} dB" if largest > TOLERANCE else ""
