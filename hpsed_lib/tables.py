@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -350,15 +349,14 @@ README_START, README_END = "<!-- {name}: start, written by make readme -->", "<!
 
 
 def update_readme() -> str:
-    """README.md with the experiments' and the benchmark's tables between their markers; writes and returns it."""
+    """README.md with the published contrasts of `esc10` and `quick` between their markers; writes and returns it."""
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    for name in ("quick", "esc10", "bench"):
+    for name in ("esc10", "quick"):
         start, end = README_START.format(name=name), README_END.format(name=name)
         if start not in text or end not in text:
             raise DataError(f"{path}: lacks the lines {start!r} and {end!r}")
-        table_file = "ratios.md" if name == "bench" else "tables/contrasts.md"
-        table = (published_folder(name) / table_file).read_text(encoding="utf-8")
+        table = (published_folder(name) / "tables" / "contrasts.md").read_text(encoding="utf-8")
         head, tail = text.split(start)[0], text.split(end)[1]
         text = f"{head}{start}\n\n{table}\n{end}{tail}"
     with replacing(path) as temporary:
@@ -368,4 +366,4 @@ def update_readme() -> str:
 
 if __name__ == "__main__":
     update_readme()
-    print(Path(ROOT / "README.md"))
+    print(ROOT / "README.md")
