@@ -25,11 +25,11 @@ from IPython.display import Markdown
 
 from hpsed_lib import plots
 from hpsed_lib.bench import figures
-from hpsed_lib.paths import results_folder
+from hpsed_lib.paths import published_folder, results_folder
 
 plots.use_style()
 pd.options.display.float_format = "{:.3g}".format
-folder = results_folder("bench")
+folder = results_folder("bench") if results_folder("bench").is_dir() else published_folder("bench")
 pairs = pd.read_csv(folder / "bench.csv")
 
 # %% [markdown]
