@@ -84,7 +84,8 @@ def _stripped(notebook: NotebookNode) -> str:
     """An executed notebook without times, random ids, this machine's folders and the temporary names of its cells."""
     import nbformat
 
-    notebook.metadata.pop("papermill", None)
+    for name in ("papermill", "jupytext"):
+        notebook.metadata.pop(name, None)
     for index, cell in enumerate(notebook.cells):
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
