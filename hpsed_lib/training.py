@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from hpsed_lib import IS_PINNED
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.network import GatedCRNN
@@ -83,6 +84,10 @@ def prepare_for_training(network: GatedCRNN, params: Training) -> GatedCRNN:
     if params.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if params.compile:
+        if IS_PINNED:
+            import torch._inductor.config as inductor  # beside kernels for AVX2, its own for AVX-512 give NaN
+
+            inductor.cpp.simdlen = 256
         network.blocks.compile()
         network.last.compile()
     return network
