@@ -8,15 +8,16 @@ turns that off. On a processor without AVX2 and on one of another kind nothing i
 import os
 from pathlib import Path
 
+_CPUINFO = Path("/proc/cpuinfo")
+_FLAGS = set(_CPUINFO.read_text().partition("\nflags")[2].partition("\n")[0].split()) if _CPUINFO.is_file() else set()
+_WIDE = {"X86_V4": "avx512vl", "AVX512_ICL": "avx512_vbmi2", "AVX512_SPR": "avx512_fp16"}  # numpy's names, the kernel's
 PINS = {
     "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",  # the one branch that MKL takes alike on processors of Intel and of others
     "OPENBLAS_CORETYPE": "Haswell",  # of numpy and scipy
-    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # numpy's own loops
+    "NPY_DISABLE_CPU_FEATURES": " ".join(name for name, flag in _WIDE.items() if flag in _FLAGS),  # numpy's own loops
 }
-_CPUINFO = Path("/proc/cpuinfo")
-_FLAGS = set(_CPUINFO.read_text().partition("\nflags")[2].partition("\n")[0].split()) if _CPUINFO.is_file() else set()
 IS_PINNED = "avx2" in _FLAGS and os.environ.get("HPSED_NATIVE") != "1"
 if IS_PINNED:
     os.environ.update(PINS)
