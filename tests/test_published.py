@@ -17,7 +17,7 @@ from hpsed_lib import paths
 from hpsed_lib.errors import DataError
 from hpsed_lib.launch import published
 from hpsed_lib.launch.graph import executed_notebooks
-from hpsed_lib.params import Experiment, load_experiment
+from hpsed_lib.params import Experiment, Variants, load_experiment
 
 RUN = "linear-single-seed{}"
 
@@ -27,9 +27,14 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     """One arm of three seeds, in an empty folder."""
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     (tmp_path / "README.md").write_text("")
-    quick = load_experiment("quick")
-    pooling = quick.pooling.model_copy(update={"functions": ("linear",), "structures": ("single",)})
-    return quick.model_copy(update={"pooling": pooling})
+    return one_arm("quick", seeds=3)
+
+
+def one_arm(name: str, *, seeds: int) -> Experiment:
+    """An experiment with nothing but linear softmax in one step."""
+    experiment = load_experiment(name)
+    functions = {"linear": Variants(structures=("single",), seeds=seeds)}
+    return experiment.model_copy(update={"pooling": experiment.pooling.model_copy(update={"functions": functions})})
 
 
 def metrics(experiment: Experiment, seed: int, f_measure: float, **changed: object) -> dict:
@@ -170,9 +175,7 @@ class TestARunAnew:
             subprocess.run(command, env={**os.environ, **variables}, capture_output=True, check=True)
         shutil.copytree(folder / "published/reproduced", folder / "results")
         shutil.copytree(folder / "again/reproduced", folder / "reproduced")
-        smoke = load_experiment("smoke")
-        pooling = smoke.pooling.model_copy(update={"functions": ("linear",), "structures": ("single",)})
-        [row] = published.compare(smoke.model_copy(update={"pooling": pooling})).to_dict("records")
+        [row] = published.compare(one_arm("smoke", seeds=1)).to_dict("records")
         return row["verdict"], row["reason"]
 
     def test_is_identical_whatever_the_environment_asks_for(
