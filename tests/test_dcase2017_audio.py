@@ -34,9 +34,9 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 
     def publish(**sets: list[str]) -> Path:
         for name, clips in sets.items():
-            path = folder / WEAK_FILES[name][0]
+            path = folder / WEAK_FILES[name]
             path.write_text("".join(f"{c}\t0\t10\t{label}\n" for c in clips for label in ("Car", "Bus")))
-            checksums[f"groundtruth_release/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+            checksums[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
         registry.write_text("".join(f"{checksum}  {address}\n" for address, checksum in checksums.items()))
         return folder
 

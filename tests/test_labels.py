@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.data.label_audit import STRONG, WEAK
-from hpsed_lib.data.labels import TREATMENTS, draw_validation, read_labels, read_records, shared_sources
+from hpsed_lib.data.labels import TREATMENTS, draw_validation, read_labels, shared_sources
 from hpsed_lib.errors import DataError
 
 word = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=6)
@@ -127,9 +127,9 @@ class TestReading:
 
     def test_missing_files_and_folders_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"nowhere\.csv: label file cannot be read \(No such file"):
-            read_records(tmp_path / "nowhere.csv")
+            read_labels(tmp_path / "nowhere.csv", columns=WEAK)
         with pytest.raises(DataError, match=r"cannot be read \(Is a directory"):
-            read_records(tmp_path)
+            read_labels(tmp_path, columns=WEAK)
 
     def test_the_published_files_are_read_as_plain_loops_do(self, dcase2017_folder: Path) -> None:
         for path in sorted(dcase2017_folder.glob("groundtruth_*_label_*_set.csv")):

@@ -52,7 +52,7 @@ def list_folder(params: FolderData, *, folder: Path) -> Listing:
         if not needed.is_dir():
             raise DataError(f"{needed}: no such folder; expected one with audio files and label files")
     weak, strong = (
-        {split: read_labels(folder / name, name=name, columns=columns) for split, name in files if name}
+        {split: read_labels(folder / name, columns=columns, name=name) for split, name in files if name}
         for files, columns in ((params.weak_labels, WEAK), (params.strong_labels, STRONG))
     )
     if "validation" in strong:

@@ -19,7 +19,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -75,23 +74,10 @@ class Listing:
     remarks: pd.DataFrame  # `REMARK`; the odd rows that are kept
 
 
-class Record(NamedTuple):
-    """One record of a label file: its first line, its fields, and how it is shown; no fields where it is malformed."""
+def _read_records(path: Path) -> tuple[list[tuple[int, list[str], str]], str]:
+    """The records of a label file (line, fields, text), and what separates fields: TABs if its first line has one.
 
-    line: int
-    fields: list[str]
-    text: str
-
-
-def read_records(path: Path) -> tuple[list[Record], str]:
-    """Split a label file into records, and say what separates their fields: TABs if its first line has one, or commas.
-
-    It may have any line ends and a byte order mark; fields may be quoted; blank lines are passed over.
-
-    Raises
-    ------
-    DataError
-        The file is missing, empty or no text in UTF-8.
+    A malformed record has no fields, and its text says what is wrong. Blank lines are passed over.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -106,24 +92,23 @@ def read_records(path: Path) -> tuple[list[Record], str]:
     first_line = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     separator = "\t" if "\t" in first_line else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    records: list[Record] = []
+    records: list[tuple[int, list[str], str]] = []
     while True:
         line = reader.line_num + 1
         try:
-            fields = next(reader)
+            if fields := next(reader):
+                records.append((line, fields, ", ".join(fields)))
         except StopIteration:
             return records, separator
         except csv.Error as error:
-            records.append(Record(line, [], str(error)))
-        else:
-            if fields:
-                records.append(Record(line, fields, ", ".join(fields)))
+            records.append((line, [], str(error)))
 
 
-def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFrame:
+def read_labels(path: Path, *, columns: Sequence[str], name: str = "") -> pd.DataFrame:
     """Read a label file, with a header or as DCASE publishes them, and mark rows to refuse whatever the classes.
 
-    `columns` are `WEAK` or `STRONG`, and `name` is what remarks call the file.
+    `columns` are `WEAK` or `STRONG`, and `name` is what remarks call the file, if not by its last name. It may have any
+    line ends and a byte order mark, and its fields may be quoted.
 
     Returns
     -------
@@ -133,11 +118,11 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
     Raises
     ------
     DataError
-        As `read_records`, and for other columns or a file without any clip.
+        The file is missing, empty, no text in UTF-8, lists no clip or has other columns.
     """
-    records, separator = read_records(path)
+    records, separator = _read_records(path)
     header, bare = list(columns), STRONG if "onset" in columns else WEAK_IN_VIDEO
-    first = records[0].fields
+    _, first, text = records[0]
     if first == header:
         names, records = header, records[1:]
     elif separator == "\t" and len(first) == len(bare) and first[0] != header[0]:
@@ -145,11 +130,19 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
     else:
         raise DataError(
             f"{path}: expected the header {','.join(header)} (or separated by TABs), or {' '.join(bare)} separated by "
-            f"TABs without a header; its first line is {records[0].text!r}"
+            f"TABs without a header; its first line is {text!r}"
         )
     if not records:
         raise DataError(f"{path}: label file lists no clip")
-    rows = rows_of(records, name=name, columns=names)
+    malformed = [len(fields) != len(names) for _, fields, _ in records]
+    rows = pd.DataFrame([[name or path.name, line, text, ""] for line, _, text in records], columns=ROW)
+    cells = [[""] * len(names) if bad else fields for (_, fields, _), bad in zip(records, malformed, strict=True)]
+    rows[names] = pd.DataFrame(cells, dtype=str)
+    rows.loc[malformed, "kind"] = "malformed"
+    mark(rows, "no_filename", rows.filename == "")
+    for column in WEAK:
+        mark(rows, "spaces", rows[column] != rows[column].str.strip())
+    mark(rows, "bad_path", rows.filename.str.contains(r"(?:^|/)\.{0,2}(?:/|$)|\\"))
     times = [column for column in names if column not in WEAK]
     empty = (rows[["event_label", *times]] == "").all(axis=1)
     for column in times:
@@ -160,20 +153,6 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
         mark(rows, "reversed", rows.onset > rows.offset)
         mark(rows, "negative", rows.onset < 0)
     return rows[[*ROW, *columns]]
-
-
-def rows_of(records: Sequence[Record], *, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Records as rows of text, those marked that are malformed or name no file in the audio folder."""
-    malformed = [len(record.fields) != len(columns) for record in records]
-    fields = [[""] * len(columns) if bad else record.fields for record, bad in zip(records, malformed, strict=True)]
-    rows = pd.DataFrame([[name, record.line, record.text, ""] for record in records], columns=ROW)
-    rows[list(columns)] = pd.DataFrame(fields, dtype=str)
-    rows.loc[malformed, "kind"] = "malformed"
-    mark(rows, "no_filename", rows.filename == "")
-    for column in WEAK:
-        mark(rows, "spaces", rows[column] != rows[column].str.strip())
-    mark(rows, "bad_path", rows.filename.str.contains(r"(?:^|/)\.{0,2}(?:/|$)|\\"))
-    return rows
 
 
 def mark(rows: pd.DataFrame, kind: str, odd: pd.Series | np.ndarray) -> None:
