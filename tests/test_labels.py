@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.data.label_audit import STRONG, WEAK
-from hpsed_lib.data.labels import TREATMENTS, draw_validation, read_labels, shared_sources
+from hpsed_lib.data.labels import TREATMENTS, draw_validation, read_labels
 from hpsed_lib.errors import DataError
 
 word = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=6)
@@ -174,10 +174,3 @@ def test_sources_are_drawn_by_their_names_alone(
         expected = ["validation" if source in first and split == "training" else split for source, split in drawn]
         assert draw_validation(clips, share=share, seed=seed).tolist() == expected
         random.shuffle(drawn)
-
-
-def test_sources_in_two_splits_are_remarked_on() -> None:
-    clips = pd.DataFrame({"sources": list("aabbcc"), "split": ["training"] * 3 + ["test"] * 3})
-    remarks = shared_sources(clips.assign(file="f", line=clips.index, text=clips.sources))
-    assert remarks[["line", "kind", "treatment"]].to_numpy().tolist() == [[3, "shared_source", "kept"]]
-    assert remarks.message.str.endswith(": b").all()

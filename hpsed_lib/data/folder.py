@@ -21,15 +21,7 @@ import os
 from pathlib import Path
 
 from hpsed_lib.data.label_audit import STRONG, WEAK
-from hpsed_lib.data.labels import (
-    Listing,
-    draw_validation,
-    gather,
-    make_listing,
-    mark,
-    read_labels,
-    refuse_odd_rows,
-)
+from hpsed_lib.data.labels import Listing, draw_validation, gather, make_listing, mark, read_labels, refuse_odd_rows
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import FolderData
 

@@ -182,19 +182,13 @@ def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration
         nearest = difflib.get_close_matches(label, classes, n=1, cutoff=0.0)
         rows.loc[unknown & (rows.event_label == label), "text"] += f" (the nearest class: {', '.join(nearest)})"
     mark(rows, "two_splits", rows.split != rows.groupby("filename").split.transform("first"))
-    refused = remarks_of(rows[rows.kind != ""])
+    refused = _remarks(rows[rows.kind != ""])
     if refused.empty:
         return
     shown = [f"{row.file}, line {row.line}: {row.message}" for row in refused[:MOST_SHOWN].itertuples()]
     if len(refused) > MOST_SHOWN:
         shown.append(f"... and {len(refused) - MOST_SHOWN} more")
     raise DataError(f"{folder}: {len(refused)} row(s) of label files to correct or remove:\n  " + "\n  ".join(shown))
-
-
-def shared_sources(clips: pd.DataFrame) -> pd.DataFrame:
-    """Remarks on clips whose source an earlier split uses too; `clips` has the columns of a row, and sources."""
-    later = clips.split != clips.groupby("sources").split.transform("first")
-    return remarks_of(clips[later].assign(kind="shared_source"))
 
 
 def draw_validation(clips: pd.DataFrame, *, share: float, seed: int) -> pd.Series:
@@ -224,12 +218,12 @@ def make_listing(
     classes: Sequence[str],
     clip_duration: float,
     audio_folder: Path,
-    remarks: Sequence[pd.DataFrame] = (),
+    odd: Sequence[pd.DataFrame] = (),
 ) -> Listing:
     """Put a listing together, with every remark on the rows that are kept.
 
     `rows` are those of `gather`, none of them to be refused. `clips` are the first one of each clip, with the new
-    columns sources and path. `remarks` are the source's own.
+    columns sources and path. `odd` are rows, with their kinds, that the source itself has found.
     """
     labelled = rows[rows.event_label != ""]
     strong = labelled[labelled.labels == "strong"]
@@ -249,11 +243,11 @@ def make_listing(
         strong_labels=strong[STRONG].reset_index(drop=True),
         weak_labels=weak[WEAK].drop_duplicates(ignore_index=True),
         audio_folder=audio_folder,
-        remarks=pd.concat([*map(remarks_of, found), *remarks], ignore_index=True),
+        remarks=pd.concat(map(_remarks, [*found, *odd]), ignore_index=True),
     )
 
 
-def remarks_of(rows: pd.DataFrame) -> pd.DataFrame:
+def _remarks(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows that have a kind, as remarks."""
     treatment, meaning = (rows.kind.map({kind: known[n] for kind, known in TREATMENTS.items()}) for n in (0, 1))
     return rows.assign(treatment=treatment, message=meaning + ": " + rows.text)[REMARK]

@@ -14,16 +14,7 @@ from pathlib import Path
 
 from hpsed_lib.data.download import fetch_published, read_registry
 from hpsed_lib.data.label_audit import STRONG, WEAK
-from hpsed_lib.data.labels import (
-    Listing,
-    draw_validation,
-    gather,
-    make_listing,
-    read_labels,
-    refuse_odd_rows,
-    remarks_of,
-    shared_sources,
-)
+from hpsed_lib.data.labels import Listing, draw_validation, gather, make_listing, read_labels, refuse_odd_rows
 from hpsed_lib.data.synthesis import CLASSES
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import Dcase2017Data
@@ -84,11 +75,10 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
     clips["path"] = [audio[name][0] if name in audio else "" for name in clips.filename]
     several = clips[[len(audio.get(name, ())) > 1 for name in clips.filename]]
     paths = [f"{name} as {', '.join(audio[name])}" for name in several.filename]
-    remarks = [shared_sources(clips), remarks_of(several.assign(kind="two_files", text=paths))]
+    shared = clips[clips.split != clips.groupby("sources").split.transform("first")]
+    odd = [shared.assign(kind="shared_source"), several.assign(kind="two_files", text=paths)]
     clips["split"] = draw_validation(clips, share=params.validation_share, seed=params.validation_seed)
-    return make_listing(
-        rows, clips, classes=CLASSES, clip_duration=params.clip_duration, audio_folder=folder, remarks=remarks
-    )
+    return make_listing(rows, clips, classes=CLASSES, clip_duration=params.clip_duration, audio_folder=folder, odd=odd)
 
 
 def clip_names(name: str, *, folder: Path, download: bool) -> list[str]:
