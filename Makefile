@@ -6,7 +6,6 @@ DOWNLOAD ?=
 SETS ?=
 ARCHIVES ?=
 RETRY ?=
-JOBS ?=
 SEEDS ?=
 CLUSTER ?=
 CORES ?=
@@ -29,7 +28,6 @@ help: ## this text
 	@echo "  SETS         dcase2017-audio: of training, development and evaluation (default: the first two)"
 	@echo "  ARCHIVES     dcase2017-audio: published zip files that you have, or folders of them"
 	@echo "  RETRY        dcase2017-audio: 1 asks again for clips known to be out of reach"
-	@echo "  JOBS         dcase2017-audio: clips at a time (default: 4)"
 	@echo "  SEEDS        number of seeds, 0 to SEEDS - 1 (default: those of the experiment)"
 	@echo "  CLUSTER      slurm, or your folder in workflow/profiles/: run on that cluster"
 	@echo "  CORES        runs at a time (default: all cores; on a cluster, see its profile)"
@@ -63,7 +61,7 @@ learning-rate: $(INSTALLED) ## compare schedules on EXPERIMENT's validation clip
 dcase2017-audio: $(INSTALLED) ## fill DATA with the audio of DCASE 2017 Task 4, from ARCHIVES and from YouTube
 	$(BIN)/python -m pip install --quiet --upgrade "yt-dlp[default,deno]"
 	$(BIN)/python -m hpsed_lib.data.dcase2017.audio $(if $(DATA),--data "$(DATA)") $(if $(SETS),--sets $(SETS)) \
-	  $(if $(ARCHIVES),--archives $(ARCHIVES)) $(if $(filter-out 0,$(RETRY)),--retry) $(if $(JOBS),--jobs $(JOBS))
+	  $(if $(ARCHIVES),--archives $(ARCHIVES)) $(if $(filter-out 0,$(RETRY)),--retry)
 
 test: $(INSTALLED) ## run the tests, two at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
