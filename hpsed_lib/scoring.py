@@ -481,11 +481,10 @@ def psd_points(
     for name, scenario in scenarios.items():
         changes = _psd_changes(graded, levels, (clip, label, onset, offset), scenario, clip_duration, frame_duration)
         for column, present_class in enumerate(present):
-            added = changes[..., column].transpose(0, 2, 1).reshape(2, -1)  # at each threshold, as in levels
-            by_threshold = pd.DataFrame({"tp_ratio": added[0], "effective_fp_rate": added[1]}).groupby(
-                levels[:, :, column].ravel()
-            )
-            counts = by_threshold.sum()[::-1].cumsum().round(9).rename_axis("threshold")  # equal rates are to be equal
+            added = changes[..., column].reshape(2, -1).T  # (frames * clips, 2)
+            thresholds = pd.Series(levels[:, :, column].T.ravel(), name="threshold")
+            by_threshold = pd.DataFrame(added, columns=["tp_ratio", "effective_fp_rate"]).groupby(thresholds)
+            counts = by_threshold.sum()[::-1].cumsum().round(9)  # equal rates are to be equal
             table = counts[counts.diff().ne(0).any(axis=1)].reset_index()  # the first row too
             table["tp_ratio"] /= np.count_nonzero(label == column)
             points.append(table.assign(scenario=name, event_label=classes[int(present_class)]))
