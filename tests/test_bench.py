@@ -1,4 +1,4 @@
-"""The benchmark: both sides come to the same, and what it writes. No time is asserted; for experiments see test_smoke."""
+"""The benchmark: both sides come to the same, and what it writes. No time is asserted; experiments: test_smoke."""
 
 from __future__ import annotations
 
