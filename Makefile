@@ -69,10 +69,8 @@ test: $(INSTALLED) ## run the tests, two at a time
 slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and kill it (root, Debian; some minutes)
 	tests/slurm/cluster $(BIN)/python -m pytest tests/slurm/killed_sweep.py
 
-bench: $(INSTALLED) ## time our ways beside librosa, plain PyTorch and sed_eval; writes reproduced/bench/ (some 20 minutes; leave the machine alone)
+bench: $(INSTALLED) ## time our ways, memory and all of quick beside what else there is; writes reproduced/bench/ (some 20 minutes; leave the machine alone)
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m hpsed_lib.bench
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m hpsed_lib.bench.memory
-	$(BIN)/python -m hpsed_lib.bench.experiment
 	$(BIN)/python -m hpsed_lib.launch.execution notebooks/06_performance.ipynb reproduced/bench/notebooks/06_performance.ipynb
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab

@@ -24,7 +24,6 @@ import pandas as pd
 from IPython.display import Markdown
 
 from hpsed_lib import plots
-from hpsed_lib.bench import figures
 from hpsed_lib.paths import published_folder, results_folder
 
 plots.use_style()
@@ -42,21 +41,23 @@ pairs = pd.read_csv(folder / "bench.csv")
 Markdown((folder / "bench.md").read_text(encoding="utf-8"))
 
 # %%
-figure, ax = plt.subplots(figsize=(8, 1 + 0.45 * pairs.task.nunique()))
-figures.plot_ratios(pairs, ax=ax)
+figure, ax = plt.subplots(figsize=(7, 2.5))
+ax.plot(pairs.ratio, pairs.task, "o", alpha=0.4, label="a pair")
+ax.plot(pairs.goal, pairs.task, "x", label="goal")
+ax.invert_yaxis()
+ax.set(xscale="log", xlabel="their time / our time")
+ax.legend()
 plt.show()
 
 # %% [markdown]
 # ## 2 Where the rest goes
 #
-# Shares of our side's time, in percent. For training and pooling by operation, forward and backward together; for the
-# rest by function, without those that it calls.
+# Shares of our side's time of 5 % and more, in percent. For training by operation, forward and backward together; for
+# the rest by function, without those that it calls.
 
 # %%
 profile = pd.read_csv(folder / "profile.csv")
-figure, ax = plt.subplots(figsize=(9, 0.6 + 0.45 * profile.task.nunique()))
-figures.plot_parts(profile, ax=ax)
-plt.show()
+profile[profile.share >= 5].set_index(["task", "part"])
 
 # %% [markdown]
 # **Features.** The transform itself, decoding and SHA-256 of the file (a manifest without checksums would be faster,
@@ -66,17 +67,11 @@ plt.show()
 #
 # **Training.** At the widths of `quick` and `esc10` a convolution has 1 to 16 input channels, too few to fill the
 # vector units: oneDNN's backward pass at full resolution takes longer than everything at lower ones, and batch norm,
-# gates and pooling pass over memory rather than compute. At the paper's widths most of a step are convolutions, and
+# gates and max-pooling pass over memory rather than compute. At the paper's widths most of a step are convolutions, and
 # it comes much closer to its floor; so does the plain network's.
-#
-# **Pooling.** Each operation on (frames, classes) touches rows of 17 numbers; `hierarchical` makes about twice as
-# many operations on the full frames as `single`, and more in its backward pass. It is a small part of a training
-# step.
 #
 # **Segment scores.** Columns of a data frame as arrays, names as numbers, and sums of 190,000 booleans over classes,
 # segments and clips, three times each; fewer sums would be another way to count.
-#
-# **Thresholds.** Scipy's median, closing and opening take most of it; counting at all thresholds is the rest.
 
 # %% [markdown]
 # ## 3 Memory against the size of the data set

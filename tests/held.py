@@ -85,20 +85,15 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        self.is_there = shutil.which("unshare") is not None  # not on macOS
-        if not self.is_there:
-            return
+        self.is_there, self.filler = False, folder / "filler"
         mount = f"mount -t tmpfs -o size=64m tmpfs {folder} && echo mounted && exec cat"  # until its input ends
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         for options in (["--mount"], ["--user", "--map-root-user", "--mount"]):  # root's way, everybody's way
-            self.holder = subprocess.Popen(["unshare", *options, "sh", "-c", mount], **pipes)
-            if self.holder.stdout.read(8) == b"mounted\n":
-                break
-            self.holder.wait()
-        self.is_there = self.holder.poll() is None
-        inside = [option for option in options if option != "--map-root-user"]
-        self.enter = ["nsenter", f"--target={self.holder.pid}", *inside, "--"]
-        self.filler = self.seen(folder / "filler")
+            if shutil.which("unshare") and not self.is_there:  # not on macOS
+                self.holder = subprocess.Popen(["unshare", *options, "sh", "-c", mount], **pipes)
+                self.is_there = self.holder.stdout.read(8) == b"mounted\n"
+                inside = [option for option in options if option != "--map-root-user"]
+                self.enter = ["nsenter", f"--target={self.holder.pid}", *inside, "--"]
 
     def seen(self, path: Path) -> Path:
         """Where a process outside sees a path of the disk."""
@@ -106,7 +101,7 @@ class Disk:
 
     def fill(self, *, room: int = 0) -> None:
         """Leave so many bytes and no more."""
-        with open(self.filler, "ab", buffering=0) as file:
+        with open(self.seen(self.filler), "ab", buffering=0) as file:
             with contextlib.suppress(OSError):
                 while True:
                     file.write(bytes(4096))
@@ -163,6 +158,11 @@ class Project:
         with open(self.notes / f"log{self.n_launches}", "w") as log:
             streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             return subprocess.Popen(command, env=environment, start_new_session=True, **streams)
+
+    def fill_disk(self) -> None:
+        """Fill the disk and let what is held go on."""
+        self.disk.fill()
+        self.hold_at(None)
 
     def finish(self, *, options: str = "--cores 1") -> Project:
         """Launch in peace."""

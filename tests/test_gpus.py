@@ -18,20 +18,14 @@ time.sleep(600)
 """
 
 
-@pytest.fixture(autouse=True)
-def own_locks(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    for name in ("SLURM_JOB_ID", "HPSED_RUNS_PER_GPU"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
-def take():
+def take(tmp_path):
     """Start a process that takes a GPU and keeps it until the test ends."""
     takers = []
+    here = os.environ | {"TMPDIR": str(tmp_path), "SLURM_JOB_ID": "", "HPSED_RUNS_PER_GPU": "1"}
 
     def start(visible, **environment):
-        environment = os.environ | environment | {"CUDA_VISIBLE_DEVICES": visible}
+        environment = here | environment | {"CUDA_VISIBLE_DEVICES": visible}
         command = [sys.executable, "-c", TAKE]
         takers.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
         return takers[-1]
@@ -46,20 +40,15 @@ def said(process):
     return process.stdout.readline().strip()
 
 
-@pytest.mark.parametrize(
-    ("system", "machine", "visible", "expected"),
-    [
-        ("Darwin", "arm64", "", True),
-        ("Darwin", "x86_64", "", False),
-        ("Linux", "aarch64", "", False),
-        ("Linux", "x86_64", "0", True),
-    ],
-)
-def test_a_gpu_that_auto_would_take(monkeypatch, system, machine, visible, expected):
-    monkeypatch.setattr("platform.system", lambda: system)
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpus.is_gpu_here() == expected
+def test_a_gpu_that_auto_would_take(monkeypatch):
+    cases = {("Darwin", "arm64", ""), ("Darwin", "x86_64", ""), ("Linux", "aarch64", ""), ("Linux", "x86_64", "0")}
+    found = set()
+    for system, machine, visible in cases:
+        monkeypatch.setattr("platform.system", lambda system=system: system)
+        monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        found |= {(system, machine)} if gpus.is_gpu_here() else set()
+    assert found == {("Darwin", "arm64"), ("Linux", "x86_64")}
 
 
 def test_each_run_has_a_gpu_of_its_own_and_the_next_one_waits(take):
@@ -93,10 +82,8 @@ def test_nvidia_smi_says_which_there_are(tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA A (UUID: x)'\necho 'GPU 1: NVIDIA B (UUID: y)'\n")
     program.chmod(0o755)
     assert gpus.visible_gpus() == ["0", "1"]
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
-def test_a_number_of_runs_that_is_none_is_refused(text, monkeypatch):
-    monkeypatch.setenv("HPSED_RUNS_PER_GPU", text)
-    with pytest.raises(ParameterError, match=gpus.RUNS_PER_GPU):
+    monkeypatch.setenv("HPSED_RUNS_PER_GPU", "3")
+    assert gpus.runs_on_gpus() == 6
+    monkeypatch.setenv("HPSED_RUNS_PER_GPU", "two")
+    with pytest.raises(ParameterError, match="HPSED_RUNS_PER_GPU must be a whole number above 0, got 'two'"):
         gpus.runs_on_gpus()

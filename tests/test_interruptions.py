@@ -32,29 +32,22 @@ KILLED_OF_RUN = {"extraction": KERNEL, "mid-epoch": EXECUTOR, "before metrics": 
 
 def end(project: Project, launched: subprocess.Popen[bytes], kind: str, moment: str) -> None:
     """End a held launch in one way, and look at its status and at what it says in its end."""
-    name, stopped = MOMENTS[moment]["execution"], "^stopped; the same command goes on from here$"
-    expected = (1, f"^  not run, or ended from outside: .*{name}")
-    if kind == "Ctrl-C":
-        os.killpg(launched.pid, signal.SIGINT)
-        expected = (130, stopped)
-    elif kind == "SIGTERM":
-        launched.send_signal(signal.SIGTERM)
-        expected = (143, stopped)
-    elif kind == "kill the run":
-        project.kill(KILLED_OF_RUN[moment])
-        if KILLED_OF_RUN[moment] == KERNEL:
-            expected = (1, rf"^  {name} failed in cell .*: DeadKernelError")
-    elif kind == "kill Snakemake":
-        project.kill("snakemake")
-    elif kind == "kill everything":
-        project.kill()
-        expected = (-signal.SIGKILL, "")
-    else:
-        project.disk.fill()
-        project.hold_at(None)
-        expected = (1, rf"^\[{name}\] .*{project.folder}/.*: No space left on device; make room")
-    assert launched.wait(timeout=120) == expected[0], project.log()
-    assert re.search(expected[1], project.log(), flags=re.MULTILINE), project.log()
+    name, of_run = MOMENTS[moment]["execution"], KILLED_OF_RUN[moment]
+    stopped, outside = "^stopped; the same command goes on", f"^  not run, or ended from outside: .*{name}"
+    dead = rf"^  {name} failed in cell .*: DeadKernelError"
+    full = rf"^\[{name}\] .*{project.folder}/.*: No space left on device; make room"
+    ways = {  # what is done, the exit status, and what the launch says
+        "Ctrl-C": (lambda: os.killpg(launched.pid, signal.SIGINT), 130, stopped),
+        "SIGTERM": (launched.terminate, 143, stopped),
+        "kill the run": (lambda: project.kill(of_run), 1, dead if of_run == KERNEL else outside),
+        "kill Snakemake": (lambda: project.kill("snakemake"), 1, outside),
+        "kill everything": (project.kill, -signal.SIGKILL, ""),
+        "full disk": (project.fill_disk, 1, full),
+    }
+    act, status, says = ways[kind]
+    act()
+    assert launched.wait(timeout=120) == status, project.log()
+    assert re.search(says, project.log(), flags=re.MULTILINE), project.log()
     assert "Traceback" not in project.log()
     wait_until(lambda: not project.processes(), seconds=10, what=lambda: "processes are left")
 
@@ -76,7 +69,7 @@ def interrupt(project: Project, kind: str, moment: str) -> None:
         assert project.half_written() == []
         assert project.launch().wait(timeout=60) == 2
         assert re.fullmatch(rf"error: .*/cache/{NAME}/.*: No space left on device; make room .*\n", project.log())
-        project.disk.filler.unlink()
+        project.disk.seen(project.disk.filler).unlink()
 
 
 def interrupt_all(project: Project, kinds: list[str]) -> Project:
@@ -91,23 +84,14 @@ def interrupt_all(project: Project, kinds: list[str]) -> Project:
     return project.finish()
 
 
-@contextlib.contextmanager
-def own_disk(folder: Path) -> Iterator[Disk | None]:
-    disk = Disk(folder)
-    try:
-        yield disk if disk.is_there else None
-    finally:
-        disk.close()
-
-
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Future[Project]]]:
     """The disturbed copies and the undisturbed one, under way."""
-    folder = tmp_path_factory.mktemp("interruptions")
-    with own_disk(folder / "1/disk") as disk, ThreadPoolExecutor() as pool:
-        experiment = small_experiment(STRUCTURES, N_EPOCHS)
-        projects = [Project(folder / str(number), experiment, disk if number == 1 else None) for number in range(3)]
-        courses = [[kind for kind in kinds if kind != "full disk" or disk] for kinds in [*COURSES, []]]
+    folder, experiment = tmp_path_factory.mktemp("interruptions"), small_experiment(STRUCTURES, N_EPOCHS)
+    with contextlib.closing(Disk(folder / "1/disk")) as disk, ThreadPoolExecutor() as pool:
+        disks = [None, disk if disk.is_there else None, None]
+        projects = [Project(folder / str(number), experiment, each) for number, each in enumerate(disks)]
+        courses = [[kind for kind in kinds if kind != "full disk" or disk.is_there] for kinds in [*COURSES, []]]
         yield [pool.submit(interrupt_all, *course) for course in zip(projects, courses, strict=True)]
         for project in projects:
             project.kill()
@@ -128,8 +112,8 @@ def test_numbers_are_those_of_the_undisturbed_experiment(ends: list[Future[Proje
 
 def test_a_checkpoint_that_does_not_fit(tmp_path: Path) -> None:
     """torch.save speaks of a full disk in words of its own."""
-    with own_disk(tmp_path / "disk") as disk:
-        if disk is None:
+    with contextlib.closing(Disk(tmp_path / "disk")) as disk:
+        if not disk.is_there:
             pytest.skip("a disk of its own needs mount namespaces, of root or of users")
         disk.fill(room=1 << 16)
         path = tmp_path / "disk/checkpoint.pt"

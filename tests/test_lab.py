@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,40 +23,34 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+@pytest.mark.slow
+def test_a_notebook_that_was_run_and_saved_is_as_it_was(tmp_path: Path) -> None:
     copy_project(tmp_path, "hpsed_lib", "notebooks")
     shutil.copy(ROOT / ".gitignore", tmp_path)
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message", "all")
-    return tmp_path
-
-
-@pytest.mark.slow
-def test_a_notebook_that_was_run_and_saved_is_as_it_was(project: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     lab = [sys.executable, "-m", "jupyterlab", "notebooks", HOOK, "--no-browser", "--allow-root", f"--port={port}"]
-    environment = {**os.environ, "PYTHONPATH": str(project), "JUPYTER_TOKEN": "t", "PYTHONDONTWRITEBYTECODE": "1"}
-    server = subprocess.Popen(lab, cwd=project, env=environment, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "JUPYTER_TOKEN": "t", "PYTHONDONTWRITEBYTECODE": "1"}
+    server = subprocess.Popen(lab, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
 
-    def contents(name: str, model: dict | None = None) -> dict | None:
+    def contents(name: str, model: dict | None = None) -> dict:
         address = f"http://127.0.0.1:{port}/api/contents/{name}"
-        body = None if model is None else json.dumps(model).encode()
+        body = (
+            None if model is None else json.dumps({key: model[key] for key in ("type", "format", "content")}).encode()
+        )
         asked = urllib.request.Request(address, body, {"Authorization": "token t"}, method="PUT" if body else "GET")
-        try:
-            with urllib.request.urlopen(asked, timeout=30) as answer:
-                return json.load(answer)
-        except OSError:
-            return None
+        with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=30) as answer:
+            return json.load(answer)
+        return {}
 
     try:
-        wait_until(lambda: contents("") is not None, seconds=60)
+        wait_until(lambda: contents(""), seconds=60)
         for name in ("01_data_preparation.ipynb", "03_train_variant.ipynb"):
             model = contents(name)
-            assert model is not None
             model["content"]["metadata"]["kernelspec"]["display_name"] = "Python 3 (ipykernel)"  # as a kernel says
             model["content"]["metadata"]["language_info"] = {"name": "python", "version": "3.99"}
             for cell in model["content"]["cells"]:
@@ -65,15 +60,14 @@ def test_a_notebook_that_was_run_and_saved_is_as_it_was(project: Path) -> None:
                         "execution_count": 3,
                     }
                     cell["metadata"]["execution"] = {"iopub.status.busy": "now"}
-            assert contents(name, {key: model[key] for key in ("type", "format", "content")})
-            kept = json.loads((project / "reproduced/lab" / name).read_text())
+            assert contents(name, model)
+            kept = json.loads((tmp_path / "reproduced/lab" / name).read_text())
             assert any(cell.get("outputs") for cell in kept["cells"])
-        assert git(project, "status", "--porcelain") == ""
+        assert git(tmp_path, "status", "--porcelain") == ""
         changed = contents("01_data_preparation.ipynb")
-        assert changed is not None
         changed["content"]["cells"][0]["source"] += "\nMore."  # what a person writes does come in, in both forms
-        contents("01_data_preparation.ipynb", {key: changed[key] for key in ("type", "format", "content")})
-        assert {line.split(".")[-1] for line in git(project, "status", "--porcelain").splitlines()} == {"ipynb", "py"}
+        contents("01_data_preparation.ipynb", changed)
+        assert {line.split(".")[-1] for line in git(tmp_path, "status", "--porcelain").splitlines()} == {"ipynb", "py"}
     finally:
         server.terminate()
         server.communicate()

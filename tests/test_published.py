@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
@@ -17,42 +16,38 @@ from hpsed_lib import paths
 from hpsed_lib.errors import DataError
 from hpsed_lib.launch import published
 from hpsed_lib.launch.graph import executed_notebooks
-from hpsed_lib.params import Experiment, Variants, load_experiment
+from hpsed_lib.params import Experiment, load_experiment, with_seeds
 
 RUN = "linear-single-seed{}"
+MADE_BY = {
+    "data": {"checksum": "d"},
+    "device": "cpu",
+    "device_name": "a processor",
+    "processor": "a processor",
+    "instruction_set": {"PyTorch": "avx2", "numpy": "avx2"},
+    "n_threads": 1,
+    "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
+    "commit": "c" * 40,
+    "commit_date": "2026-11-28",
+}
+
+
+def one_arm(experiment: Experiment) -> Experiment:
+    functions = {"linear": experiment.pooling.functions["linear"].model_copy(update={"structures": ("single",)})}
+    return experiment.model_copy(update={"pooling": experiment.pooling.model_copy(update={"functions": functions})})
 
 
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     """One arm of three seeds, in an empty folder."""
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    (tmp_path / "README.md").write_text("")
-    return one_arm("quick", seeds=3)
-
-
-def one_arm(name: str, *, seeds: int) -> Experiment:
-    """An experiment with nothing but linear softmax in one step."""
-    experiment = load_experiment(name)
-    functions = {"linear": Variants(structures=("single",), seeds=seeds)}
-    return experiment.model_copy(update={"pooling": experiment.pooling.model_copy(update={"functions": functions})})
+    return with_seeds(one_arm(load_experiment("quick")), 3)
 
 
 def metrics(experiment: Experiment, seed: int, f_measure: float, **changed: object) -> dict:
-    made_by = {
-        "parameters": experiment.model_dump(mode="json"),
-        "data": {"checksum": "d"},
-        "device": "cpu",
-        "device_name": "a processor",
-        "processor": "a processor",
-        "instruction_set": {"PyTorch": "avx2", "numpy": "avx2"},
-        "n_threads": 1,
-        "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
-        "commit": "c" * 40,
-        "commit_date": "2026-11-28",
-        "time": {"training_seconds": 10.0 + seed},
-    }
     variant = {"run": RUN.format(seed), "pooling": "linear", "structure": "single", "seed": seed}
-    return {**variant, "test": {"overall": {"f_measure": f_measure}}, **copy.deepcopy(made_by), **changed}
+    made = {"parameters": experiment.model_dump(mode="json"), "time": {"training_seconds": 10.0 + seed}, **MADE_BY}
+    return {**variant, "test": {"overall": {"f_measure": f_measure}}, **made, **changed}
 
 
 def write(folder: Path, *runs: dict) -> None:
@@ -100,8 +95,9 @@ class TestCompare:
         assert verdicts[0][1] == "nothing that is recorded"
 
     def test_what_is_not_published_is_said(self, experiment: Experiment) -> None:
-        write(paths.results_folder("quick"), *(metrics(experiment, s, f) for s, f in enumerate(SCORES)))
-        assert "none of these runs is published" in published.verdict_line(published.compare(experiment))
+        write(paths.results_folder("quick"), metrics(experiment, 0, 0.6))
+        shown = published.compare(with_seeds(experiment, 1))
+        assert "none of these runs is published" in published.verdict_line(shown)
 
 
 class TestPublish:
@@ -126,17 +122,17 @@ class TestPublish:
         assert (published.compare(made).verdict == "identical").all()
 
     @pytest.mark.parametrize(
-        ("changed", "message"),
+        ("name", "value"),
         [
-            ({"commit": "e" * 40}, "not of one piece: commit of linear-single-seed1"),
-            ({"n_threads": 2}, "not of one piece: n_threads of linear-single-seed1"),
-            ({"data": {"checksum": "x"}}, "not of one piece: data of linear-single-seed1"),
-            ({"parameters": {"training": {"max_epochs": 99}}}, "not of one piece: parameters of linear-single-seed1"),
+            ("commit", "e" * 40),
+            ("n_threads", 2),
+            ("data", {"checksum": "x"}),
+            ("parameters", {"training": {"max_epochs": 99}}),
         ],
     )
-    def test_what_is_mixed_is_refused(self, made: Experiment, changed: dict, message: str) -> None:
-        write(paths.results_folder("quick"), metrics(made, 1, 0.62, **changed))
-        with pytest.raises(DataError, match=message):
+    def test_what_is_mixed_is_refused(self, made: Experiment, name: str, value: object) -> None:
+        write(paths.results_folder("quick"), metrics(made, 1, 0.62, **{name: value}))
+        with pytest.raises(DataError, match=f"not of one piece: {name} of linear-single-seed1"):
             published.publish(made)
         assert [path.name for path in (paths.published_folder("quick") / "metrics").iterdir()] == ["an-old-run.json"]
 
@@ -166,27 +162,20 @@ ANY |= {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": 
 
 
 @pytest.mark.slow
-class TestARunAnew:
-    def verdict(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> tuple[str, str]:
-        """Train as published, train again with variables set, and compare."""
-        monkeypatch.setattr(paths, "ROOT", folder)
-        for target, variables in (("published", {}), ("again", environment)):
-            command = [sys.executable, "-c", TRAIN, str(folder / target)]
-            subprocess.run(command, env={**os.environ, **variables}, capture_output=True, check=True)
-        shutil.copytree(folder / "published/reproduced", folder / "results")
-        shutil.copytree(folder / "again/reproduced", folder / "reproduced")
-        [row] = published.compare(one_arm("smoke", seeds=1)).to_dict("records")
-        return row["verdict"], row["reason"]
-
-    def test_is_identical_whatever_the_environment_asks_for(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        assert self.verdict(tmp_path, monkeypatch, **ANY) == ("identical", "")
-
-    @needs_avx512
-    def test_without_the_pin_is_not_and_the_instruction_set_is_named(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        verdict, reason = self.verdict(tmp_path, monkeypatch, HPSED_NATIVE="1")
-        assert verdict != "identical"
-        assert reason.startswith("instruction set")
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [(ANY, ""), pytest.param({"HPSED_NATIVE": "1"}, "instruction set", marks=needs_avx512)],
+    ids=["whatever the environment asks for", "without the pin"],
+)
+def test_a_run_anew_is_identical_or_the_reason_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str
+) -> None:
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    for target, variables in (("results", {}), ("reproduced", environment)):
+        command = [sys.executable, "-c", TRAIN, str(tmp_path / "made")]
+        subprocess.run(command, env={**os.environ, **variables}, capture_output=True, check=True)
+        (tmp_path / "made/reproduced").rename(tmp_path / target)
+        shutil.rmtree(tmp_path / "made")
+    [row] = published.compare(one_arm(load_experiment("smoke"))).to_dict("records")
+    assert (row["verdict"] == "identical") == (expected == "")
+    assert row["reason"].startswith(expected)

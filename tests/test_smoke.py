@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import yaml
 from held import NAME, ROOT, Project, wait_until
 
-from hpsed_lib.bench.experiment import parts_of_all, sections_of_a_run
+from hpsed_lib.bench.experiment import account
 
 RUNS = [f"{p}-{s}-seed0" for p in ("linear", "power") for s in ("single", "hierarchical", "appendix", "mixed")]
 N_EPOCHS = 12
@@ -118,11 +117,13 @@ def test_nothing_is_done_twice(project: Project) -> None:
 
 @pytest.mark.slow
 def test_where_the_time_of_an_experiment_goes(project: Project, metrics: dict[str, dict]) -> None:
-    runs, environment = list(metrics.values()), os.environ | {"PYTHONPATH": str(project.folder)}
-    sections = sections_of_a_run(project.folder, runs[:2], environment)
-    assert list(sections)[-1] == "3 Threshold, decoding, scores"
-    assert all(seconds > 0 for seconds in sections.values())
-    parts = parts_of_all(project.log(1) + project.log(2), runs, sections)
-    assert {"01_data_preparation", "02_pooling_gradients", "04_result_tables"} < set(parts)
-    assert parts["runs: 3 Threshold, decoding, scores"] == len(RUNS) * sections["3 Threshold, decoding, scores"]
-    assert not set(parts) & set(RUNS)
+    log = project.log(1) + project.log(2)
+    files = account(project.folder, NAME, log, seconds=1000.0, cores=2)
+    [row] = files["experiment.csv"].to_dict("records")
+    training = sum(run["time"]["training_seconds"] for run in metrics.values())
+    assert (row["runs"], row["ratio"]) == (len(RUNS), pytest.approx(1000 / (training / 2)))
+    parts = files["experiment_parts.csv"].set_index("part").seconds
+    assert {"01_data_preparation", "02_pooling_gradients", "04_result_tables"} < set(parts.index)
+    assert not set(parts.index) & set(RUNS)
+    assert parts["runs: 3 Threshold, decoding, scores"] > 0
+    assert parts.sum() == pytest.approx(2 * 1000)

@@ -8,15 +8,13 @@ included. Librosa's spectrogram is set to the same windows.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import joblib
 import librosa
 import numpy as np
 
-from hpsed_lib.bench.timing import Comparison, Work, parts_by_function
+from hpsed_lib.bench.timing import Comparison, parts_by_function
 from hpsed_lib.data.audio import read_audio, write_audio
 from hpsed_lib.features import Spectrograms, extract, feature_file, log_mel
 from hpsed_lib.params import Features
@@ -49,34 +47,32 @@ def log_mel_files(*, tiny: bool) -> Comparison:
             log_mel(read_audio(path, sr=SR, duration=DURATION).y, sr=SR, params=PARAMS)
 
     transform = 2.5 * N_FFT * np.log2(N_FFT)  # operations of a real FFT
-    # Windows, transforms, power, and each of the power's bins into the two filters that it belongs to.
-    operations = n_clips * N_FRAMES * (WINDOW + transform + 3 * N_FFT / 2 + 4 * N_FFT / 2)
-    n_bytes = n_clips * (2 * SR * DURATION + 4 * N_FRAMES * PARAMS.n_mels)
     return Comparison(
         f"log-mel of {n_clips} files, all cores",
         "librosa, a loop",
         ours,
-        lambda: _librosa_loop(files.values()),
+        lambda: np.stack([_librosa_log_mel(path) for path in files.values()]),
         lambda ours, theirs: float(np.abs(ours - theirs).max()) <= TOLERANCE,
         goal=10,
-        work=Work(operations, n_bytes, threads=joblib.cpu_count()),
-        parts=lambda _: parts_by_function(one_by_one),
+        parts=lambda: parts_by_function(one_by_one),
+        # Windows, transforms, power, and each of the power's bins into the two filters that it belongs to.
+        operations=n_clips * N_FRAMES * (WINDOW + transform + 3 * N_FFT / 2 + 4 * N_FFT / 2),
+        n_bytes=n_clips * (2 * SR * DURATION + 4 * N_FRAMES * PARAMS.n_mels),
+        threads=joblib.cpu_count(),
     )
 
 
-def _librosa_loop(paths: Iterable[Path]) -> np.ndarray:
-    """Librosa's log-mel of each file, with its windows half a hop earlier than a frame's slot, where ours are."""
+def _librosa_log_mel(path: Path) -> np.ndarray:
+    """Librosa's log-mel, with its windows half a hop earlier than a frame's slot, where ours are."""
+    y, sr = librosa.load(path, sr=None)
     before = (WINDOW - HOP) // 2 + (N_FFT - WINDOW) // 2
-    windows: dict[str, Any] = {
-        "n_fft": N_FFT,
-        "hop_length": HOP,
-        "win_length": WINDOW,
-        "center": False,
-        "n_mels": PARAMS.n_mels,
-    }
-    features = []
-    for path in paths:
-        y, sr = librosa.load(path, sr=None)
-        power = librosa.feature.melspectrogram(y=np.pad(y, (before, N_FFT)), sr=sr, **windows)
-        features.append(librosa.power_to_db(power, amin=1e-10, top_db=None).T[:N_FRAMES])
-    return np.stack(features)
+    power = librosa.feature.melspectrogram(
+        y=np.pad(y, (before, N_FFT)),
+        sr=sr,
+        n_fft=N_FFT,
+        hop_length=HOP,
+        win_length=WINDOW,
+        center=False,
+        n_mels=PARAMS.n_mels,
+    )
+    return librosa.power_to_db(power, amin=1e-10, top_db=None).T[:N_FRAMES]

@@ -1,4 +1,4 @@
-"""Time two ways to one result side by side, beside the least work that the task can do with."""
+"""Time two ways to one result in turn, beside the least work that the task can do with."""
 
 from __future__ import annotations
 
@@ -12,31 +12,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from hpsed_lib.errors import HpsedError, ParameterError
+from hpsed_lib.errors import HpsedError
 
 Run = Callable[[], Any]
 SIZE = 1024  # rows and columns of the matrices that show the machine's peaks
 REPETITIONS = 20  # the fastest counts
-
-
-def parts_by_function(run: Run) -> dict[str, float]:
-    """Seconds of each function that `run` calls, without those it calls in turn."""
-    profile = cProfile.Profile()
-    profile.runcall(run)
-    seconds: dict[str, float] = {}
-    for (_, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        # "<built-in method torch.conv2d>", "<method 'square' of 'torch._C.TensorBase' objects>": conv2d, square
-        name = name.split("'")[1] if "'" in name else name.strip("<>").split()[-1].split(".")[-1]
-        seconds[name] = seconds.get(name, 0.0) + own
-    return seconds
-
-
-class Work(NamedTuple):
-    """The least that a task must do."""
-
-    operations: float = 0  # of floating point, a multiplication and an addition being two
-    n_bytes: float = 0  # read from memory or written to it
-    threads: int = 1  # that it runs on
+N_PARTS = 10  # of a task's time that are named
 
 
 class Comparison(NamedTuple):
@@ -45,48 +26,33 @@ class Comparison(NamedTuple):
     task: str
     peer: str  # what stands beside ours
     ours: Run
-    theirs: Run | float  # seconds, if there is nothing to run
+    theirs: Run
     agree: Callable[[Any, Any], bool]  # of the two results
     goal: float  # ratio
-    work: Work
-    parts: Callable[[Run], dict[str, float]] = parts_by_function  # seconds of our side's parts
-    scale: float = 1.0  # theirs does one part of so many, and its time counts for all
-
-
-def require_agreement(comparison: Comparison) -> None:
-    """Refuse to time what does not come to the same, by an HpsedError."""
-    ours = comparison.ours()
-    theirs = comparison.theirs() if callable(comparison.theirs) else comparison.theirs
-    if not comparison.agree(ours, theirs):
-        raise HpsedError(f"{comparison.task}: ours and {comparison.peer} differ: {ours} against {theirs}")
+    parts: Callable[[], dict[str, float]]  # seconds of our side's parts
+    operations: float = 0  # at least; of floating point, a multiplication and an addition being two
+    n_bytes: float = 0  # at least; read from memory or written to it
+    threads: int = 1  # that it runs on
 
 
 def time_pairs(comparison: Comparison, *, n_pairs: int) -> pd.DataFrame:
     """Time both sides in turn, once they agree.
-
-    Parameters
-    ----------
-    n_pairs : int
-        At least 5: fewer say nothing about the spread.
 
     Returns
     -------
     DataFrame with columns task, peer, goal, floor, pair, ours, theirs, ratio
         Seconds; ``ratio = theirs / ours``.
     """
-    if n_pairs < 5:
-        raise ParameterError(f"n_pairs must be 5 or more, got {n_pairs}")
-    require_agreement(comparison)  # both have run once before the clock starts
-    task, peer, goal, work = comparison.task, comparison.peer, comparison.goal, comparison.work
+    ours, theirs = comparison.ours(), comparison.theirs()  # both have run once before the clock starts
+    if not comparison.agree(ours, theirs):
+        raise HpsedError(f"{comparison.task}: ours and {comparison.peer} differ: {ours} against {theirs}")
     rows = []
     for pair in range(n_pairs):
-        seconds = {}
-        for side in ("ours", "theirs") if pair % 2 == 0 else ("theirs", "ours"):
-            run = getattr(comparison, side)
-            seconds[side] = _seconds(run) if callable(run) else run
-        seconds["theirs"] *= comparison.scale
-        rows.append({"task": task, "peer": peer, "goal": goal, "floor": floor(work), "pair": pair, **seconds})
-    return pd.DataFrame(rows).assign(ratio=lambda pairs: pairs.theirs / pairs.ours)
+        sides = ("ours", "theirs") if pair % 2 == 0 else ("theirs", "ours")
+        rows.append({"pair": pair} | {side: _seconds(getattr(comparison, side)) for side in sides})
+    pairs = pd.DataFrame(rows)[["pair", "ours", "theirs"]]
+    about = {"task": comparison.task, "peer": comparison.peer, "goal": comparison.goal, "floor": floor(comparison)}
+    return pd.DataFrame(about, index=pairs.index).join(pairs).assign(ratio=pairs.theirs / pairs.ours)
 
 
 def _seconds(run: Run) -> float:
@@ -108,39 +74,43 @@ def peaks(threads: int) -> tuple[float, float]:
     return 2 * SIZE**3 / multiplied, 2 * long.nbytes / copied
 
 
-def floor(work: Work) -> float:
-    """Seconds that the work takes at the machine's peaks: of arithmetic and traffic, what takes longer."""
-    operations, n_bytes = peaks(work.threads)
-    return max(work.operations / operations, work.n_bytes / n_bytes)
+def floor(comparison: Comparison) -> float:
+    """Seconds that the least work takes at the machine's peaks: of arithmetic and traffic, what takes longer."""
+    operations, n_bytes = peaks(comparison.threads)
+    return max(comparison.operations / operations, comparison.n_bytes / n_bytes)
 
 
-def largest_parts(comparison: Comparison, *, n_parts: int = 10) -> pd.DataFrame:
+def parts_by_function(run: Run) -> dict[str, float]:
+    """Seconds of each function that `run` calls, without those it calls in turn."""
+    profile = cProfile.Profile()
+    profile.runcall(run)
+    seconds: dict[str, float] = {}
+    for (_, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        # "<built-in method torch.conv2d>", "<method 'square' of 'torch._C.TensorBase' objects>": conv2d, square
+        name = name.split("'")[1] if "'" in name else name.strip("<>").split()[-1].split(".")[-1]
+        seconds[name] = seconds.get(name, 0.0) + own
+    return seconds
+
+
+def largest_parts(comparison: Comparison) -> pd.DataFrame:
     """The parts of our side that take longest, as shares of the whole in percent, and the rest."""
-    seconds = pd.Series(comparison.parts(comparison.ours)).sort_values(ascending=False)
+    seconds = pd.Series(comparison.parts()).sort_values(ascending=False)
     shares = 100 * seconds / seconds.sum()
-    shares = pd.concat([shares[:n_parts], pd.Series({"everything else": shares[n_parts:].sum()})])
+    shares = pd.concat([shares[:N_PARTS], pd.Series({"everything else": shares[N_PARTS:].sum()})])
     return pd.DataFrame({"task": comparison.task, "part": shares.index, "share": shares.to_numpy()})
 
 
 def summarise(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Median times and floor in ms, and goal, median, smallest and largest ratio, of each comparison."""
-    milliseconds = pairs.assign(**{f"{name} (ms)": 1000 * pairs[name] for name in ("floor", "ours", "theirs")})
-    grouped = milliseconds.groupby(["task", "peer"], sort=False)
-    table = grouped[["floor (ms)", "ours (ms)", "theirs (ms)", "ratio"]].median()
-    table.insert(0, "pairs", grouped.size())
-    ratio = grouped.ratio
-    return table.assign(smallest=ratio.min(), largest=ratio.max(), goal=grouped.goal.first()).reset_index()
-
-
-def ratios(table: pd.DataFrame) -> str:
-    """The ratios of `summarise` in short, as a Markdown table."""
-    smallest, largest = (table[name].map("{:.3g}".format) for name in ("smallest", "largest"))
-    shown = {
-        "task": table.task,
-        "beside": table.peer,
-        "times faster": table.ratio.map("{:.3g}".format),
-        "slowest to fastest pair": smallest + " to " + largest,
-        "goal": table.goal.map("{:,.3g}".format),
-        "share of the floor": (100 * table["floor (ms)"] / table["ours (ms)"]).map("{:.2g} %".format),
-    }
-    return pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True) + "\n"
+    """Median times and floor in ms, and median, smallest and largest ratio, and goal, of each comparison."""
+    table = pairs.groupby(["task", "peer"], sort=False).agg(
+        pairs=("ratio", "size"),
+        floor=("floor", "first"),
+        ours=("ours", "median"),
+        theirs=("theirs", "median"),
+        ratio=("ratio", "median"),
+        smallest=("ratio", "min"),
+        largest=("ratio", "max"),
+        goal=("goal", "first"),
+    )
+    table[["floor", "ours", "theirs"]] *= 1000
+    return table.rename(columns={name: f"{name} (ms)" for name in ("floor", "ours", "theirs")}).reset_index()

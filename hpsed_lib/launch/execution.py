@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import os
 import re
 import sys
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 PROGRESS_INTERVAL = 10.0  # s between two lines of one run
 THREAD_VARIABLES = [f"{library}_NUM_THREADS" for library in ("MKL", "NUMBA", "NUMEXPR", "OMP", "OPENBLAS")]
-THREAD_VARIABLES.append("VECLIB_MAXIMUM_THREADS")
+THREAD_VARIABLES += ["VECLIB_MAXIMUM_THREADS"]
 READERS: dict[str, Callable[[str], Any]] = {
     "bool": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
     "float": float,
@@ -46,11 +45,6 @@ def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
     """Convert parameters, as text, to the types annotated in the notebook's cell tagged ``parameters``.
 
     Each line of that cell has the form ``name: type = default``, and the type is one of `READERS`.
-
-    Raises
-    ------
-    ParameterError
-        The notebook does not exist or does not declare the parameter, or the text does not fit its type.
     """
     import papermill
 
@@ -60,9 +54,7 @@ def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
     values = {}
     for name, text in given.items():
         if name not in declared:
-            nearest = difflib.get_close_matches(name, declared, n=1, cutoff=0.0)
-            hint = f"; the nearest one is {nearest[0]!r}" if nearest else ""
-            raise ParameterError(f"{notebook} declares no parameter {name!r}{hint}")
+            raise ParameterError(f"{notebook} declares no parameter {name!r}, only {', '.join(declared)}")
         try:
             values[name] = READERS[declared[name]](text)
         except (KeyError, ValueError):
@@ -106,7 +98,6 @@ def _describe_failure(kept: Path, error: Exception) -> str:
     text = "\n".join(cell.source for cell in begun if cell.cell_type == "markdown")
     headings = re.findall(r"^#+ +(.+)$", text, flags=re.MULTILINE)
     place = f"in cell {len(begun)}" if begun else "before the first cell"
-    place += f" (In [{begun[-1].execution_count}])" if begun and begun[-1].get("execution_count") else ""
     place += f' under "{headings[-1]}"' if headings else ""
     why = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
     return f"failed {place}: {why}\nkept: {os.path.relpath(kept, ROOT)}"
@@ -120,7 +111,7 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: 
     Parameters
     ----------
     given : mapping of str to str
-        Parameters as text, see `read_parameters`.
+        Parameters as text, see `read_parameters`; if one is wrong, no kernel is started.
     threads : int, default 1
         Of each numerical library of the kernel.
     gpu : bool, default False
@@ -128,12 +119,8 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: 
 
     Raises
     ------
-    ParameterError
-        A parameter is not declared or mistyped; no kernel was started.
     ExecutionError
         A cell failed, or the kernel died; the message names the cell and where the notebook is kept.
-    DataError
-        There is no space left on the disk.
     """
     name = output.stem
 
@@ -152,7 +139,9 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: 
             started = time.monotonic()
             threading.Thread(target=_show_progress, args=(log, say), daemon=True).start()
             say("started")
-            _execute(notebook, output, values, folder / f"{name}.ipynb", log, threads)
+            os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the kernel inherits these
+            os.environ[LOG_VARIABLE] = str(log)
+            _execute(notebook, output, values, folder / f"{name}.ipynb")
             say(f"done in {time.monotonic() - started:.0f} s")
         except HpsedError as error:
             with contextlib.suppress(DataError), replacing(failure) as temporary:  # a full disk takes no message
@@ -160,26 +149,18 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: 
             raise
 
 
-def _execute(notebook: Path, output: Path, values: dict[str, Any], kept: Path, log: Path, threads: int) -> None:
+def _execute(notebook: Path, output: Path, values: dict[str, Any], kept: Path) -> None:
     """What `execute` does once it has everything that it needs."""
     import papermill
 
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the kernel inherits all of these
-    os.environ[LOG_VARIABLE] = str(log)
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ["IPYTHONDIR"] = str(ROOT / "cache" / "ipython")  # not the start-up files of whoever runs this
     use_large_pages()
+    quiet = {"progress_bar": False, "extra_arguments": ["--log-level=CRITICAL"]}  # of the kernel, not of the cells
     try:
         with naming_full_disk(kept):
             executed = papermill.execute_notebook(
-                notebook,
-                kept,
-                values,
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=ROOT,
-                coalesce_streams=True,
-                extra_arguments=["--log-level=CRITICAL"],  # of the kernel itself, not of the notebook's code
+                notebook, kept, values, kernel_name="python3", cwd=ROOT, coalesce_streams=True, **quiet
             )
     except DataError:
         raise

@@ -42,13 +42,7 @@ def is_gpu_here() -> bool:
 
 
 def runs_on_gpus() -> int:
-    """How many runs may have a GPU at a time; a device that is none of CUDA's counts as one GPU.
-
-    Raises
-    ------
-    ParameterError
-        `RUNS_PER_GPU` is no whole number above 0.
-    """
+    """How many runs may have a GPU at a time; a device that is none of CUDA's counts as one GPU."""
     return max(len(visible_gpus()), 1) * _runs_per_gpu()
 
 

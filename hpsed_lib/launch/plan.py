@@ -8,22 +8,22 @@ bytes. Training may stop early, so that its times are upper bounds; other work o
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import multiprocessing
 import resource
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from timeit import timeit
 from typing import NamedTuple
 
 import numpy as np
 import psutil
+from tqdm import tqdm
 
 from hpsed_lib.errors import HpsedError, ParameterError
 from hpsed_lib.launch.gpus import runs_on_gpus
-from hpsed_lib.launch.status import duration
 from hpsed_lib.launch.workflow import available_cores
 from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, load_experiment, with_seeds
 from hpsed_lib.paths import cache_folder
@@ -48,7 +48,7 @@ class Calibration(NamedTuple):
 
 
 def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Calibration:
-    """Train for so many seconds, pooling functions and structures in turn, and extract the features of a few clips."""
+    """Train the last of the variants for so many seconds, and extract the features of a clip."""
     import torch
 
     from hpsed_lib.features import log_mel
@@ -56,8 +56,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     from hpsed_lib.training import clip_loss, predict, prepare_for_training, select_device
 
     def step() -> None:
-        pooling, structure = next(variants)
-        _, clip_prob = predict(network, features, experiment, pooling=pooling, structure=structure)
+        _, clip_prob = predict(network, features, experiment, **variant)
         optimizer.zero_grad(set_to_none=True)
         loss = clip_loss(clip_prob, target)
         loss.backward()
@@ -68,6 +67,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
         log_mel(noise, sr=experiment.data.sample_rate, params=experiment.features)
 
     torch.set_num_threads(experiment.resources.threads)
+    variant = dict(zip(("pooling", "structure"), experiment.pooling.variants[-1], strict=True))
     device = select_device(experiment.training.device)
     n_mels, batch_size = experiment.features.n_mels, experiment.training.batch_size
     n_clips = batch_size if device.type != "cpu" else min(batch_size, MEASURED_CLIPS)
@@ -79,7 +79,6 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     network = prepare_for_training(network, experiment.training)
     optimizer = torch.optim.Adam(network.parameters(), lr=experiment.training.learning_rate)
     before = float(psutil.Process().memory_info().rss)
-    variants = itertools.cycle(experiment.pooling.variants)
     step()  # the first one takes longer
     steps: list[float] = []
     while len(steps) < 3 or sum(steps) < seconds:
@@ -97,31 +96,18 @@ def _n_classes(experiment: Experiment) -> int:
     return N_CLASSES.get(experiment.data.source, 17)
 
 
-def calibrate_together(experiment: Experiment, n_processes: int) -> Calibration:
-    """What `n_processes` measure at once, as runs are trained, on average."""
-    with ProcessPoolExecutor(n_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        measured = list(pool.map(calibrate, [experiment] * n_processes))
-    return Calibration(*np.mean(measured, axis=0).tolist())
-
-
 def clip_counts(experiment: Experiment) -> dict[str, int]:
-    """Number of clips in each split, as prepared, or else as the experiment says.
-
-    Raises
-    ------
-    ParameterError
-        The experiment does not say it, and its data have not been prepared.
-    """
-    prepared = cache_folder(experiment.name) / "data.json"
+    """Number of clips in each split, as prepared, or else as the experiment says."""
+    data, prepared = experiment.data, cache_folder(experiment.name) / "data.json"
     if prepared.is_file():
         report = json.loads(prepared.read_text(encoding="utf-8"))["report"]
         return {split: count["used"] for split, count in report.items()}
-    if (counts := getattr(experiment.data, "n_clips", None)) is not None:
+    if (counts := getattr(data, "n_clips", None)) is not None:
         return {split: getattr(counts, split) for split in SPLITS}
-    if isinstance(experiment.data, Dcase2017Data):
-        n_validation = round(experiment.data.validation_share * DCASE2017_CLIPS["training"])
-        n_test = DCASE2017_CLIPS[experiment.data.test_set]
-        return {"training": DCASE2017_CLIPS["training"] - n_validation, "validation": n_validation, "test": n_test}
+    if isinstance(data, Dcase2017Data):
+        n_validation = round(data.validation_share * DCASE2017_CLIPS["training"])
+        numbers = DCASE2017_CLIPS["training"] - n_validation, n_validation, DCASE2017_CLIPS[data.test_set]
+        return dict(zip(SPLITS, numbers, strict=True))
     raise ParameterError(f"{experiment.name}: its number of clips is known once notebook 01 has run; run that first")
 
 
@@ -154,46 +140,30 @@ def make_plan(
     return Plan(data, run, data + -(-n_runs // at_once) * run, at_once * measured.memory, disk)
 
 
-def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, at_once: int, n_processes: int) -> str:
-    """The plan as text: what is to be expected, what was measured, and on which machine."""
-    from hpsed_lib.provenance import describe_device
-    from hpsed_lib.training import select_device
-
-    machine = describe_device(select_device(experiment.training.device))
-    batch, asked, params = experiment.training.batch_size, experiment.resources, f"params/{experiment.name}.yaml"
-    n_runs, largest = len(experiment.runs()), max(plan.disk, key=lambda kind: plan.disk[kind])
+def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, at_once: int) -> str:
+    """The plan as text: what is to be expected, what was measured, and what there may be too little of."""
+    time, size = tqdm.format_interval, partial(tqdm.format_sizeof, suffix="B")
+    batch, n_epochs, asked = experiment.training.batch_size, experiment.training.max_epochs, experiment.resources
     lines = [
-        f"{experiment.name}: {n_runs} runs of {experiment.training.max_epochs} epochs, {at_once} at a time",
-        f"  time    {duration(plan.total)} at most, notebooks 02, 04, 05 and 07 aside: "
-        f"data {duration(plan.data)}, then {duration(plan.run)} a run",
-        f"  memory  {_size(plan.memory)}: {_size(measured.memory)} a run",
-        f"  disk    {_size(sum(plan.disk.values()))}: {_size(plan.disk[largest])} of it {largest}",
-        f"  on a cluster: {n_runs} jobs of {duration(plan.run)}, {duration(n_runs * plan.run)} of computing; "
-        f"{params} asks for {duration(60 * asked.run_time)} and {_size(MEBIBYTE * asked.memory)} each",
-        f"measured on {machine['device_name']} ({machine['device']}), {n_processes} at once with {asked.threads} "
-        f"thread(s) each: training step of {batch} clips {1000 * batch * measured.training:.0f} ms, "
+        f"{experiment.name}: {len(experiment.runs())} runs of {n_epochs} epochs, {at_once} at a time",
+        f"  time    {time(plan.total)} at most: data {time(plan.data)}, then {time(plan.run)} a run",
+        f"  memory  {size(plan.memory)}: {size(measured.memory)} a run",
+        f"  disk    {size(sum(plan.disk.values()))}: "
+        + ", ".join(f"{kind} {size(n)}" for kind, n in plan.disk.items()),
+        f"params/{experiment.name}.yaml asks for {time(60 * asked.run_time)} and {size(MEBIBYTE * asked.memory)} a run",
+        f"measured: training step of {batch} clips {1000 * batch * measured.training:.0f} ms, "
         f"features of one {1000 * measured.features:.1f} ms",
-        f"not measured: {RUN_OVERHEAD:.0f} s a run for starting and scoring, and making, fetching or reading the clips",
+        f"not measured: {RUN_OVERHEAD:.0f} s a run for starting and scoring; making, fetching or reading the clips; "
+        "notebooks 02, 04, 05 and 07",
     ]
     if measured.memory > MEBIBYTE * asked.memory or plan.run > 60 * asked.run_time:
-        lines.append(f"a run may take more than {params} asks for: see its resources")
+        lines.append("a run may take more than the experiment asks for: see its resources")
     if plan.memory > (there := psutil.virtual_memory().total):
-        n_fitting = int(there // measured.memory)
-        hint = f"CORES={n_fitting * asked.threads} would fit" if n_fitting else "not even one run fits"
-        lines.append(f"more memory than there is here, {_size(there)}: {hint}")
+        lines.append(f"more memory than there is here, {size(there)}: give fewer CORES")
     return "\n".join(lines)
 
 
-def _size(n_bytes: float) -> str:
-    """A number of bytes in the unit that suits it.
-
-    >>> _size(250_000), _size(3.21e9)
-    ('0.2 MB', '3.2 GB')
-    """
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
-
-
-def _at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
+def runs_at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
     """Runs that are trained at once, and processes that measure at once: on a GPU one, which has it for itself."""
     from hpsed_lib.training import select_device
 
@@ -216,13 +186,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         counts = clip_counts(experiment)
         if options.cores < 1:
             raise ParameterError(f"CORES must be 1 or more, got {options.cores}")
-        at_once, n_processes = _at_once(experiment, options.cores)
-        measured = calibrate_together(experiment, n_processes)
+        at_once, n_processes = runs_at_once(experiment, options.cores)
+        with ProcessPoolExecutor(n_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+            each = list(pool.map(calibrate, [experiment] * n_processes))
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    measured = Calibration(*np.mean(each, axis=0).tolist())
     plan = make_plan(experiment, measured, counts, at_once=at_once, cores=options.cores)
-    print(describe(experiment, measured, plan, at_once=at_once, n_processes=n_processes))
+    print(describe(experiment, measured, plan, at_once=at_once))
     return 0
 
 

@@ -42,24 +42,22 @@ def compare(experiment: Experiment) -> pd.DataFrame:
         Tuned F1 in percent; ``verdict`` is ``identical``, ``compatible``, ``different`` or ``not published``;
         ``reason`` names the first thing in the provenance that differs where the numbers do.
     """
-    folder = published_folder(experiment.name) / "metrics"
-    paths = {run: folder / f"{run}.json" for run in experiment.runs()}
+    paths = {run: published_folder(experiment.name) / "metrics" / f"{run}.json" for run in experiment.runs()}
     published = {run: json.loads(path.read_text(encoding="utf-8")) for run, path in paths.items() if path.is_file()}
     by_arm: dict[tuple[str, str], list[float]] = {}
     for one in published.values():
         by_arm.setdefault((one["pooling"], one["structure"]), []).append(_f_measure(one))
     rows = []
     for own in load_metrics(experiment):
-        theirs, verdict, reason = published.get(own["run"]), "not published", ""
-        if theirs is not None:
-            verdict = "identical" if _numbers(own) == _numbers(theirs) else "different"
-            reason = "" if verdict == "identical" else _first_difference(own, theirs)
-            low, high = _where_one_more_would_lie(by_arm[own["pooling"], own["structure"]])
-            if verdict == "different" and low <= _f_measure(own) <= high:
-                verdict = "compatible"
         row = {name: own[name] for name in ("run", "pooling", "structure", "seed")}
-        values = {"published": _f_measure(theirs) if theirs else math.nan, "reproduced": _f_measure(own)}
-        rows.append({**row, **values, "verdict": verdict, "reason": reason})
+        row |= {"published": math.nan, "reproduced": _f_measure(own), "verdict": "not published", "reason": ""}
+        if theirs := published.get(own["run"]):
+            row |= {"published": _f_measure(theirs), "verdict": "identical"}
+            if _numbers(own) != _numbers(theirs):
+                low, high = _where_one_more_would_lie(by_arm[own["pooling"], own["structure"]])
+                row["verdict"] = "compatible" if low <= row["reproduced"] <= high else "different"
+                row["reason"] = _first_difference(own, theirs)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -103,14 +101,12 @@ def verdict_line(compared: pd.DataFrame) -> str:
     >>> verdict_line(pd.DataFrame({"verdict": ["identical", "identical"], "reason": ["", ""]}))
     '2 of 2 runs identical to the published ones'
     """
-    counts = compared.verdict.value_counts()
     if (compared.verdict == "not published").all():
         return "none of these runs is published: nothing to compare with"
+    counts, reasons = compared.verdict.value_counts(), compared.reason[compared.reason != ""]
     line = f"{counts.get('identical', 0)} of {len(compared)} runs identical to the published ones"
-    others = [f"{count} {name}" for name, count in counts.items() if name != "identical"]
-    reasons = compared.reason[compared.reason != ""]
-    why = f"; first difference: {reasons.mode()[0]}" if len(reasons) else ""
-    return f"{line}{''.join(f', {other}' for other in others)}{why}"
+    line += "".join(f", {count} {name}" for name, count in counts.items() if name != "identical")
+    return line + (f"; first difference: {reasons.mode()[0]}" if len(reasons) else "")
 
 
 def publish(experiment: Experiment) -> Path:
@@ -121,34 +117,32 @@ def publish(experiment: Experiment) -> Path:
     DataError
         It is incomplete, or of several commits, parameters or data sets; the message says which runs.
     """
-    missing = [
-        path for path in executed_notebooks(experiment).values() if not (results_folder("").parent / path).is_file()
-    ]
+    root = results_folder("").parent
+    missing = [path for path in executed_notebooks(experiment).values() if not (root / path).is_file()]
     if missing:
         raise DataError(f"{experiment.name} is incomplete, there is no {', '.join(missing[:3])}: run `make reproduce`")
     metrics = load_metrics(experiment)
-    now = run_settings(experiment.model_dump(mode="json"))
+    now = {"parameters": experiment.model_dump(mode="json")}
     for name in MADE_BY[:-1]:
-        values = {run["run"]: json.dumps(_made_by(run, name), sort_keys=True) for run in metrics}
-        first = json.dumps(now, sort_keys=True) if name == "parameters" else values[metrics[0]["run"]]
-        others = [run for run, value in values.items() if value != first]
+        others = [run["run"] for run in metrics if _made_by(run, name) != _made_by(metrics[0] | now, name)]
         if others:
             raise DataError(f"{experiment.name} is not of one piece: {name} of {', '.join(others[:5])} differ")
     if "+changes" in metrics[0]["commit"] or metrics[0]["commit"] == "unknown":
         raise DataError(f"{experiment.name} was made by code that is in no commit ({metrics[0]['commit']})")
     for name in (experiment.name, *{Path(folder).parent.name for folder in SHARED.values()}):
-        _replace(results_folder(name), published_folder(name), keep=("table2.csv", "table3.csv"))
+        _replace(name, keep=("table2.csv", "table3.csv"))
     return published_folder(experiment.name)
 
 
-def _replace(source: Path, target: Path, *, keep: Sequence[str] = ()) -> None:
-    """Copy a folder to another's place, files of some names staying."""
+def _replace(name: str, *, keep: Sequence[str] = ()) -> None:
+    """Put a reproduced folder in the place of the published one, of which files of some names stay."""
+    target = published_folder(name)
     fresh = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(".*"))
-    for name in keep:
-        if (target / name).is_file():
-            shutil.copy2(target / name, fresh / name)
+    shutil.copytree(results_folder(name), fresh, ignore=shutil.ignore_patterns(".*"))
+    for file in keep:
+        if (target / file).is_file():
+            shutil.copy2(target / file, fresh / file)
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
 
@@ -162,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.experiment == "bench" and options.what == "publish":
-            _replace(results_folder("bench"), published_folder("bench"))
+            _replace("bench")
             update_readme()
             return 0
         n_seeds = last_launch(options.experiment)["n_seeds"] if options.seeds is None else options.seeds

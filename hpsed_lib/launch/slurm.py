@@ -32,17 +32,11 @@ def queued_jobs(experiment: str) -> list[str]:
 
 
 def cancel_jobs(experiment: str) -> int:
-    """Cancel every job of the experiment, wait for their end and return how many there were.
-
-    Raises
-    ------
-    ExecutionError
-        Slurm does not answer, or the jobs do not end.
-    """
+    """Cancel every job of the experiment, wait for their end and return how many there were."""
     jobs = cancelled = queued_jobs(experiment)
-    started = time.monotonic()
+    end = time.monotonic() + PATIENCE
     while jobs:
-        if time.monotonic() - started > PATIENCE:
+        if time.monotonic() > end:
             raise ExecutionError(f"jobs of {experiment} do not end though cancelled; see squeue --job={','.join(jobs)}")
         _slurm("scancel", *jobs)  # again: one may have been in the middle of its submission
         time.sleep(1.0)

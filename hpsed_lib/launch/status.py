@@ -16,14 +16,17 @@ launch to find out.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import pickle
 import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
 
 from hpsed_lib.errors import HpsedError
 from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
@@ -32,18 +35,8 @@ from hpsed_lib.paths import ROOT, cache_folder, results_folder
 from hpsed_lib.processes import is_held
 
 
-@dataclass(frozen=True)
-class Status:
-    """How far one execution is.
-
-    Attributes
-    ----------
-    state : {"waiting", "running", "done", "failed", "stopped"}
-    history : sequence of dict
-        Of a run: each complete epoch, as `hpsed_lib.training.Trained` has it.
-    failure : str
-        Failing cell and kept notebook, if it failed.
-    """
+class Status(NamedTuple):
+    """How far one execution is: its state, each complete epoch of a run, and failing cell and kept notebook, if any."""
 
     name: str
     state: str
@@ -56,28 +49,22 @@ class Status:
         if n_epochs := len(self.history):
             epoch = f"{n_epochs}/{max_epochs}"
             loss = f"{min(row['validation_loss'] for row in self.history):.4f}"
-            seconds = sum(row["seconds"] for row in self.history) / n_epochs
-            left = f"<= {duration(seconds * (max_epochs - n_epochs))}" if self.state == "running" else ""
+            seconds = sum(row["seconds"] for row in self.history) / n_epochs * (max_epochs - n_epochs)
+            left = f"<= {tqdm.format_interval(seconds)}" if self.state == "running" else ""
         return f"{self.state:7}  {epoch:7}  {loss:9}  {left}".rstrip()
 
 
 def statuses(experiment: Experiment) -> list[Status]:
     """The state of every execution of an experiment, in the order of the tables."""
-    runs = set(experiment.runs())
-    return [
-        _status(experiment, name, ROOT / path, is_run=name in runs)
-        for name, path in executed_notebooks(experiment).items()
-    ]
+    runs, paths = set(experiment.runs()), executed_notebooks(experiment)
+    return [_status(experiment, name, ROOT / path, is_run=name in runs) for name, path in paths.items()]
 
 
 def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) -> Status:
     cache, metrics = cache_folder(experiment.name), results_folder(experiment.name) / "metrics"
     traces = cache_folder("" if name in SHARED else experiment.name) / "notebooks-in-progress"
-    log, failure, checkpoint = (
-        traces / f"{name}.log",
-        traces / f"{name}.failed.txt",
-        cache / f"runs/{name}/checkpoint.pt",
-    )
+    log, failure = traces / f"{name}.log", traces / f"{name}.failed.txt"
+    checkpoint = cache / f"runs/{name}/checkpoint.pt"
     if is_held(traces / f"{name}.lock"):
         begun = re.findall(r"epoch (\d+)/", log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
         # An older checkpoint may be longer.
@@ -103,10 +90,9 @@ def _history(checkpoint: Path) -> Sequence[dict[str, float]]:
         return ()
     import torch
 
-    try:
+    with contextlib.suppress(RuntimeError, pickle.UnpicklingError, EOFError, OSError):  # training will start anew
         return torch.load(checkpoint, mmap=True, weights_only=True)["history"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError):  # training says so and starts anew
-        return ()
+    return ()
 
 
 def _present_history(metrics: Path, experiment: Experiment) -> Sequence[dict[str, float]]:
@@ -118,9 +104,8 @@ def _present_history(metrics: Path, experiment: Experiment) -> Sequence[dict[str
 
 def _is_newer(path: Path, others: list[Path]) -> bool:
     """Whether a file and all the others are there, and it is no older than any of them."""
-    return path.is_file() and all(
-        other.is_file() and other.stat().st_mtime_ns <= path.stat().st_mtime_ns for other in others
-    )
+    files = [path, *others]
+    return all(file.is_file() for file in files) and path.stat().st_mtime_ns >= max(f.stat().st_mtime_ns for f in files)
 
 
 def table(experiment: Experiment, rows: list[Status]) -> str:
@@ -131,21 +116,6 @@ def table(experiment: Experiment, rows: list[Status]) -> str:
     lines += [f"\n{row.name} " + row.failure.replace("\n", "\n  ") for row in rows if row.failure]
     counts = Counter(row.state for row in rows)
     return "\n".join([*lines, "", ", ".join(f"{number} {state}" for state, number in counts.items())])
-
-
-def duration(seconds: float) -> str:
-    """A time in the two units that matter.
-
-    >>> duration(42.4), duration(125), duration(7260), duration(200_000)
-    ('42 s', '2 min 5 s', '2 h 1 min', '2 d 7 h')
-    """
-    left = round(seconds)
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        if left >= size or parts:
-            parts.append(f"{left // size} {unit}")
-            left %= size
-    return " ".join(part for part in parts[:2] if not part.startswith("0 ")) or "0 s"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
