@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from decimal import Decimal
 from fractions import Fraction
@@ -13,11 +12,11 @@ import mpmath
 import numpy as np
 import pandas as pd
 import pytest
-import sed_eval
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.scoring import evaluate_by_sed_eval
 from hpsed_lib.tables import PERCENTAGES, RATES
 from hpsed_lib.theory import audit
 from hpsed_lib.theory.figures import plot_audit
@@ -26,21 +25,14 @@ ROOT = Path(__file__).parents[1]
 COLUMNS = RATES + PERCENTAGES
 ASSUMPTIONS = ["two_points", "one_threshold", "best_f_measure", "best_error_rate"]
 CLASSES = ["a", "b", "c"]
-event = st.tuples(st.integers(0, 2), st.integers(0, 90), st.integers(1, 60)).map(
-    lambda e: {"event_label": CLASSES[e[0]], "onset": e[1] / 10, "offset": (e[1] + e[2]) / 10}
+Lists = list[tuple[list[dict], list[dict]]]
+event = st.builds(
+    lambda label, onset, length: {"event_label": label, "onset": onset / 10, "offset": (onset + length) / 10},
+    st.sampled_from(CLASSES),
+    st.integers(0, 90),
+    st.integers(1, 60),
 )
 clips = st.lists(st.tuples(st.lists(event, max_size=5), st.lists(event, max_size=5)), min_size=1, max_size=4)
-share = st.floats(0.05, 0.9)
-
-
-def overall_scores(lists: list[tuple[list[dict], list[dict]]]) -> tuple[dict[str, float], dict[str, float]]:
-    """sed_eval's overall rates and scores, by Table 2's names, and its counts."""
-    metrics = sed_eval.sound_event.SegmentBasedMetrics(CLASSES, time_resolution=1.0)
-    for number, (reference, estimated) in enumerate(lists):
-        named = [[{**one, "filename": str(number)} for one in events] for events in (reference, estimated)]
-        metrics.evaluate(*named, evaluated_length_seconds=10.0)
-    assume(metrics.overall["Ntp"] > 0)
-    return {**metrics.overall_error_rate(), **metrics.overall_f_measure()}, metrics.overall
 
 
 def row_of(n_ref: int, n_sys: int, n_tp: int, substitutions: int) -> dict[str, str]:
@@ -58,11 +50,18 @@ def hold(row: dict[str, str], convention: str = "rounded") -> bool:
 
 
 CONSISTENT = row_of(5000, 3900, 2100, 700)  # no two of its numbers are close
+TABLE2, TABLE3 = audit.read_printed("table2"), audit.read_printed("table3")
+printed_rows = st.one_of(
+    st.sampled_from(TABLE2.to_dict("records")),
+    st.lists(st.floats(0.05, 0.9), min_size=7, max_size=7).map(
+        lambda values: audit.as_printed(dict(zip(COLUMNS, values, strict=True)))
+    ),
+)
 
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return audit.audit(audit.read_printed("table2"), audit.read_printed("table3"))
+    return audit.audit(TABLE2, TABLE3)
 
 
 class TestPrintedNumbers:
@@ -88,8 +87,6 @@ class TestPrintedNumbers:
     def test_what_is_no_number_is_named(self, text: str) -> None:
         with pytest.raises(DataError, match="decimal number as printed"):
             audit.printed_interval(text)
-
-    def test_unknown_convention(self) -> None:
         with pytest.raises(ParameterError, match="expected one of rounded, cut, got 'up'"):
             audit.printed_interval("0.1", convention="up")
 
@@ -97,8 +94,10 @@ class TestPrintedNumbers:
 class TestIdentities:
     @settings(max_examples=150, deadline=None)
     @given(clips)
-    def test_they_hold_on_sed_evals_scores_exact_and_printed(self, lists: list[tuple[list[dict], list[dict]]]) -> None:
-        scores, counts = overall_scores(lists)
+    def test_they_hold_on_sed_evals_scores_exact_and_printed(self, lists: Lists) -> None:
+        metrics = evaluate_by_sed_eval(lists, classes=CLASSES, clip_duration=10.0, time_resolution=1.0)
+        counts, scores = metrics.overall, {**metrics.overall_error_rate(), **metrics.overall_f_measure()}
+        assume(counts["Ntp"] > 0)
         for name, (columns, residual) in audit.IDENTITIES.items():
             assert residual(*(scores[column] for column in columns)) == pytest.approx(0), name
         assert counts["S"] + counts["D"] == counts["Nref"] - counts["Ntp"]
@@ -108,11 +107,10 @@ class TestIdentities:
         assert audit.is_feasible(row)
         assert audit.explain(row) == "as printed"
 
-    @settings(max_examples=100, deadline=None)
-    @given(st.lists(share, min_size=7, max_size=7), st.sampled_from(audit.CONVENTIONS))
-    def test_their_ends_are_those_of_interval_arithmetic(self, values: list[float], convention: str) -> None:
+    @settings(max_examples=150, deadline=None)
+    @given(printed_rows, st.sampled_from(audit.CONVENTIONS))
+    def test_their_ends_are_those_of_interval_arithmetic(self, row: dict[str, str], convention: str) -> None:
         """mpmath's intervals enclose the range, and closely where each variable stands once in a formula."""
-        row = audit.as_printed(dict(zip(COLUMNS, values, strict=True)))
         intervals = audit.row_intervals(row, convention=convention)
         s, d, i, er, p, r, f = (mpmath.iv.mpf([float(end) for end in intervals[name]]) for name in COLUMNS)
         expected = [er - s - d - i, s + d - 1 + r, s + i - r * (1 / p - 1), d - i - 1 + r / p, f - 2 / (1 / p + 1 / r)]
@@ -194,7 +192,6 @@ class TestArrangements:
     @pytest.mark.parametrize("arrangement", audit.ARRANGEMENTS, ids=audit.describe_arrangement)
     def test_an_exchange_of_columns_is_found_again(self, arrangement: dict[str, str]) -> None:
         printed = {**CONSISTENT, **{origin: CONSISTENT[column] for column, origin in arrangement.items()}}
-        assert audit.rearranged(printed, arrangement) == CONSISTENT
         assert arrangement in audit.consistent_arrangements(printed)
         assert audit.describe_arrangement(arrangement) in audit.explain(printed)
         for name in ("ER = S + D + I", "F1 = 2PR/(P + R)"):  # they do not depend on it
@@ -242,9 +239,6 @@ class TestOperatingPoints:
 
 
 class TestThePaper:
-    table2 = audit.read_printed("table2")
-    table3 = audit.read_printed("table3")
-
     def test_every_row_and_check_is_there_once(self, table: pd.DataFrame) -> None:
         assert len(table) == 12 * (len(audit.IDENTITIES) + 1) + 6 * len(audit.CHANGES) + 2 * len(audit.TABLE3)
         assert not table.duplicated([*audit.KEYS, "identity"]).any()
@@ -260,35 +254,21 @@ class TestThePaper:
             assert (np.minimum(low.abs(), high.abs())[known] > 1e-9).all()
             assert ((table[f"units{suffix}"].abs() - 1).abs() > 1e-3).all()
 
-    def test_plain_decimal_arithmetic_agrees(self, table: pd.DataFrame) -> None:
-        """The verdicts on the linear identities, from the printed digits as integers."""
-        verdict = table.set_index([*audit.KEYS, "identity"])["holds"].sort_index()
-        for row in self.table2.itertuples():
-            s, d, i, er, p, r, _ = (round(100 * float(getattr(row, name))) for name in COLUMNS)
-            verdicts = verdict[row.dataset, row.pooling, row.structure]
-            assert verdicts["ER = S + D + I"] == (abs(er - s - d - i) <= 2)  # four halves of a hundredth
-            assert verdicts["S + D = 1 - R"] == (abs(100 * (s + d) - 10000 + r) <= 100.5)
-            corners = [
-                (s + i + e) / 100 - (r + a / 2) / 1e4 * (1e4 / (p + b / 2) - 1)
-                for e, a, b in itertools.product((-1, 1), repeat=3)
-            ]
-            assert verdicts["S + I = R (1/P - 1)"] == (min(corners) <= 0 <= max(corners))
-
     def test_the_committed_table_is_this_one(self, table: pd.DataFrame) -> None:
         committed = pd.read_csv(ROOT / "results" / "paper" / "audit.csv")
         assert committed.columns.tolist() == table.columns.tolist()
         pd.testing.assert_frame_equal(committed, table, check_dtype=False, rtol=1e-4, atol=1e-6)
 
     def test_changes_are_those_of_pandas(self) -> None:
-        values = self.table2[["error_rate", "f_measure"]].astype(float)
+        values = TABLE2[["error_rate", "f_measure"]].astype(float)
         relative = 100 * (values.iloc[1::2].to_numpy() / values.iloc[::2].to_numpy() - 1)
-        changes = audit.printed_changes(self.table2)
+        changes = audit.printed_changes(TABLE2)
         assert changes.recomputed.to_numpy() == pytest.approx(relative.ravel())
         assert (changes.rounded == (changes.recomputed.round(1) == changes.printed)).all()
         assert (changes["cut"] == (np.trunc(10 * changes.recomputed) / 10 == changes.printed)).all()
 
     def test_an_unfitting_change_and_table_3_fail(self) -> None:
-        table2, table3 = self.table2.copy(), self.table3.copy()
+        table2, table3 = TABLE2.copy(), TABLE3.copy()
         table2.loc[1, "f_measure_change"] = "9.1"
         table3.loc[table3.system == "Proposed", "evaluation_error_rate"] = "0.71"
         verdicts = audit.audit(table2, table3).query("pooling == 'linear' and structure == 'hierarchical'")
@@ -299,10 +279,10 @@ class TestThePaper:
         assert verdicts["evaluation", "F1 of Table 3"]
 
     def test_pairings_have_the_rows_themselves_on_the_diagonal(self) -> None:
-        pairs = audit.block_pairings(self.table2.head(4))
+        pairs = audit.block_pairings(TABLE2.head(4))
         assert len(pairs) == 16
         own = pairs[pairs.error_row == pairs.f_measure_row].set_index("error_row")
-        for number, row in enumerate(self.table2.head(4).to_dict("records")):
+        for number, row in enumerate(TABLE2.head(4).to_dict("records")):
             assert own.as_printed[number] == audit.is_feasible(row)
             assert own.rearranged[number] == (audit.explain(row) != "none found")
         crossed = {**CONSISTENT, **dict.fromkeys(RATES, "0.50"), "error_rate": "1.50"}

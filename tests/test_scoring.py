@@ -1,10 +1,12 @@
-"""Segment scores against sed_eval, scikit-learn and counting one threshold at a time."""
+"""Scores against sed_eval, psds_eval, scikit-learn, scipy, plain loops and counting one threshold at a time."""
 
 from __future__ import annotations
 
 import csv
 import itertools
-from collections import Counter
+import json
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,90 +14,77 @@ import pandas as pd
 import pytest
 import sed_eval
 import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
+from hpsed_lib import scoring
+from hpsed_lib.decoding import smooth, to_events
 from hpsed_lib.errors import DataError, HpsedError, ParameterError
+from hpsed_lib.params import Decoding
 from hpsed_lib.scoring import (
+    SCENARIOS,
+    Scenario,
     best_constant_guess,
     class_counts,
     clip_counts,
+    clip_scores,
     error_rate,
     event_activity,
+    event_based_scores,
+    events_by_file,
     f_score,
+    frame_activity,
+    psd_points,
+    psds,
+    ranking_scores,
     sed_eval_scores,
     segment_activity,
     segment_counts,
     threshold_curve,
+    threshold_free_scores,
 )
 
 CLASSES = ("a", "b", "c")
-FILES = ("1.wav", "2.wav", "3.wav")
-SHAPE = {"filenames": FILES, "classes": CLASSES, "clip_duration": 10.0, "time_resolution": 1.0}
+FILES = tuple(f"{index}.wav" for index in range(12))
+NAMES = {"filenames": FILES, "classes": CLASSES}
+FRAME, DURATION = 0.4, 10.0  # s
+SHAPE = {**NAMES, "clip_duration": DURATION, "time_resolution": 1.0}
 COLUMNS = ["filename", "onset", "offset", "event_label"]
+
+
+def event_list(*events: tuple) -> pd.DataFrame:
+    return pd.DataFrame(events, columns=COLUMNS)
+
+
+# --- segment-based ---
+
 GRIDS = [(3.0, 1.0), (2.5, 1.0), (1.7, 0.5), (0.9, 0.3), (0.7, 0.1), (6.0, 2.0), (1.0, 0.08)]  # clip, segment; s
 
 
-def awkward_times(rng: np.random.Generator, n_times: int, clip: float, segment: float) -> np.ndarray:
-    """Times of every awkward kind: on borders and a rounding beside them, sums of 0.1, past the end."""
-    border = rng.integers(0, int(clip / segment) + 3, n_times) * segment
-    kinds = [
-        border,
-        np.abs(np.nextafter(border, rng.choice([-np.inf, np.inf], n_times))),
-        rng.integers(0, 40, n_times) * 0.1,
-        rng.integers(0, 5, n_times).astype(float),
-        rng.uniform(0, clip, n_times),
-        rng.uniform(clip, 3 * clip, n_times),
-    ]
-    return np.array(kinds)[rng.integers(0, len(kinds), n_times), np.arange(n_times)]
-
-
-def awkward_events(rng: np.random.Generator, clip: float, segment: float) -> pd.DataFrame:
-    """Events with such times: without duration, ending before they begin, overlapping, of one class or of all."""
-    n_events = int(rng.choice([0, 1, 2, 3, 6, 12]))
-    onset, offset = awkward_times(rng, n_events, clip, segment), awkward_times(rng, n_events, clip, segment)
-    if rng.random() < 0.9:  # else some end before they begin, which sed_eval accepts
-        onset, offset = np.minimum(onset, offset), np.maximum(onset, offset)
-    offset = np.where(rng.random(n_events) < 0.25, onset, offset)
-    return pd.DataFrame(
-        {
-            "filename": rng.choice(FILES[: rng.integers(1, 4)], n_events),  # some files without events
-            "onset": onset,
-            "offset": offset,
-            "event_label": rng.choice(CLASSES[: rng.integers(1, 4)], n_events),  # some classes never seen
-        },
-        columns=COLUMNS,
+def awkward_lists(clip: float, segment: float) -> st.SearchStrategy[pd.DataFrame]:
+    """Times on borders and a rounding beside them, sums of 0.1, past the end; events without duration, overlapping,
+    ending before they begin (which sed_eval accepts), of one class or of all."""
+    borders = st.integers(0, int(clip / segment) + 2).map(lambda k: k * segment)
+    beside = st.builds(np.nextafter, borders, st.sampled_from([-1.0, np.inf])).map(abs)
+    times = st.one_of(borders, beside, st.integers(0, 39).map(lambda k: k * 0.1), st.floats(0, 3 * clip))
+    spans = st.one_of(
+        times.map(lambda time: (time, time)), st.tuples(times, times).map(sorted), st.tuples(times, times)
     )
-
-
-def kinds_of(events: pd.DataFrame, clip: float, segment: float) -> set[str]:
-    """Which awkward kinds a list holds, by plain loops."""
-    kinds = set() if len(events) else {"empty"}
-    for event in events.itertuples():
-        on_border = event.onset / segment == round(event.onset / segment)
-        if event.onset == event.offset:
-            kinds.add("no duration on a border" if on_border else "no duration off a border")
-        if event.offset < event.onset:
-            kinds.add("ends before it begins")
-        if event.onset < clip < event.offset:
-            kinds.add("past the end")
-        if event.onset > clip:
-            kinds.add("after the end")
-        same = events[(events.filename == event.filename) & (events.event_label == event.event_label)]
-        if ((same.onset < event.offset) & (same.offset > event.onset)).sum() > 1:
-            kinds.add("overlap of one class")
-    return kinds
+    events = st.tuples(st.sampled_from(FILES[:3]), spans, st.sampled_from(CLASSES)).map(lambda e: (e[0], *e[1], e[2]))
+    return st.lists(events, max_size=12).map(
+        lambda events: event_list(*events).astype({"onset": float, "offset": float})
+    )
 
 
 def by_sed_eval(
     reference: pd.DataFrame, estimated: pd.DataFrame, filenames: tuple[str, ...], classes: tuple[str, ...], **lengths
 ) -> sed_eval.sound_event.SegmentBasedMetrics:
     metrics = sed_eval.sound_event.SegmentBasedMetrics(list(classes), time_resolution=lengths["time_resolution"])
-    events = [
-        {name: group.to_dict("records") for name, group in one.groupby("filename")} for one in (reference, estimated)
-    ]
+    groups = [events_by_file(events) for events in (reference, estimated)]
     for name in filenames:
-        metrics.evaluate(
-            events[0].get(name, []), events[1].get(name, []), evaluated_length_seconds=lengths["clip_duration"]
-        )
+        own = [group.get(name, []) for group in groups]
+        metrics.evaluate(*own, evaluated_length_seconds=lengths["clip_duration"])
     return metrics
 
 
@@ -103,12 +92,11 @@ def check_counts(reference: pd.DataFrame, estimated: pd.DataFrame, **shape) -> d
     """Every count is sed_eval's as an integer, overall and class by class; and the clips add up to it."""
     metrics = by_sed_eval(reference, estimated, **shape)
     active = event_activity(reference, **shape), event_activity(estimated, **shape)
+    np.testing.assert_array_equal(event_activity(reference.astype(object), **shape), active[0])
     counts = segment_counts(*active)
     assert counts == {name: metrics.overall[name] for name in counts}
-    of_classes = class_counts(*active)
-    for index, label in enumerate(shape["classes"]):
-        theirs = metrics.class_wise[label]
-        assert {name: count[index] for name, count in of_classes.items()} == {name: theirs[name] for name in of_classes}
+    for name, count in class_counts(*active).items():
+        assert count.tolist() == [metrics.class_wise[label][name] for label in shape["classes"]]
     of_clips = clip_counts(*active)
     assert counts == {name: sum(count.tolist()) for name, count in of_clips.items()}
     for index in range(0, len(active[0]), 50):
@@ -117,27 +105,11 @@ def check_counts(reference: pd.DataFrame, estimated: pd.DataFrame, **shape) -> d
     return counts
 
 
-@pytest.mark.parametrize(("clip", "segment"), GRIDS)
-def test_counts_are_sed_evals_on_awkward_event_lists(clip: float, segment: float) -> None:
-    """5,040 pairs of lists in all."""
-    rng = np.random.default_rng(round(1000 * clip))
-    shape = {"filenames": FILES, "classes": CLASSES, "clip_duration": clip, "time_resolution": segment}
-    seen, kinds = set(), Counter()
-    for number in range(720):
-        reference, estimated = awkward_events(rng, clip, segment), awkward_events(rng, clip, segment)
-        seen.add(tuple(check_counts(reference, estimated, **shape).values()))
-        if number < 200:
-            kinds.update(kinds_of(reference, clip, segment))
-    assert len(seen) > 150  # the lists were not all alike
-    assert len(kinds) == 7, kinds
-    assert min(kinds.values()) >= 3, kinds
-
-
-def read_strong_labels(path: Path) -> pd.DataFrame:
-    with open(path, newline="") as file:
-        rows = [row for row in csv.reader(file, delimiter="\t") if row]
-    events = pd.DataFrame(rows, columns=COLUMNS)
-    return events.astype({"onset": float, "offset": float})
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.sampled_from(GRIDS))
+def test_counts_are_sed_evals_on_awkward_event_lists(data: st.DataObject, grid: tuple[float, float]) -> None:
+    lists = data.draw(awkward_lists(*grid)), data.draw(awkward_lists(*grid))
+    check_counts(*lists, filenames=FILES[:3], classes=CLASSES, clip_duration=grid[0], time_resolution=grid[1])
 
 
 def test_counts_are_sed_evals_on_the_labels_of_dcase_2017(dcase2017_folder: Path) -> None:
@@ -145,123 +117,97 @@ def test_counts_are_sed_evals_on_the_labels_of_dcase_2017(dcase2017_folder: Path
     assert paths
     rng = np.random.default_rng(0)
     for path in paths:
-        reference = read_strong_labels(path)
+        with open(path, newline="") as file:
+            rows = [row for row in csv.reader(file, delimiter="\t") if row]
+        reference = event_list(*rows).astype({"onset": float, "offset": float})
         assert (reference.onset == reference.offset).sum() > 30
-        classes = tuple(sorted(set(reference.event_label)))
+        classes, filenames = (tuple(sorted(set(reference[column]))) for column in ("event_label", "filename"))
         assert len(classes) == 17
-        shape = {
-            "filenames": (*sorted(set(reference.filename)), "one without events.wav"),
-            "classes": classes,
-            "clip_duration": 10.0,
-            "time_resolution": 1.0,
-        }
+        shape = {**SHAPE, "filenames": (*filenames, "one without events.wav"), "classes": classes}
         moved = reference.assign(onset=reference.onset + 0.7, offset=reference.offset + 0.7)
         rough = reference.assign(onset=reference.onset.round(), offset=reference.offset.round())
-        shifts = rng.normal(0, 1, (len(reference), 2))
-        jittered = reference.assign(
-            onset=np.maximum(reference.onset + shifts[:, 0], 0), offset=np.maximum(reference.offset + shifts[:, 1], 0)
-        )
+        times = np.maximum(reference[["onset", "offset"]] + rng.normal(0, 1, (len(reference), 2)), 0)
         confused = reference.assign(event_label=rng.permutation(reference.event_label)).sample(frac=0.6, random_state=0)
-        for estimated in (reference, moved, rough, jittered, confused, pd.concat([confused, moved])):
+        for estimated in (reference, moved, rough, reference.assign(**times), confused, pd.concat([confused, moved])):
             counts = check_counts(reference, estimated, **shape)
             assert counts["Ntp"] > 0
         assert sed_eval_scores(reference, estimated, **shape)["overall"]["Ntp"] == counts["Ntp"]
 
 
 def test_scores_are_sed_evals_and_nan_is_zero() -> None:
-    reference = pd.DataFrame([("1.wav", 0.0, 2.0, "a"), ("2.wav", 1.0, 3.0, "b")], columns=COLUMNS)
-    estimated = pd.DataFrame([("1.wav", 0.5, 1.0, "a"), ("2.wav", 1.0, 2.0, "a")], columns=COLUMNS)
-    scores = sed_eval_scores(reference, estimated, **SHAPE)  # type: ignore[arg-type]
+    reference = event_list(("1.wav", 0.0, 2.0, "a"), ("2.wav", 1.0, 3.0, "b"))
+    estimated = event_list(("1.wav", 0.5, 1.0, "a"), ("2.wav", 1.0, 2.0, "a"))
+    scores = sed_eval_scores(reference, estimated, **SHAPE)
     overall = scores["overall"]
     assert overall["Ntp"] == 1  # segment 0 of 1.wav
     assert overall["error_rate"] == pytest.approx((1 + 2 + 0) / 4)  # S in 2.wav's segment 1; D in two segments
     assert overall["f_measure"] == pytest.approx(2 * 1 / (4 + 2))
-    assert scores["class_wise"]["c"] == {
-        "error_rate": None,
-        "f_measure": 0,
-        "precision": 0,
-        "recall": 0,
-        "Nref": 0,
-        "Nsys": 0,
-    }
-    nothing = sed_eval_scores(reference, estimated.iloc[:0], **SHAPE)["overall"]  # type: ignore[arg-type]
+    nothing_there = {"error_rate": None, "f_measure": 0, "precision": 0, "recall": 0, "Nref": 0, "Nsys": 0}
+    assert scores["class_wise"]["c"] == nothing_there
+    nothing = sed_eval_scores(reference, estimated.iloc[:0], **SHAPE)["overall"]
     assert (nothing["f_measure"], nothing["precision"], nothing["error_rate"]) == (0, 0, 1)
-    silent = sed_eval_scores(reference.iloc[:0], estimated.iloc[:0], **SHAPE)["overall"]  # type: ignore[arg-type]
-    assert silent["f_measure"] == 0
-    assert silent["error_rate"] is None
-    false_alarms = sed_eval_scores(reference.iloc[:0], estimated, **SHAPE)  # type: ignore[arg-type]
+    silent = sed_eval_scores(reference.iloc[:0], estimated.iloc[:0], **SHAPE)["overall"]
+    assert (silent["f_measure"], silent["error_rate"]) == (0, None)
+    false_alarms = sed_eval_scores(reference.iloc[:0], estimated, **SHAPE)
     assert false_alarms["overall"]["insertion_rate"] is None
-    assert false_alarms["class_wise"]["a"]["error_rate"] is None
-    assert false_alarms["class_wise"]["a"]["Nsys"] == 2
+    assert false_alarms["class_wise"]["a"] == {**nothing_there, "Nsys": 2}
 
 
-def test_a_difference_from_sed_eval_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    reference = pd.DataFrame([("1.wav", 0.0, 2.0, "a")], columns=COLUMNS)
-    wrong = {"Nref": 2, "Nsys": 0, "Ntp": 1, "Nfp": 0, "Nfn": 2, "S": 0, "D": 2, "I": 0}
-    monkeypatch.setattr("hpsed_lib.scoring.segment_counts", lambda *_: wrong)
+@pytest.mark.parametrize("counted", ["segment_counts", "class_counts"])
+def test_a_difference_from_sed_eval_is_an_error(counted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, count = event_list(("1.wav", 0.0, 2.0, "a")), getattr(scoring, counted)
+    monkeypatch.setattr(scoring, counted, lambda *active: {**count(*active), "Ntp": count(*active)["Ntp"] + 1})
     with pytest.raises(HpsedError, match="differ from sed_eval's"):
-        sed_eval_scores(reference, reference.iloc[:0], **SHAPE)  # type: ignore[arg-type]
+        sed_eval_scores(reference, reference, **SHAPE)
 
 
-def test_a_difference_in_one_class_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    reference = pd.DataFrame([("1.wav", 0.0, 2.0, "a")], columns=COLUMNS)
-    right = class_counts(event_activity(reference, **SHAPE), event_activity(reference, **SHAPE))  # type: ignore[arg-type]
-    wrong = {**right, "Ntp": np.roll(right["Ntp"], 1)}
-    monkeypatch.setattr("hpsed_lib.scoring.class_counts", lambda *_: wrong)
-    with pytest.raises(HpsedError, match="differ from sed_eval's"):
-        sed_eval_scores(reference, reference, **SHAPE)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("event", [("1.wav", -0.5, 1.0, "a"), ("1.wav", 0.0, -0.5, "a")], ids=["onset", "offset"])
-def test_times_before_the_clip_are_refused_where_sed_eval_counts_from_the_end(event: tuple) -> None:
-    negative = pd.DataFrame([("1.wav", 3.0, 5.0, "b"), event], columns=COLUMNS)
-    with pytest.raises(DataError, match="before the clip's start"):
-        event_activity(negative, **SHAPE)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="before the clip's start"):
-        sed_eval_scores(negative.iloc[:1], negative, **SHAPE)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (("1.wav", -0.5, 1.0, "a"), "before the clip's start"),
+        (("1.wav", 0.0, -0.5, "a"), "before the clip's start"),
+        (("x.wav", 0.0, 1.0, "a"), "unknown file, label or time"),
+        (("1.wav", 0.0, 1.0, "z"), "unknown file, label or time"),
+        (("1.wav", np.nan, 1.0, "a"), "unknown file, label or time"),
+        (("1.wav", 0.0, np.inf, "a"), "unknown file, label or time"),
+    ],
+)
+def test_what_is_no_event_of_a_clip_is_named(event: tuple, reason: str) -> None:
+    events = event_list(("1.wav", 3.0, 5.0, "b"), event)
+    with pytest.raises(DataError, match=rf"event '{event[3]}' of '{event[0]}' .*: {reason}$"):
+        event_activity(events, **SHAPE)
+    with pytest.raises(DataError, match=reason):
+        sed_eval_scores(events.iloc[:1], events, **SHAPE)
 
 
 def test_sed_eval_loses_an_event_that_begins_before_the_clip() -> None:
     """Why it is refused: one second of sound is heard, and none is counted."""
-    early = pd.DataFrame([("1.wav", -0.5, 1.0, "a"), ("1.wav", 3.0, 5.0, "b")], columns=COLUMNS)
-    assert by_sed_eval(early, early, **SHAPE).class_wise["a"]["Nref"] == 0  # type: ignore[arg-type]
+    early = event_list(("1.wav", -0.5, 1.0, "a"), ("1.wav", 3.0, 5.0, "b"))
+    assert by_sed_eval(early, early, **SHAPE).class_wise["a"]["Nref"] == 0
 
 
 def test_a_name_given_twice_is_refused() -> None:
-    events = pd.DataFrame([], columns=COLUMNS)
     for twice in ({"filenames": ("1.wav", "1.wav")}, {"classes": ("a", "a")}):
         with pytest.raises(ParameterError, match="once"):
-            event_activity(events, **{**SHAPE, **twice})  # type: ignore[arg-type]
+            event_activity(event_list(), **{**SHAPE, **twice})
 
 
-@pytest.mark.parametrize(
-    "event",
-    [("9.wav", 0.0, 1.0, "a"), ("1.wav", 0.0, 1.0, "z"), ("1.wav", np.nan, 1.0, "a")],
-    ids=["file", "class", "time"],
-)
-def test_an_unknown_file_class_or_time_is_named(event: tuple) -> None:
-    with pytest.raises(DataError, match="unknown file, label or time"):
-        event_activity(pd.DataFrame([event], columns=COLUMNS), **SHAPE)  # type: ignore[arg-type]
-
-
-def test_graded_activity_commutes_with_thresholding() -> None:
+def test_graded_activity_commutes_with_thresholding_and_is_nothing_past_the_last_frame() -> None:
     graded = np.random.default_rng(5).random((3, 125, 3), dtype=np.float32)
-    lengths = {"frame_duration": 0.08, "n_segments": 10, "time_resolution": 1.0}
+    lengths = {"frame_duration": 0.08, "n_segments": 12, "time_resolution": 1.0}
     for threshold in (0.0, 0.5, 0.9, 0.99):
-        np.testing.assert_array_equal(
-            segment_activity(graded, **lengths) > threshold, segment_activity(graded > threshold, **lengths)
-        )
+        active = segment_activity(graded > threshold, **lengths)
+        np.testing.assert_array_equal(segment_activity(graded, **lengths) > threshold, active)
+        assert not active[:, 10:].any()
 
 
 def test_ratios_of_counts_are_scikit_learns_and_the_definitions() -> None:
     rng = np.random.default_rng(6)
     for share in (0.0, 0.1, 0.5, 1.0):
         reference, estimated = rng.random((5, 4, 3)) < share, rng.random((5, 4, 3)) < 0.4
-        counts = segment_counts(reference, estimated)
-        theirs = sklearn.metrics.f1_score(
-            reference.reshape(-1, 3), estimated.reshape(-1, 3), average="micro", zero_division=0
-        )
-        assert f_score(counts) == pytest.approx(theirs)
+        flat = reference.reshape(-1, 3), estimated.reshape(-1, 3)
+        theirs = sklearn.metrics.f1_score(*flat, average="micro", zero_division=0)
+        assert f_score(segment_counts(reference, estimated)) == pytest.approx(theirs)
         per_clip = clip_counts(reference, estimated)
         for index in range(5):
             one = {name: int(count[index]) for name, count in per_clip.items()}
@@ -277,26 +223,264 @@ def test_all_thresholds_at_once_are_one_at_a_time(kind: type) -> None:
     for n_classes, n_levels in itertools.product((1, 2, 5), (3, 20, 10**6)):
         score = (rng.integers(0, n_levels, (6, 5, n_classes)) / n_levels).astype(kind)  # many ties, few, none
         reference = rng.random(score.shape) < rng.random()
-        thresholds = np.unique(np.concatenate([score.ravel()[:20], [0.0, 0.5, 1.0]]))
+        thresholds = np.sort([*score.ravel()[:20], 0.0, 0.1, 0.5, 0.5, 1.0])  # repeated, and 0.1 is not float32's
         curve = threshold_curve(score, reference, thresholds=thresholds)
         for index, threshold in enumerate(thresholds):
             counts = segment_counts(reference, score > kind(threshold))
             assert {name: curve[name][index] for name in counts} == counts
             assert curve.f_measure[index] == f_score(counts)
             np.testing.assert_equal(curve.error_rate[index], error_rate(counts))
-
-
-def test_thresholds_out_of_order_are_refused() -> None:
-    with pytest.raises(ParameterError, match="ascending"):
-        threshold_curve(np.zeros((1, 1, 1)), np.zeros((1, 1, 1), bool), thresholds=np.array([0.5, 0.2]))
+    for wrong in ([0.5, 0.2], [0.1, 0.5, 0.2], [[0.1, 0.2]]):
+        with pytest.raises(ParameterError, match="ascending"):
+            threshold_curve(score, reference, thresholds=np.array(wrong))
 
 
 def test_the_best_constant_guess_is_the_best_of_all_sets_of_classes() -> None:
     rng = np.random.default_rng(3)
     for _ in range(20):
         reference = rng.random((4, 10, 4)) < rng.random(4) ** 2
-        every = []
-        for chosen in itertools.product([False, True], repeat=4):
-            guess = np.broadcast_to(np.array(chosen), reference.shape)
-            every.append(f_score(segment_counts(reference, guess)))
-        assert best_constant_guess(reference) == pytest.approx(max(every))
+        guesses = (np.broadcast_to(chosen, reference.shape) for chosen in itertools.product([False, True], repeat=4))
+        best = max(f_score(segment_counts(reference, guess)) for guess in guesses)
+        assert best_constant_guess(reference) == pytest.approx(best)
+
+
+# --- over all thresholds, event-based, of clips ---
+
+PLAIN = Decoding(threshold=0.5, median_length=1, minimum_gap=0.0, minimum_duration=0.0)
+SMOOTH = Decoding(threshold=0.5, median_length=3, minimum_gap=0.8, minimum_duration=0.8)
+TOUCH = Scenario(dtc=0.0, gtc=0.0, cttc=0.0, alpha_ct=0.5)  # however little they overlap
+LENGTHS = {"clip_duration": DURATION, "frame_duration": FRAME}
+
+
+def random_reference(rng: np.random.Generator, classes: tuple[str, ...] = CLASSES) -> pd.DataFrame:
+    """Events that overlap those of other classes, not of their own; the last two clips have none."""
+    rows = []
+    for name, label in itertools.product(FILES[:-2], classes):
+        times = np.sort(rng.uniform(0, DURATION, 2 * rng.integers(0, 3)))
+        rows += [(name, onset, offset, label) for onset, offset in zip(times[::2], times[1::2], strict=True)]
+    return event_list(*rows)
+
+
+def in_frames(events: pd.DataFrame, classes: tuple[str, ...] = CLASSES) -> np.ndarray:
+    return frame_activity(events, filenames=FILES, classes=classes, n_frames=25, frame_duration=FRAME)
+
+
+def probabilities(rng: np.random.Generator, reference: pd.DataFrame, classes: tuple[str, ...] = CLASSES) -> np.ndarray:
+    """Frame probabilities on a grid, so that many are equal, higher within events."""
+    truth = in_frames(reference, classes)
+    noise = np.repeat(rng.random((len(FILES), 5, len(classes))), 5, axis=1) + 0.3 * rng.random(truth.shape)
+    return np.round((0.6 * truth + noise) / 1.9, 1)
+
+
+def score(frame_prob: np.ndarray, reference: pd.DataFrame, scenario: Scenario, params: Decoding = PLAIN) -> float:
+    smoothed = smooth(frame_prob, params=params, frame_duration=FRAME)
+    names = {"filenames": FILES, "classes": CLASSES[: frame_prob.shape[2]]}
+    points = psd_points(smoothed, reference, **names, **LENGTHS, scenarios={"this": scenario})
+    return psds(points, scenario=scenario)
+
+
+@pytest.fixture
+def _psds_eval_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """psds_eval 0.5.3 fills forward as pandas 3, and makes an int of an array as numpy 2.4, no longer can."""
+    fillna = pd.DataFrame.fillna
+
+    def old_fillna(self: pd.DataFrame, value: float | None = None, method: str | None = None) -> pd.DataFrame:
+        return self.ffill() if method == "ffill" else fillna(self, value)
+
+    monkeypatch.setattr(pd.DataFrame, "fillna", old_fillna)
+    monkeypatch.setattr("psds_eval.psds.int", lambda array: array.item(), raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.usefixtures("_psds_eval_runs")
+@pytest.mark.parametrize("params", [PLAIN, SMOOTH], ids=["plain", "smooth"])
+@pytest.mark.parametrize(
+    "scenario",
+    [*SCENARIOS.values(), Scenario(dtc=0.4, gtc=0.3, cttc=0.1, alpha_ct=1.0, alpha_st=0.0, max_efpr=250.0), TOUCH],
+    ids=[*SCENARIOS, "another", "any overlap"],
+)
+def test_psds_is_that_of_psds_eval(scenario: Scenario, params: Decoding) -> None:
+    from psds_eval import PSDSEval
+
+    seen = []
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        reference = random_reference(rng)
+        frame_prob = probabilities(rng, reference)
+        theirs = PSDSEval(
+            dtc_threshold=scenario.dtc,
+            gtc_threshold=scenario.gtc,
+            cttc_threshold=scenario.cttc,
+            ground_truth=reference,
+            metadata=pd.DataFrame({"filename": FILES, "duration": DURATION}),
+        )
+        for threshold in np.unique(frame_prob):
+            active = smooth(frame_prob, params=params, frame_duration=FRAME) >= threshold
+            if active.any():
+                theirs.add_operating_point(to_events(active, **NAMES, frame_duration=FRAME))
+        expected = theirs.psds(alpha_ct=scenario.alpha_ct, alpha_st=scenario.alpha_st, max_efpr=scenario.max_efpr).value
+        assert score(frame_prob, reference, scenario, params) == pytest.approx(expected, abs=1e-8)
+        seen.append(expected)
+    assert 0 < max(seen) < 1
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_a_perfect_detector_has_one_and_ranks_alone_matter(scenario: Scenario) -> None:
+    rng = np.random.default_rng(2)
+    reference = random_reference(rng)
+    reference[["onset", "offset"]] = (reference[["onset", "offset"]] / FRAME).round() * FRAME  # on borders of frames
+    truth = in_frames(reference)
+    assert score(truth.astype(float), reference, scenario) == pytest.approx(1)
+    assert score(0.02 + 1e-6 * truth, reference, scenario) == pytest.approx(1)
+    frame_prob = probabilities(rng, reference)
+    assert score(frame_prob**5, reference, scenario) == score(frame_prob, reference, scenario) < 1
+
+
+def test_psds_by_hand() -> None:
+    """Two classes, 12 clips of 10 s: 2 minutes, in which a false positive is 30 an hour."""
+    reference = event_list(("0.wav", 0.0, 4.0, "a"), ("1.wav", 0.0, 4.0, "b"))
+    scenario = {"dtc": 0.7, "gtc": 0.7, "cttc": 0.3, "alpha_ct": 0.0, "alpha_st": 0.0}
+    frame_prob = np.zeros((12, 25, 2))
+    frame_prob[0, :, 0] = 0.4
+    frame_prob[0, :10, 0] = 0.9  # class a: found at once, and lost when the threshold falls
+    frame_prob[1, :10, 1] = 0.5  # class b: found after one false positive
+    frame_prob[2, :3, 1] = 0.6
+    assert score(frame_prob, reference, Scenario(**scenario)) == pytest.approx((0.5 * 30 + 1 * 70) / 100)
+    unstable = Scenario(**scenario | {"alpha_st": 1.0})
+    assert score(frame_prob, reference, unstable) == pytest.approx((0 * 30 + 1 * 70) / 100)
+    frame_prob[2, :3, 1], frame_prob[0, :3, 1] = 0, 0.6  # the false positive is on class a, once in 4 s: 900 an hour
+    costly = Scenario(**scenario | {"alpha_ct": 0.05})
+    assert score(frame_prob, reference, costly) == pytest.approx((0.5 * 75 + 1 * 25) / 100)
+
+
+def test_what_cannot_be_found_is_left_out() -> None:
+    rng = np.random.default_rng(3)
+    reference = random_reference(rng, CLASSES[:2])
+    frame_prob = probabilities(rng, reference, CLASSES[:2])
+    scenario = SCENARIOS["scenario2"]
+    expected = score(frame_prob, reference, scenario)
+    with_absent_class = np.concatenate([frame_prob, rng.random((12, 25, 1))], axis=2)
+    assert score(with_absent_class, reference, scenario) == expected
+    instants = reference.head(3).assign(offset=reference.onset.head(3))
+    middle = (reference.onset + reference.offset) / 2
+    halves = reference.assign(offset=middle + 1e-3), reference.assign(onset=middle)
+    part = reference.assign(onset=(reference.onset + middle) / 2, offset=(reference.offset + middle) / 2)
+    for lists in ((reference, instants), halves, (reference, part)):
+        assert score(frame_prob, pd.concat(lists), scenario) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(DataError, match="found none"):
+        score(frame_prob, reference.iloc[:0], scenario)
+    with pytest.raises(DataError, match="unknown file, label or time"):
+        score(frame_prob, reference.assign(event_label="z"), scenario)
+    with pytest.raises(ParameterError, match="expected 12 clips, 3 classes"):
+        psd_points(frame_prob, reference, **NAMES, **LENGTHS)
+
+
+def test_frames_are_active_where_their_centre_is() -> None:
+    events = event_list(("0.wav", 0.25, 0.75, "a"), ("0.wav", 0.76, 1.24, "b"), ("1.wav", 9.5, 12.0, "a"))
+    active = frame_activity(events, **NAMES, n_frames=20, frame_duration=0.5)
+    assert np.argwhere(active).tolist() == [[0, 0, 0], [1, 19, 0]]  # centres 0.25, 0.75, 1.25, ... 9.75
+    with pytest.raises(DataError, match="unknown file, label or time"):
+        frame_activity(events, filenames=["x"], classes=CLASSES, n_frames=5, frame_duration=1)
+
+
+def ranked_by_loops(truth: np.ndarray, ranked: np.ndarray) -> dict[str, float]:
+    """Mean over positives of the precision at their rank; how often a positive is above a negative, ties half."""
+    precisions = [truth[ranked >= value].mean() for value in ranked[truth]]
+    pairs = [np.sign(one - other) for one in ranked[truth] for other in ranked[~truth]]
+    return {"average_precision": np.mean(precisions), "roc_auc": (np.mean(pairs) + 1) / 2}
+
+
+def test_ranking_scores_are_those_of_plain_loops() -> None:
+    rng = np.random.default_rng(5)
+    truth = rng.random((6, 9, 4)) < [0.4, 0.1, 0.0, 2.0]
+    ranked = np.round(rng.random(truth.shape), 1) + 0.2 * truth
+    scores = ranking_scores(truth, ranked, classes=["a", "b", "never", "always"])
+    for index, label in enumerate("ab"):
+        assert scores["class_wise"][label] == pytest.approx(ranked_by_loops(truth[..., index], ranked[..., index]))
+    assert scores["micro"] == pytest.approx(ranked_by_loops(truth, ranked))
+    assert scores["class_wise"]["never"] == {"average_precision": None, "roc_auc": None}
+    assert scores["class_wise"]["always"] == {"average_precision": pytest.approx(1), "roc_auc": None}
+    for name, labels in (("average_precision", ["a", "b", "always"]), ("roc_auc", ["a", "b"])):
+        mean = np.mean([scores["class_wise"][label][name] for label in labels])
+        assert scores["macro"][name] == pytest.approx(mean)
+    assert scores["n_classes_scored"] == 3
+    with pytest.raises(ParameterError, match="one shape"):
+        ranking_scores(truth, ranked[:2], classes="abcd")
+
+
+def test_tagging_is_counted() -> None:
+    truth = np.array([[1, 0, 1], [0, 0, 1]], dtype=bool)
+    clip_prob = np.array([[0.9, 0.8, 0.2], [0.5, 0.1, 0.7]])
+    scores = clip_scores(truth, clip_prob, threshold=0.5)  # 0.5 is not above 0.5: 2 found of 3, 1 wrong
+    assert scores == pytest.approx(dict.fromkeys(("precision", "recall", "f_measure"), 2 / 3))
+    for nothing in (clip_scores(truth, clip_prob, threshold=1.0), clip_scores(truth & False, clip_prob, threshold=0.5)):
+        assert nothing == dict.fromkeys(scores, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("onset", "offset", "label", "found"),
+    [
+        (2.19, 3.0, "a", True),
+        (2.21, 3.0, "a", False),
+        (2.0, 3.19, "a", True),
+        (2.0, 3.21, "a", False),  # 20 % of 1 s is the collar too
+        (2.0, 3.0, "b", False),
+    ],
+)
+def test_collars_are_those_of_dcase(onset: float, offset: float, label: str, found: bool) -> None:
+    reference, estimated = event_list(("0.wav", 2.0, 3.0, "a")), event_list(("0.wav", onset, offset, label))
+    scores = event_based_scores(reference, estimated, **NAMES)
+    assert scores["micro"]["f_measure"] == float(found)
+    assert scores["n_classes_scored"] == 1
+    longer = event_based_scores(reference.assign(offset=7.0), estimated.assign(offset=8.0), **NAMES)
+    assert longer["macro"]["f_measure"] == float(onset < 2.2 and label == "a")  # 20 % of 5 s
+
+
+def test_event_based_f1_is_that_of_the_best_matching() -> None:
+    rng = np.random.default_rng(6)
+    reference, others = random_reference(rng).round(2), random_reference(rng).round(2)
+    near = reference.sample(frac=0.7, random_state=0)
+    estimated = pd.concat([others, near.assign(onset=near.onset + rng.normal(0, 0.15, len(near)))])
+    n_tp = 0
+    for name, label in itertools.product(FILES, CLASSES):
+        one, other = (
+            events[(events.filename == name) & (events.event_label == label)] for events in (reference, estimated)
+        )
+        hit = np.zeros((len(one), len(other)))
+        for (i, first), (j, second) in itertools.product(enumerate(one.itertuples()), enumerate(other.itertuples())):
+            allowed = max(0.2, 0.2 * (first.offset - first.onset))
+            hit[i, j] = abs(first.onset - second.onset) <= 0.2 and abs(first.offset - second.offset) <= allowed
+        n_tp += hit[linear_sum_assignment(-hit)].sum()
+    scores = event_based_scores(reference, estimated, **NAMES)
+    assert scores["micro"]["f_measure"] == pytest.approx(2 * n_tp / (len(reference) + len(estimated)))
+    assert n_tp > 5
+    nothing = event_based_scores(reference.iloc[:0], estimated, **NAMES)
+    assert (nothing["micro"]["f_measure"], nothing["macro"]["f_measure"]) == (0, None)
+
+
+@pytest.mark.parametrize("case", ["usual", "silent detector", "no events"])
+def test_scores_are_plain_numbers_or_none(case: str) -> None:
+    rng = np.random.default_rng(7)
+    reference = random_reference(rng, CLASSES[:2])  # class c never sounds
+    if case == "no events":
+        reference = reference.iloc[:0]
+    frame_prob = np.zeros((12, 25, 3), np.float32) if case == "silent detector" else rng.random((12, 25, 3), np.float32)
+    predicted = frame_prob, smooth(frame_prob, params=SMOOTH, frame_duration=FRAME), frame_prob.max(axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = threshold_free_scores(*predicted, reference, **SHAPE, frame_duration=FRAME)
+    assert json.loads(json.dumps(scores)) == scores
+    assert set(scores) == {"psds", "segment", "frame", "clip"}
+    assert scores["segment"]["class_wise"]["c"] == {"average_precision": None, "roc_auc": None}
+    if case == "no events":
+        assert scores["psds"] == {"scenario1": None, "scenario2": None}
+        assert scores["frame"]["micro"]["average_precision"] is scores["clip"]["macro"]["roc_auc"] is None
+        assert scores["clip"]["n_classes_scored"] == 0
+    else:
+        assert 0 <= scores["psds"]["scenario1"] <= scores["psds"]["scenario2"] <= 1
+        assert scores["clip"]["n_classes_scored"] == 2
+    if case == "silent detector":  # all are equal: areas of a guess, precisions of the share of positives
+        assert scores["frame"]["macro"]["roc_auc"] == 0.5
+        assert scores["frame"]["micro"]["average_precision"] == pytest.approx(in_frames(reference).mean())
