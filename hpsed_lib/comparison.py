@@ -37,6 +37,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.pooling import POOLINGS, has_constant_weights
 
 ALPHA = 0.05
 POWER = 0.8
@@ -44,9 +45,6 @@ MEASURES = ("f_measure", "f_measure_fixed", "error_rate", "segment_ap")
 """Tuned F1, F1 at the threshold 0.5, tuned error rate, micro average precision of segments. The first is tested."""
 ROLES = ("same method", "tested", "not tested", "identical")
 """Of a contrast, in the order of the tables."""
-CONSTANT_WEIGHTS = ("max", "average")
-"""Pooling functions whose weights have no gradient to stop: their ``appendix`` is ``single``."""
-
 Resampled = Mapping[tuple[str, str], Mapping[str, np.ndarray]]
 
 
@@ -180,7 +178,7 @@ def _distinct(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _role(pooling: str, names: Sequence[str], family: Sequence[str]) -> str:
-    if "hierarchical" in names or ("appendix" in names and pooling in CONSTANT_WEIGHTS):
+    if "hierarchical" in names or ("appendix" in names and pooling in POOLINGS and has_constant_weights(pooling)):
         return "same method"
     return "tested" if "appendix" in names and pooling in family else "not tested"
 

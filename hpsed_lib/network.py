@@ -33,7 +33,7 @@ class GatedConv(nn.Module):
 
 
 class GatedCRNN(nn.Module):
-    """Gated CRNN: frame-level probabilities, and the weights of attention pooling.
+    """Gated CRNN: frame-level probabilities, and the logits of attention pooling.
 
     Parameters
     ----------
@@ -44,9 +44,8 @@ class GatedCRNN(nn.Module):
     ----------
     Figs. 2 and 3: four blocks of two gated convolutions, batch norm, dropout and max-pooling; one more convolution;
     channels stacked on the frequency axis; a Bi-GRU; a dense layer with sigmoid. The attention's dense layer has the
-    same input (Sec. 2.2); its softmax is over classes, as in the paper's reference [4], or over time. ``sharpness``,
-    (classes,), is for pooling functions of later years (`hpsed_lib.pooling`); it starts at 1, where power pooling is
-    linear softmax and autopool exponential softmax.
+    same input (Sec. 2.2); what becomes of it is the pooling function's matter (`hpsed_lib.pooling`), and so is
+    ``sharpness``, (classes,). It starts at 1, where power pooling is linear softmax and autopool exponential softmax.
     """
 
     def __init__(self, params: Network, *, n_mels: int, n_classes: int, mean: np.ndarray, std: np.ndarray) -> None:
@@ -55,7 +54,6 @@ class GatedCRNN(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.as_tensor(mean))
         self.register_buffer("std", torch.as_tensor(std))
-        self.attention_dim = {"classes": 2, "time": 1}[params.attention_softmax]
 
         blocks: list[nn.Module] = []
         channels, bands = 1, n_mels
@@ -84,7 +82,7 @@ class GatedCRNN(nn.Module):
 
         Returns
         -------
-        frame_prob, attention : Tensor, shape (batch, frames / time pooling, classes)
+        frame_prob, attention_logit : Tensor, shape (batch, frames / time pooling, classes)
             Both in float32 or wider: near 1, bfloat16 has no room.
         """
         x = ((features - self.mean) / self.std).unsqueeze(1)  # (batch, 1, frames, bands)
@@ -96,7 +94,7 @@ class GatedCRNN(nn.Module):
         frame_logit, attention_logit = self.frame_dense(u), self.attention_dense(u)
         if frame_logit.dtype != torch.float64:
             frame_logit, attention_logit = frame_logit.float(), attention_logit.float()
-        return frame_logit.sigmoid(), attention_logit.softmax(dim=self.attention_dim)
+        return frame_logit.sigmoid(), attention_logit
 
 
 def layer_table(network: GatedCRNN, *, n_frames: int, n_mels: int) -> list[dict]:

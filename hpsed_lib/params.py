@@ -7,7 +7,9 @@ the key and, for an unknown key, the nearest known one.
 
 from __future__ import annotations
 
+import ast
 import difflib
+import functools
 import math
 import re
 from pathlib import Path
@@ -19,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.paths import PARAMS, ROOT
 
-PoolingName = Literal["max", "average", "linear", "exponential", "attention", "power", "auto"]
+PoolingName = Annotated[str, Field(pattern=r"^[a-z]\w*$")]  # a part of a run's name: no hyphen
 StructureName = Literal["single", "hierarchical", "appendix", "mixed"]
 SPLITS = ("training", "validation", "test")
 
@@ -159,7 +161,6 @@ class Network(Section):
     last_pool: Pool
     gru_units: Count  # in each direction
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    attention_softmax: Literal["classes", "time"]
 
     @property
     def time_pooling(self) -> int:
@@ -173,11 +174,20 @@ class Network(Section):
         return self
 
 
+@functools.cache
+def known_poolings() -> dict[str, bool]:
+    """Functions of `hpsed_lib.pooling`, and whether they give weights; read without importing it, and PyTorch."""
+    tree = ast.parse(Path(__file__).with_name("pooling.py").read_text(encoding="utf-8"))
+    names = [node.name.rpartition("_") for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {name: kind == "weight" for name, _, kind in names if kind in ("weight", "prob")}
+
+
 class Variants(Section):
     """What is trained with one pooling function: every structure with every seed, 0 to `seeds` - 1."""
 
     structures: Annotated[tuple[StructureName, ...], Field(min_length=1)]
     seeds: Count
+    file: str | None = None  # of your own, relative to the repository, where the function is none of hpsed_lib.pooling
 
 
 class Pooling(Section):
@@ -185,6 +195,22 @@ class Pooling(Section):
 
     functions: Annotated[dict[PoolingName, Variants], Field(min_length=1)]  # in the order of the tables
     segment_lengths: tuple[Count, ...]
+
+    @model_validator(mode="after")
+    def _functions_are_known(self) -> Pooling:
+        known = known_poolings()
+        for name, own in self.functions.items():
+            if own.file is None and name not in known:
+                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+                raise ValueError(
+                    f"unknown pooling function {name!r}; the nearest known one is {nearest!r}; for one of your own "
+                    f"give its file, {name}: {{file: my_pooling.py, ...}}"
+                )
+            if own.file is not None and name in known:
+                raise ValueError(f"{name!r} is a pooling function of hpsed_lib; give yours in {own.file} another name")
+            if own.structures != ("single",) and not known.get(name, True):
+                raise ValueError(f"{name!r} gives no weights, so that its only structure is single")
+        return self
 
     @property
     def variants(self) -> list[tuple[PoolingName, StructureName]]:

@@ -122,7 +122,7 @@ def _processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-OTHERS_OF = ("POOLINGS", "STRUCTURES", "PoolingName", "StructureName")
+OTHERS_OF = ("POOLINGS", "STRUCTURES", "StructureName")
 """Lists of names, in which an entry more changes no run of another name."""
 
 
@@ -149,12 +149,12 @@ def _code_of(text: str, pooling: str) -> bytes:
 
 
 def _is_of_others(node: ast.stmt, pooling: str) -> bool:
-    """Whether a statement of a module is another pooling function's weight, or a list of `OTHERS_OF`."""
+    """Whether a statement of a module is another pooling function, or a list of `OTHERS_OF`."""
     targets = [*getattr(node, "targets", []), getattr(node, "target", None)]
     if any(isinstance(target, ast.Name) and target.id in OTHERS_OF for target in targets):
         return True
     name = node.name if isinstance(node, ast.FunctionDef) else ""
-    return name.endswith("_weight") and name != f"{pooling}_weight"
+    return name.endswith(("_weight", "_prob")) and name.rpartition("_")[0] != pooling
 
 
 def _is_text(line: ast.stmt) -> bool:

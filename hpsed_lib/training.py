@@ -29,6 +29,7 @@ from hpsed_lib import IS_PINNED
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.network import GatedCRNN
+from hpsed_lib.own_pooling import file_digest, pooling_function
 from hpsed_lib.params import Experiment, Training, run_name
 from hpsed_lib.paths import replacing
 from hpsed_lib.pooling import pool
@@ -354,9 +355,16 @@ def predict(
 ) -> tuple[Tensor, Tensor]:
     """Frame and clip probabilities of one batch, (batch, frames, classes) and (batch, classes), float32 or wider."""
     with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=features.device.type == "cuda"):
-        frame_prob, attention = network(features)
-    lengths, names = experiment.pooling.segment_lengths, {"pooling": pooling, "structure": structure}
-    clip_prob = pool(frame_prob, attention, network.sharpness, segment_lengths=lengths, **names)
+        frame_prob, attention_logit = network(features)
+    clip_prob = pool(
+        frame_prob,
+        attention_logit.softmax(2),
+        network.sharpness,
+        attention_logit,
+        pooling=pooling_function(experiment, pooling),
+        structure=structure,
+        segment_lengths=experiment.pooling.segment_lengths,
+    )
     return frame_prob, clip_prob
 
 
@@ -394,5 +402,6 @@ def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: tor
     code = code_digest([f"{module}.py" for module in modules], pooling=run.partition("-")[0])
     machine = [str(torch.__version__), describe_device(device)]
     data = [experiment.data.sample_rate, experiment.data.clip_duration, dataset.classes, dataset.training_checksum]
-    content = [params, training, experiment.pooling.segment_lengths, run, data, code, machine]
+    own = file_digest(experiment, run.partition("-")[0])
+    content = [params, training, experiment.pooling.segment_lengths, run, data, code, own, machine]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import typing
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from hpsed_lib import pooling
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.params import PoolingName, StructureName, load_experiment, run_name
+from hpsed_lib.params import StructureName, known_poolings, load_experiment, run_name
 from hpsed_lib.paths import PARAMS
 
 FILES = sorted(PARAMS.glob("*.yaml"))
@@ -44,8 +44,8 @@ def test_paper_has_the_printed_values() -> None:
 
 
 def test_names_are_those_of_the_pooling_module() -> None:
-    assert typing.get_args(PoolingName) == tuple(pooling.POOLINGS)
-    assert typing.get_args(StructureName) == pooling.STRUCTURES
+    assert known_poolings() == {name: pooling.has_weights(name) for name in pooling.POOLINGS}
+    assert get_args(StructureName) == pooling.STRUCTURES
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,14 @@ def test_names_are_those_of_the_pooling_module() -> None:
         ("median_length: 5", "median_length: 4", r"median_length must be odd"),
         ("[[2, 2], [2, 2], [1, 2], [1, 2]]", "[[2, 2], [2, 2]]", r"block_channels need as many block_pools"),
         ("last_pool: [1, 5]", "last_pool: [3, 5]", r"500 frames are not a multiple of the pools' 12"),
-        ("    linear: {", "    maximum: {", r"pooling.functions.maximum"),
+        ("    linear: {", "    linaer: {", r"unknown pooling function 'linaer'; the nearest known one is 'linear'"),
+        (
+            "    linear: {",
+            "    linear: {file: my.py, ",
+            r"'linear' is a pooling function of hpsed_lib; .* another name",
+        ),
+        ("    linear: {", "    lse: {", r"'lse' gives no weights, so that its only structure is single"),
+        ("    linear: {", "    my-own: {file: my.py, ", r"my-own.*should match pattern"),
         ("structures: [single,", "structures: [simple,", r"pooling.functions.linear.structures.0"),
         ("single, hierarchical, appendix]", "single, hierarchical]", r"linear: .* needs its single and its appendix"),
         ("warmup_epochs: ", "warmup_epochs: 99", r"warmup_epochs must be fewer than max_epochs"),

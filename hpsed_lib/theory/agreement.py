@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from hpsed_lib.dataset import Dataset
+from hpsed_lib.own_pooling import pooling_function
 from hpsed_lib.params import Experiment
 from hpsed_lib.paths import replacing, results_folder
-from hpsed_lib.pooling import STRUCTURES, pool
+from hpsed_lib.pooling import STRUCTURES, has_weights
 from hpsed_lib.progress import track
-from hpsed_lib.training import batches, build_network, clip_loss, epoch_order
+from hpsed_lib.training import batches, build_network, clip_loss, epoch_order, predict
 
 
 def structure_agreement(
@@ -36,12 +37,11 @@ def structure_agreement(
     networks = {structure: build_network(experiment, dataset, seed=0).to(dtype) for structure in STRUCTURES[:3]}
     learning_rate = experiment.training.learning_rate
     optimizers = {s: torch.optim.Adam(network.parameters(), lr=learning_rate) for s, network in networks.items()}
-    lengths = experiment.pooling.segment_lengths
     probe = next(batches(dataset.validation, batch_size=8))[0].to(dtype)
 
     def clip_prob(structure: str, features: Tensor) -> Tensor:
-        outputs = (*networks[structure](features), networks[structure].sharpness)
-        return pool(*outputs, pooling=pooling, structure=structure, segment_lengths=lengths)
+        variant = {"pooling": pooling, "structure": structure}
+        return predict(networks[structure], features, experiment, **variant)[1]
 
     @torch.no_grad()
     def quantities(structure: str) -> dict[str, Tensor]:
@@ -75,6 +75,7 @@ def write_agreement(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:
     table = pd.concat(
         structure_agreement(experiment, dataset, pooling=pooling, dtype=dtype)
         for pooling in experiment.pooling.functions
+        if has_weights(pooling_function(experiment, pooling))
         for dtype in (torch.float32, torch.float64)
     )
     with replacing(results_folder(experiment.name) / "tables" / "structure_agreement.csv") as temporary:

@@ -29,7 +29,8 @@ import sympy as sp
 
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.paths import replacing, results_folder
-from hpsed_lib.pooling import POOLINGS, check_segment_lengths
+from hpsed_lib.pooling import check_segment_lengths
+from hpsed_lib.theory.gradients import WEIGHTS
 
 VERDICTS = results_folder("derivation") / "verdicts.csv"
 
@@ -191,8 +192,8 @@ def frame_symbols(n_frames: int) -> tuple[sp.Symbol, ...]:
 
 def symbolic_weights(n_frames: int, pooling: str, largest: int = 0) -> tuple[sp.Expr, ...]:
     """Weights of x_1, ..., x_N by Table 1 (frame `largest` is the largest, for max pooling)."""
-    if pooling not in POOLINGS:
-        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}")
+    if pooling not in WEIGHTS:
+        raise ParameterError(f"no weights are derived for pooling {pooling!r}; for: {', '.join(WEIGHTS)}")
     return tuple(
         _weight(pooling, x, sp.Symbol(f"w_{i + 1}", positive=True), sp.Integer(n_frames), sp.Integer(i == largest))
         for i, x in enumerate(frame_symbols(n_frames))

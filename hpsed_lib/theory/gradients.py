@@ -84,7 +84,7 @@ def differentiate(
     frame_prob : array-like, shape (frames,)
         Probability of one class in each frame, in [0, 1].
     pooling : str
-        Pooling function, a key of `hpsed_lib.pooling.POOLINGS`.
+        Pooling function, a key of `WEIGHTS`.
     structure : {"single", "hierarchical", "appendix", "mixed"}
         Pooling structure; the first two have the same gradient.
     segment_lengths : sequence of int

@@ -19,7 +19,7 @@ import pandas as pd
 import sympy as sp
 import torch
 
-from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
+from hpsed_lib.pooling import STRUCTURES, pool
 from hpsed_lib.theory import gradients
 from hpsed_lib.theory.derivation import ALPHA, EXPONENT, concrete_clip, frame_symbols, symbolic_weights, weighted_mean
 
@@ -72,7 +72,7 @@ def three_ways() -> pd.DataFrame:
     from finite differences and from the closed form.
     """
     rows = []
-    for pooling, structure, (n_frames, lengths) in itertools.product(POOLINGS, STRUCTURES, STAGES):
+    for pooling, structure, (n_frames, lengths) in itertools.product(gradients.WEIGHTS, STRUCTURES, STAGES):
         for quantity in ("dy/dx_i", *_BESIDE_DX.get(pooling, ())):
             clips = _clips(n_frames)
             compared = [compare(Case(quantity, *clip, pooling, structure, lengths)) for clip in clips]
