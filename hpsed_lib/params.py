@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
+import hashlib
 import math
 import re
 from pathlib import Path
@@ -211,6 +212,21 @@ class Pooling(Section):
             if own.structures != ("single",) and not known.get(name, True):
                 raise ValueError(f"{name!r} gives no weights, so that its only structure is single")
         return self
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of the file that a function of your own is in; empty for one of the library's.
+
+        Raises
+        ------
+        ParameterError
+            There is no such file.
+        """
+        own = self.functions.get(name)
+        if own is None or own.file is None:
+            return ""
+        if not (ROOT / own.file).is_file():
+            raise ParameterError(f"{own.file}: no such file; pooling.functions.{name} names it, relative to {ROOT}")
+        return hashlib.sha256((ROOT / own.file).read_bytes()).hexdigest()
 
     @property
     def variants(self) -> list[tuple[PoolingName, StructureName]]:

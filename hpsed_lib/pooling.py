@@ -103,7 +103,7 @@ def topk_weight(frame_prob: Tensor, *, k: int = 10) -> Tensor:
     ----------
     Li, Vasconcelos: Multiple instance learning for soft bags via top instances, CVPR 2015. One frame: max pooling.
     """
-    largest = frame_prob.topk(min(k, frame_prob.shape[1]), dim=1).indices
+    largest = frame_prob.argsort(dim=1, descending=True, stable=True)[:, :k]  # torch.topk breaks ties as it likes
     return torch.zeros_like(frame_prob).scatter_(1, largest, 1.0)
 
 

@@ -122,7 +122,7 @@ def _processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-OTHERS_OF = ("POOLINGS", "STRUCTURES", "StructureName")
+OTHERS_OF = ("STRUCTURES", "StructureName")
 """Lists of names, in which an entry more changes no run of another name."""
 
 

@@ -87,6 +87,7 @@ def finish_run(
         "best_epoch": trained.best_epoch,
         "n_test_clips": len(dataset.test.filenames),
         **_scores(experiment, dataset, frame_prob, predicted["test"][1], threshold=threshold),
+        "own_pooling": experiment.pooling.digest(pooling),
         **_provenance(experiment, dataset, trained),
     }
     with replacing(run_folder(experiment, run) / "predictions.npz") as temporary:

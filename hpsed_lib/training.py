@@ -29,7 +29,7 @@ from hpsed_lib import IS_PINNED
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.network import GatedCRNN
-from hpsed_lib.own_pooling import file_digest, pooling_function
+from hpsed_lib.own_pooling import pooling_function
 from hpsed_lib.params import Experiment, Training, run_name
 from hpsed_lib.paths import replacing
 from hpsed_lib.pooling import pool
@@ -402,6 +402,6 @@ def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: tor
     code = code_digest([f"{module}.py" for module in modules], pooling=run.partition("-")[0])
     machine = [str(torch.__version__), describe_device(device)]
     data = [experiment.data.sample_rate, experiment.data.clip_duration, dataset.classes, dataset.training_checksum]
-    own = file_digest(experiment, run.partition("-")[0])
-    content = [params, training, experiment.pooling.segment_lengths, run, data, code, own, machine]
+    pooling = [experiment.pooling.segment_lengths, experiment.pooling.digest(run.partition("-")[0])]
+    content = [params, training, pooling, run, data, code, machine]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -26,9 +26,9 @@ import pandas as pd
 import torch
 
 from hpsed_lib import plots
-from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
+from hpsed_lib.pooling import STRUCTURES, pool
 from hpsed_lib.theory import collapse, derivation, dynamics, figures
-from hpsed_lib.theory.gradients import differentiate
+from hpsed_lib.theory.gradients import WEIGHTS, differentiate
 from hpsed_lib.theory.three_ways import three_ways
 
 plots.use_style()
@@ -56,9 +56,10 @@ pd.options.display.float_format = "{:.3g}".format
 frames = torch.tensor([0.1, 0.2, 0.9, 0.6, 0.3, 0.1], dtype=torch.float64).reshape(1, -1, 1)
 attention = torch.tensor([0.1, 0.1, 0.4, 0.2, 0.1, 0.1], dtype=torch.float64).reshape(1, -1, 1)
 sharpness = torch.tensor([2.0], dtype=torch.float64)
-weights = {name: weight(frames, attention, sharpness).flatten().numpy() for name, weight in POOLINGS.items()}
+x, w = frames.flatten().numpy(), attention.flatten().numpy()
+weights = {name: weight(x, w, 2.0) for name, weight in WEIGHTS.items()}
 shares = {name: weight / weight.sum() for name, weight in weights.items()}
-pd.DataFrame({"x": frames.flatten().numpy()} | shares, index=range(1, 7)).rename_axis("share of the weight, frame i")
+pd.DataFrame({"x": x} | shares, index=range(1, 7)).rename_axis("share of the weight, frame i")
 
 # %% [markdown]
 # ## 2 The hierarchical structure (Sec. 2.3)
@@ -127,10 +128,10 @@ collapse.hierarchies()
 
 # %%
 clip_prob = [
-    [pool(frames, attention, sharpness, pooling=name, structure=s, segment_lengths=[3]).item() for name in POOLINGS]
+    [pool(frames, attention, sharpness, pooling=name, structure=s, segment_lengths=[3]).item() for name in WEIGHTS]
     for s in STRUCTURES
 ]
-pd.DataFrame(clip_prob, index=STRUCTURES, columns=list(POOLINGS)).rename_axis("y")
+pd.DataFrame(clip_prob, index=STRUCTURES, columns=list(WEIGHTS)).rename_axis("y")
 
 # %% [markdown]
 # ## 3 The printed gradients (Sec. 2.4 and the appendix)

@@ -7,9 +7,9 @@ import pytest
 import sympy as sp
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.pooling import POOLINGS
 from hpsed_lib.theory import derivation
 from hpsed_lib.theory.derivation import SLOPE, TOTAL, XTILDE, Printed, W, X, Y, derive, in_words_of, verdict
+from hpsed_lib.theory.gradients import WEIGHTS
 
 NUMBERED = [*(str(k) for k in range(1, 9)), *(f"A-{k}" for k in range(1, 24))]
 
@@ -116,7 +116,7 @@ def test_the_later_functions_have_the_general_form():
 
 
 def test_every_pooling_function_is_written_in_the_papers_symbols():
-    assert set(derivation.TABLE_1) == {"any", *POOLINGS}
+    assert set(derivation.TABLE_1) == {"any", *WEIGHTS}
 
 
 def test_what_is_wrong_is_called_wrong():

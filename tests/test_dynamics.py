@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
+from hpsed_lib.pooling import STRUCTURES, pool
 from hpsed_lib.theory import dynamics
-from hpsed_lib.theory.gradients import differentiate
+from hpsed_lib.theory.gradients import WEIGHTS, differentiate
 
 BAG = [0.15, 0.2, 0.6, 0.3, 0.2, 0.1, 0.15, 0.2]
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", WEIGHTS)
 @pytest.mark.parametrize("target", [0, 1])
 def test_loss_gradients_are_autograds(pooling, structure, target):
     x, w = np.random.default_rng(0).uniform(0.05, 0.95, size=(2, 8))

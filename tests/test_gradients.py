@@ -9,10 +9,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
+from hpsed_lib.pooling import POOLINGS, STRUCTURES, arguments, pool
 from hpsed_lib.theory.gradients import WEIGHT_SLOPES_BY_SHARPNESS, WEIGHTS, differentiate, dloss_dy
 
-ALL_ARMS = [(pooling, structure) for pooling in POOLINGS for structure in STRUCTURES]
+ALL_ARMS = [(pooling, structure) for pooling in WEIGHTS for structure in STRUCTURES]
 TRUE_ARMS = [arm for arm in ALL_ARMS if arm[1] != "appendix"]
 PAPER = ["max", "average", "linear", "exponential", "attention"]  # Table A-1's rows
 SOFTMAXES = ["linear", "exponential", "power", "auto"]  # whose weights depend on the frames, smoothly
@@ -128,7 +128,7 @@ def test_what_holds_of_the_gradients_of_any_clip(lengths, rest, constant, seed):
         x = np.repeat(x[::longest], longest)
     steps = np.ptp(x.reshape(-1, longest), axis=1).max()
     assume(steps == 0 or steps > 1e-2)
-    for pooling in POOLINGS:
+    for pooling in WEIGHTS:
         of = {structure: autograd(x, w, pooling, structure, lengths)[1:] for structure in STRUCTURES}
         assert_same(of["hierarchical"], of["single"], rtol=1e-10, atol=1e-12)
         gap = [np.abs(ours - theirs).max() for ours, theirs in zip(of["appendix"], of["single"], strict=True)]
@@ -246,5 +246,6 @@ def test_weights_are_those_of_table_1():
     """Their scale matters to nothing but the definition."""
     frames, attention = draw(5)
     for name in PAPER:
-        theirs = POOLINGS[name](torch.tensor(frames)[None, :, None], torch.tensor(attention)[None, :, None], None)
-        np.testing.assert_allclose(WEIGHTS[name](frames, attention, 0.0), theirs.flatten(), rtol=1e-15)
+        given = {"frame_prob": frames, "attention": attention}
+        named = {key: torch.tensor(given[key])[None, :, None] for key in arguments(POOLINGS[name])}
+        np.testing.assert_allclose(WEIGHTS[name](frames, attention, 0.0), POOLINGS[name](**named).flatten(), rtol=1e-15)

@@ -9,7 +9,6 @@ from held import copy_project
 from hpsed_lib import provenance
 from hpsed_lib.launch import graph
 from hpsed_lib.params import load_experiment
-from hpsed_lib.pooling import POOLINGS
 
 
 @pytest.fixture
@@ -85,13 +84,13 @@ class TestWhatARunRestsOn:
         assert digest("scoring.py", '"""Detection scores', '"""Detection scores, said otherwise') == before
         assert digest("plots.py", "import", "# drawn otherwise\nimport") == before
         assert digest("data/synthesis.py", "def ", "def another() -> None: ...\n\n\ndef ") == before
-        new = "def cubic_weight(x, attention=None, sharpness=None):\n    return x**3\n\n\nPOOLINGS: "
-        assert digest("pooling.py", "POOLINGS: ", new) == before
-        assert (
-            digest("pooling.py", '    "max": max_weight,', '    "max": max_weight,\n    "cubic": cubic_weight,')
-            == before
-        )
-        assert digest("params.py", '"auto"]', '"auto", "cubic"]') == before
+        for name in ("cubic_weight", "cubic_prob"):
+            assert (
+                digest("pooling.py", "KINDS = ", f"def {name}(frame_prob):\n    return frame_prob**3\n\n\nKINDS = ")
+                == before
+            )
+        assert digest("pooling.py", '"mixed")', '"mixed", "another")') == before
+        assert digest("params.py", '"mixed"]', '"mixed", "another"]') == before
 
     @pytest.mark.parametrize(
         ("file", "old", "new", "pooling"),
@@ -105,8 +104,3 @@ class TestWhatARunRestsOn:
     )
     def test_what_the_run_executes_does(self, digest, file, old, new, pooling):
         assert digest(pooling=pooling) != digest(file, old, new, pooling)
-
-    def test_what_is_left_out_goes_by_the_functions_names(self):
-        assert {name: function.__name__ for name, function in POOLINGS.items()} == {
-            name: f"{name}_weight" for name in POOLINGS
-        }

@@ -7,7 +7,7 @@ from pathlib import Path
 LIBRARY = Path(__file__).parents[1] / "hpsed_lib"
 FLOORS = [  # from the ground up; a module may import those below it and, without a circle, those beside it
     {"errors", "paths", "provenance", "processes", "progress"},
-    {"params", "pooling", "scoring"},
+    {"params", "pooling", "own_pooling", "scoring"},
     {"data"},
     {"features"},
     {"dataset", "network", "decoding"},

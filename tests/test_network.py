@@ -10,8 +10,10 @@ from torch import nn
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.network import BidirectionalGRU, GatedConv, GatedCRNN, layer_table
 from hpsed_lib.params import Network, load_experiment
-from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool
+from hpsed_lib.pooling import POOLINGS, STRUCTURES, has_weights, pool
 from hpsed_lib.training import EPSILON, clip_loss
+
+ALL_ARMS = [(name, each) for name in POOLINGS for each in (STRUCTURES if has_weights(name) else ("single",))]
 
 
 def build(params: Network, n_classes: int = 17) -> GatedCRNN:
@@ -46,17 +48,10 @@ def test_a_gate_is_one_half_times_the_sigmoid_of_the_other() -> None:
 @pytest.mark.parametrize("experiment", ["quick", "esc10", "smoke"])
 def test_500_frames_become_125_with_probabilities(experiment: str) -> None:
     network = build(load_experiment(experiment).network)
-    frame_prob, attention = network(torch.randn(2, 500, 80))
-    assert frame_prob.shape == attention.shape == (2, 125, 17)
+    frame_prob, attention_logit = network(torch.randn(2, 500, 80))
+    assert frame_prob.shape == attention_logit.shape == (2, 125, 17)
     assert frame_prob.dtype == torch.float32
     assert ((frame_prob > 0) & (frame_prob < 1)).all()
-
-
-def test_attention_is_a_softmax_over_classes_or_over_time(narrow: Network) -> None:
-    for over, axis in (("classes", 2), ("time", 1)):
-        _, attention = build(narrow.model_copy(update={"attention_softmax": over}))(torch.randn(2, 500, 80))
-        torch.testing.assert_close(attention.sum(axis), torch.ones_like(attention.sum(axis)))
-        assert (attention > 0).all()
 
 
 def test_the_paper_network_has_the_printed_shape() -> None:
@@ -96,17 +91,17 @@ def test_pools_that_leave_no_band_are_refused(narrow: Network) -> None:
         build(narrow.model_copy(update={"last_pool": (1, 6)}))
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize(("pooling", "structure"), ALL_ARMS)
 def test_every_parameter_learns_under_bfloat16_autocast(narrow: Network, pooling: str, structure: str) -> None:
     network = build(narrow)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        frame_prob, attention = network(torch.randn(2, 500, 80))
-    clip_prob = pool(frame_prob, attention, network.sharpness, pooling=pooling, structure=structure)
+        frame_prob, logit = network(torch.randn(2, 500, 80))
+    clip_prob = pool(frame_prob, logit.softmax(2), network.sharpness, logit, pooling=pooling, structure=structure)
     assert clip_prob.dtype == torch.float32
     clip_loss(clip_prob, torch.eye(2, 17)).backward()
     for name, parameter in network.named_parameters():
-        used = {"attention_dense": pooling == "attention", "sharpness": pooling in ("power", "auto")}
+        of_attention = ("attention", "decision", "feature")
+        used = {"attention_dense": pooling in of_attention, "sharpness": pooling in ("power", "auto")}
         if used.get(name.split(".")[0], True):
             assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name

@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.errors import HpsedError, ParameterError
-from hpsed_lib.pooling import POOLINGS, STRUCTURES, pool, weighted_mean
+from hpsed_lib.pooling import POOLINGS, STRUCTURES, has_constant_weights, has_weights, pool, weighted_mean
 
-ALL_ARMS = [(pooling, structure) for pooling in POOLINGS for structure in STRUCTURES]
+ALL_ARMS = [(name, each) for name in POOLINGS for each in (STRUCTURES if has_weights(name) else ("single",))]
 SHARPNESS = 1.7  # of power pooling and autopool, where a test does not say otherwise
 
 
@@ -27,7 +27,29 @@ LOOP_WEIGHTS = {
     "attention": lambda x, w, s: w,
     "power": lambda x, w, s: [value**s for value in x],
     "auto": lambda x, w, s: [math.exp(s * value) for value in x],
+    "decision": lambda x, w, s: [math.exp(value) for value in w],
+    "topk": lambda x, w, s: [float(rank < 10) for rank in ranks(x)],
+    "gwrp": lambda x, w, s: [0.9**rank for rank in ranks(x)],
 }
+LOOP_PROBS = {
+    "lse": lambda x, w: math.log(sum(math.exp(5 * value) for value in x) / len(x)) / 5,
+    "noisy_or": lambda x, w: 1 - math.prod(1 - value for value in x),
+    "feature": lambda x, w: sigmoid(np.average([logit(value) for value in x], weights=np.exp(w))),
+}
+
+
+def ranks(x: list[float]) -> list[int]:
+    """How many frames surpass each; of equal frames the first comes first."""
+    return [sum(other > value for other in x) + x[:i].count(value) for i, value in enumerate(x)]
+
+
+def logit(value: float) -> float:
+    value = min(max(value, 1e-6), 1 - 1e-6)
+    return math.log(value / (1 - value))
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
 
 
 def loop_mean(x: list[float], w: list[float]) -> float:
@@ -40,6 +62,8 @@ def loop_mean(x: list[float], w: list[float]) -> float:
 
 
 def loop_pool(x, w, sharpness: float, *, pooling: str, structure: str, segment_lengths: list[int]) -> float:
+    if pooling in LOOP_PROBS:
+        return LOOP_PROBS[pooling](x, w)
     w = LOOP_WEIGHTS[pooling](x, w, sharpness)
     for m in segment_lengths if structure != "single" else []:
         x_hat, w_hat = [], []
@@ -73,20 +97,19 @@ def test_pool_is_the_loops_and_the_papers_structures_have_one_value(lengths, res
     shape = (2, math.prod(lengths) * rest, 2)  # (batch, frames, classes)
     x, w = (rng.uniform(1e-3, 1, shape) if levels is None else rng.choice(levels, shape) for _ in range(2))
     sharpness = rng.uniform(0.2, 3, 2)
-    tensors = [torch.tensor(value) for value in (x, w, sharpness)]
-    for pooling in POOLINGS:
-        single = pool(*tensors, pooling=pooling)
-        for structure in STRUCTURES:
-            options = {"pooling": pooling, "structure": structure, "segment_lengths": lengths}
-            y = pool(*tensors, **options)
-            expected = [
-                [loop_pool(x[b, :, c].tolist(), w[b, :, c].tolist(), sharpness[c], **options) for c in range(2)]
-                for b in range(2)
-            ]
-            np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-15)
-            assert ((x.min(1) - 1e-12 <= y.numpy()) & (y.numpy() <= x.max(1) + 1e-12)).all()
-            if structure != "mixed":
-                torch.testing.assert_close(y, single, rtol=1e-12, atol=1e-15)
+    tensors = [torch.tensor(value) for value in (x, w, sharpness, w)]
+    for pooling, structure in ALL_ARMS:
+        options = {"pooling": pooling, "structure": structure, "segment_lengths": lengths}
+        y = pool(*tensors, **options)
+        expected = [
+            [loop_pool(x[b, :, c].tolist(), w[b, :, c].tolist(), sharpness[c], **options) for c in range(2)]
+            for b in range(2)
+        ]
+        np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-13)
+        if pooling != "noisy_or":
+            assert ((x.min(1) - 1e-6 <= y.numpy()) & (y.numpy() <= x.max(1) + 1e-6)).all()
+        if structure != "mixed":
+            torch.testing.assert_close(y, pool(*tensors, pooling=pooling), rtol=1e-12, atol=1e-15)
 
 
 def test_weights_are_those_of_table_1():
@@ -94,14 +117,31 @@ def test_weights_are_those_of_table_1():
     x, attention = (torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
     largest = x == x.amax(dim=1, keepdim=True)
     expected = {"max": largest.float(), "average": torch.full((2, 5, 3), 1 / 5), "linear": x, "exponential": x.exp()}
-    for name, weight in (expected | {"attention": attention}).items():
-        torch.testing.assert_close(POOLINGS[name](x, attention, None), weight)
+    for name, weight in expected.items():
+        torch.testing.assert_close(POOLINGS[name](x), weight)
+    assert POOLINGS["attention"](attention) is attention
     sharpness = torch.tensor([0.5, 1.0, 2.0])
     relative = {"power": x**sharpness, "auto": (sharpness * x).exp()}  # up to a factor for each clip and class
     for name, weight in relative.items():
-        found = POOLINGS[name](x, None, sharpness)
+        found = POOLINGS[name](x, sharpness)
         torch.testing.assert_close(found / found.amax(1, keepdim=True), weight / weight.amax(1, keepdim=True))
         torch.testing.assert_close(found.amax(1), torch.ones(2, 3))
+
+
+def test_the_ends_of_what_has_a_constant():
+    x = torch.rand(2, 12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ends = {"max": {"topk": {"k": 1}, "gwrp": {"r": 0.0}, "lse": {"r": 1e4}}}
+    ends |= {"average": {"topk": {"k": 12}, "gwrp": {"r": 1.0}, "lse": {"r": 1e-6}}}
+    for end, functions in ends.items():
+        for name, constant in functions.items():
+            result = POOLINGS[name](x, **constant)
+            y = result if result.ndim == 2 else weighted_mean(x, result, dim=1)
+            torch.testing.assert_close(y, pool(x, pooling=end), rtol=1e-3, atol=1e-3)
+
+
+def test_a_function_says_what_it_is():
+    assert [name for name in POOLINGS if not has_weights(name)] == ["lse", "noisy_or", "feature"]
+    assert [name for name in POOLINGS if has_constant_weights(name)] == ["max", "average", "topk", "gwrp"]
 
 
 def pool_one(x, *, sharpness=SHARPNESS, **options) -> float:
@@ -152,7 +192,7 @@ def test_weights_that_sum_to_less_than_the_smallest_normal_number_are_none(kind)
 def test_autocast_keeps_float32_sums(pooling, structure, dtype):
     generator = torch.Generator().manual_seed(1)
     x, w = (torch.rand(2, 125, 3, generator=generator).to(dtype) for _ in range(2))
-    tensors, options = (x, w, torch.tensor([0.5, 1.0, 2.0])), {"pooling": pooling, "structure": structure}
+    tensors, options = (x, w, torch.tensor([0.5, 1.0, 2.0]), w), {"pooling": pooling, "structure": structure}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = pool(*tensors, **options)
     assert y.dtype == torch.float32
@@ -168,7 +208,7 @@ def test_gradients_are_finite_at_saturated_frames(pooling, structure, dtype, val
     x[0, :10] = 1 - value  # one clip of both, one of a single value
     w = torch.full_like(x, value).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = pool(x.requires_grad_(), w, torch.ones(3), pooling=pooling, structure=structure)
+        y = pool(x.requires_grad_(), w, torch.ones(3), w, pooling=pooling, structure=structure)
     y.sum().backward()
     assert x.grad.isfinite().all()
     assert w.grad is None or w.grad.isfinite().all()
@@ -199,8 +239,10 @@ IN_SEGMENTS = {"pooling": "max", "structure": "hierarchical"}
     [
         (FRAMES, {"pooling": "softmax"}, r"unknown pooling 'softmax'; known: max, average"),
         (FRAMES, {"pooling": "max", "structure": "double"}, r"unknown structure 'double'; known: single"),
-        (FRAMES, {"pooling": "attention"}, r"needs the network's attention weights, and got none"),
+        (FRAMES, {"pooling": "attention"}, r"needs the network's attention, and got none"),
         (FRAMES, {"pooling": "power"}, r"power pooling needs the network's sharpness.* got none"),
+        (FRAMES, {"pooling": "feature"}, r"feature pooling needs the network's attention_logit, and got none"),
+        (FRAMES, {"pooling": "lse", "structure": "mixed"}, r"lse pooling gives no weights: it has no structure but"),
         (FRAMES, {"pooling": "auto"}, r"auto pooling needs the network's sharpness.* got none"),
         (FRAMES, {"pooling": "auto", "sharpness": torch.ones(2)}, r"each of 1 classes; got \(2,\)"),
         (FRAMES[0], {"pooling": "max"}, r"must be \(batch, frames, classes\).*got \(10, 1\)"),

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpsed_lib.pooling import POOLINGS, STRUCTURES
+from hpsed_lib.pooling import STRUCTURES
 from hpsed_lib.theory import three_ways as roads
+from hpsed_lib.theory.gradients import WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +18,8 @@ def table() -> pd.DataFrame:
 
 def test_there_is_a_row_for_every_pooling_structure_and_stage_list(table):
     rows = set(zip(table["pooling"], table["structure"], table["n_frames"], table["segment_lengths"], strict=True))
-    assert rows == {(p, s, *stages) for p in POOLINGS for s in STRUCTURES for stages in roads.STAGES}
-    assert len(table) == (len(POOLINGS) + 3) * len(STRUCTURES) * len(roads.STAGES)  # three functions have two gradients
+    assert rows == {(p, s, *stages) for p in WEIGHTS for s in STRUCTURES for stages in roads.STAGES}
+    assert len(table) == (len(WEIGHTS) + 3) * len(STRUCTURES) * len(roads.STAGES)  # three functions have two gradients
     assert set(table.loc[table["n_frames"] == 8, "clips"]) == {roads.N_DRAWS + len(roads.END_CLIPS)}
 
 

@@ -28,7 +28,17 @@ from hpsed_lib.params import Experiment, load_experiment, run_settings, with_see
 from hpsed_lib.paths import published_folder, results_folder
 from hpsed_lib.tables import load_metrics, update_readme
 
-MADE_BY = ("parameters", "data", "device", "instruction_set", "n_threads", "versions", "commit", "processor")
+MADE_BY = (
+    "parameters",
+    "own_pooling",
+    "data",
+    "device",
+    "instruction_set",
+    "n_threads",
+    "versions",
+    "commit",
+    "processor",
+)
 """What a run was made with, and by, in the order in which a difference is explained."""
 NOT_COMPARED = (*MADE_BY, "commit_date", "device_name", "time")
 

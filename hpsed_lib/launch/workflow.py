@@ -181,6 +181,11 @@ def _checked(options: argparse.Namespace) -> Experiment:
         raise ParameterError(f"no cluster {options.cluster!r} in workflow/profiles/; there: {', '.join(clusters)}")
     if options.cores is not None and options.cores < 1:
         raise ParameterError(f"CORES must be 1 or more, got {options.cores}")
+    if any(own.file for own in experiment.pooling.functions.values()):
+        from hpsed_lib.own_pooling import pooling_function  # PyTorch, which no other launch needs
+
+        for name in experiment.pooling.functions:
+            pooling_function(experiment, name)
     if not options.cluster and not options.report and experiment.training.device == "cuda" and not visible_gpus():
         raise ParameterError("training.device is 'cuda', and there is no GPU here; set it to auto or cpu")
     return experiment
