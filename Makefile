@@ -6,7 +6,6 @@ DOWNLOAD ?=
 SETS ?=
 ARCHIVES ?=
 RETRY ?=
-JOBS ?=
 SEEDS ?=
 CLUSTER ?=
 CORES ?=
@@ -14,7 +13,7 @@ CORES ?=
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce compare publish status plan report dcase2017-audio test slurm bench mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce compare publish status plan report learning-rate dcase2017-audio test slurm bench mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -29,7 +28,6 @@ help: ## this text
 	@echo "  SETS         dcase2017-audio: of training, development and evaluation (default: the first two)"
 	@echo "  ARCHIVES     dcase2017-audio: published zip files that you have, or folders of them"
 	@echo "  RETRY        dcase2017-audio: 1 asks again for clips known to be out of reach"
-	@echo "  JOBS         dcase2017-audio: clips at a time (default: 4)"
 	@echo "  SEEDS        number of seeds, 0 to SEEDS - 1 (default: those of the experiment)"
 	@echo "  CLUSTER      slurm, or your folder in workflow/profiles/: run on that cluster"
 	@echo "  CORES        runs at a time (default: all cores; on a cluster, see its profile)"
@@ -55,14 +53,18 @@ plan: $(INSTALLED) ## measure a few steps of EXPERIMENT here and say what all of
 report: $(INSTALLED) ## write Snakemake's report of EXPERIMENT's results, one HTML file: graph, run times, tables, figures
 	@$(BIN)/python -m hpsed_lib.launch.workflow "$(EXPERIMENT)" --report $(if $(SEEDS),--seeds $(SEEDS))
 
+learning-rate: $(INSTALLED) ## compare schedules on EXPERIMENT's validation clips (notebook 09), for linear softmax and attention
+	for pooling in linear attention; do $(BIN)/python -m hpsed_lib.launch.execution notebooks/09_learning_rate.ipynb \
+	  reproduced/$(EXPERIMENT)/notebooks/09_learning_rate-$$pooling.ipynb -p experiment "$(EXPERIMENT)" -p pooling $$pooling || exit; done
+
 # The newest yt-dlp, not the pinned one: it follows the sites, and an old one fetches nothing.
 dcase2017-audio: $(INSTALLED) ## fill DATA with the audio of DCASE 2017 Task 4, from ARCHIVES and from YouTube
 	$(BIN)/python -m pip install --quiet --upgrade "yt-dlp[default,deno]"
 	$(BIN)/python -m hpsed_lib.data.dcase2017.audio $(if $(DATA),--data "$(DATA)") $(if $(SETS),--sets $(SETS)) \
-	  $(if $(ARCHIVES),--archives $(ARCHIVES)) $(if $(filter-out 0,$(RETRY)),--retry) $(if $(JOBS),--jobs $(JOBS))
+	  $(if $(ARCHIVES),--archives $(ARCHIVES)) $(if $(filter-out 0,$(RETRY)),--retry)
 
 test: $(INSTALLED) ## run the tests, two at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and kill it (root, Debian; some minutes)
 	tests/slurm/cluster $(BIN)/python -m pytest tests/slurm/killed_sweep.py

@@ -1,8 +1,8 @@
 """From frame-level probabilities to events: threshold, median filter, "ignoring noise" (Sec. 2.1).
 
-Conventions: ``frame_prob`` and every activity are (clips, frames, classes); frame k covers
-[k, k + 1) * frame_duration seconds. Event lists are data frames with the columns filename, onset, offset, event_label.
-The steps come in this order: median filter, threshold, close short gaps, drop short events.
+Conventions: ``frame_prob``, of float32 or float64 in [0, 1], and every activity are (clips, frames, classes); frame k
+covers [k, k + 1) * frame_duration seconds. Event lists are data frames with the columns filename, onset, offset,
+event_label. The steps come in this order: median filter, threshold, close short gaps, drop short events.
 
 All of these but the threshold are increasing and flat (order statistics of a window), so they commute with it:
 `smooth` applies them to the probabilities once, and ``smooth(frame_prob) > threshold`` is the activity at every
@@ -51,25 +51,9 @@ def _shortest_kept(duration: float, frame_duration: float, n_frames: int) -> int
 def smooth(frame_prob: np.ndarray, *, params: Decoding, frame_duration: float) -> np.ndarray:
     """Median filter, close short gaps, drop short events; for all thresholds at once.
 
-    Parameters
-    ----------
-    frame_prob : np.ndarray of float32 or float64 in [0, 1], shape (clips, frames, classes)
-    params : Decoding
-        Median length in frames; shortest gap and shortest event kept, in seconds. Its threshold is not looked at.
-    frame_duration : float
-        Seconds per frame.
-
-    Returns
-    -------
-    np.ndarray of the same type and shape
-        ``smooth(frame_prob) > t`` are the active frames at threshold t, for all t in [0, 1]. The median filter repeats
-        the edge frames. Outside the clip is silence: what lies before the first and after the last event is no gap, and
-        an event that the clip's edge cuts short is short.
-
-    Raises
-    ------
-    ParameterError
-        Not probabilities.
+    ``smooth(frame_prob) > t`` are the active frames at threshold t, for all t in [0, 1]; the threshold of `params` is
+    not looked at. The median filter repeats the edge frames. Outside the clip is silence: what lies before the first
+    and after the last event is no gap, and an event that the clip's edge cuts short is short.
     """
     _check_frame_prob(frame_prob)
     n_frames = frame_prob.shape[1]
@@ -96,24 +80,7 @@ def _check_frame_prob(frame_prob: np.ndarray) -> None:
 
 
 def decode(frame_prob: np.ndarray, *, threshold: float, params: Decoding, frame_duration: float) -> np.ndarray:
-    """Activity of each class in each frame: ``smooth(frame_prob) > threshold``.
-
-    Parameters
-    ----------
-    frame_prob, params, frame_duration
-        As in `smooth`.
-    threshold : float
-        A frame is active above it, in [0, 1]; compared in the type of `frame_prob`.
-
-    Returns
-    -------
-    np.ndarray of bool, shape (clips, frames, classes)
-
-    Raises
-    ------
-    ParameterError
-        Not probabilities, or a threshold outside [0, 1].
-    """
+    """Activity of each class in each frame: ``smooth(frame_prob) > threshold``."""
     if not 0 <= threshold <= 1:  # refuses NaN too
         raise ParameterError(f"expected a threshold in [0, 1], got {threshold}")
     return smooth(frame_prob, params=params, frame_duration=frame_duration) > np.asarray(threshold, frame_prob.dtype)
@@ -160,9 +127,9 @@ def choose_threshold(
     Parameters
     ----------
     frame_prob, params, frame_duration
-        As in `smooth`; predictions for the validation clips.
+        As in `smooth`.
     reference : np.ndarray of bool, shape (clips, segments, classes)
-        Their activity in segments of `time_resolution` seconds.
+        The clips' activity in segments of `time_resolution` seconds.
     criterion : {"f_measure", "error_rate"}
         Micro-averaged and segment-based: the F1 to be highest, or the error rate to be lowest.
 

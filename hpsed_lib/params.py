@@ -173,27 +173,45 @@ class Network(Section):
         return self
 
 
+class Variants(Section):
+    """What is trained with one pooling function: every structure with every seed, 0 to `seeds` - 1."""
+
+    structures: Annotated[tuple[StructureName, ...], Field(min_length=1)]
+    seeds: Count
+
+
 class Pooling(Section):
     """Which variants are trained (Secs. 2.2 and 2.3); `hpsed_lib.pooling` says which of them are not the paper's."""
 
-    functions: Annotated[tuple[PoolingName, ...], Field(min_length=1)]
-    structures: Annotated[tuple[StructureName, ...], Field(min_length=1)]
+    functions: Annotated[dict[PoolingName, Variants], Field(min_length=1)]  # in the order of the tables
     segment_lengths: tuple[Count, ...]
+
+    @property
+    def variants(self) -> list[tuple[PoolingName, StructureName]]:
+        """Every pooling function in each of its structures."""
+        return [(name, structure) for name, own in self.functions.items() for structure in own.structures]
 
 
 class Training(Section):
     """Optimisation (Sec. 3.2)."""
 
     batch_size: Count
-    learning_rate: Positive
+    learning_rate: Positive  # once it has risen
+    schedule: Literal["constant", "cosine"]  # see hpsed_lib.training.learning_rate
+    warmup_epochs: Annotated[int, Field(ge=0)]  # in which the learning rate rises
     max_epochs: Count
     patience: Count  # epochs without a better validation loss before stopping
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     balance_ratio: Annotated[float, Field(ge=1)] | None  # see hpsed_lib.training.epoch_order; null: every clip once
     loader_workers: Annotated[int, Field(ge=0)]  # processes that read ahead; 0: the training process reads
     channels_last: bool  # memory layout of the convolutions
     compile: bool  # torch.compile of the convolutions
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Training:
+        if self.warmup_epochs >= self.max_epochs:
+            raise ValueError(f"warmup_epochs must be fewer than max_epochs, {self.max_epochs}")
+        return self
 
 
 class Decoding(Section):
@@ -270,9 +288,8 @@ class Experiment(Section):
         """Names of all runs: pooling-structure-seedN, in the order of the tables."""
         return [
             run_name(pooling, structure, seed)
-            for pooling in self.pooling.functions
-            for structure in self.pooling.structures
-            for seed in self.training.seeds
+            for pooling, structure in self.pooling.variants
+            for seed in range(self.pooling.functions[pooling].seeds)
         ]
 
     @property
@@ -292,12 +309,9 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _family_is_trained(self) -> Experiment:
-        missing = set(self.comparison.family) - set(self.pooling.functions)
-        if missing or (self.comparison.family and not {"single", "appendix"} <= set(self.pooling.structures)):
-            raise ValueError(
-                "comparison.family names functions of pooling.functions, and pooling.structures must hold single and "
-                "appendix for them to be compared"
-            )
+        for name in self.comparison.family:
+            if not {(name, "single"), (name, "appendix")} <= set(self.pooling.variants):
+                raise ValueError(f"comparison.family names {name}: pooling.functions needs its single and its appendix")
         return self
 
     @model_validator(mode="after")
@@ -421,18 +435,18 @@ def _tuples(value: Any) -> Any:
 
 
 def with_seeds(experiment: Experiment, n_seeds: int) -> Experiment:
-    """The experiment with the seeds 0 to `n_seeds` - 1 in place of its own; with 0, the experiment as it is."""
+    """The experiment with `n_seeds` seeds of every variant in place of its own; with 0, the experiment as it is."""
     if n_seeds < 0:
         raise ParameterError(f"SEEDS must be 1 or more, or 0 for the experiment's own seeds, got {n_seeds}")
     if n_seeds == 0:
         return experiment
-    training = experiment.training.model_copy(update={"seeds": tuple(range(n_seeds))})
-    return experiment.model_copy(update={"training": training})
+    pooling = experiment.pooling
+    functions = {name: own.model_copy(update={"seeds": n_seeds}) for name, own in pooling.functions.items()}
+    return experiment.model_copy(update={"pooling": pooling.model_copy(update={"functions": functions})})
 
 
 NOT_OF_A_RUN = {
-    "pooling": ("functions", "structures"),
-    "training": ("seeds",),
+    "pooling": ("functions",),
     "resources": ("memory", "run_time"),
 }
 

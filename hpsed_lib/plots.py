@@ -172,7 +172,7 @@ def figure5(experiment: Experiment, dataset: Dataset, metrics: list[dict]) -> Fi
     plot_spectrogram(dataset.test.features[clip], hop_duration=experiment.features.hop_duration, ax=axes[0])
     plot_events(events, clip_duration=experiment.data.clip_duration, ax=axes[1])
     for ax, pooling in zip(axes[2:], names, strict=True):
-        shown = {structure: runs[pooling, structure] for structure in experiment.pooling.structures}
+        shown = {structure: runs[pooling, structure] for structure in experiment.pooling.functions[pooling].structures}
         plot_frame_predictions(
             {name: load_predictions(experiment, run["run"])["test"][clip, :, column] for name, run in shown.items()},
             events.query("event_label == @label"),

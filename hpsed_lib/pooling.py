@@ -154,11 +154,6 @@ def pool(
     Tensor, shape (batch, classes)
         ``clip_prob``, in float32 or wider.
 
-    Raises
-    ------
-    ParameterError
-        Unknown name, wrong shape, no frame, or segment lengths that do not divide the frames.
-
     References
     ----------
     Eq. 1 (``single``), Eqs. 3-5 (``hierarchical``), Eqs. A-8 to A-23 (``appendix``: the gradients they print);

@@ -74,7 +74,7 @@ def finish_run(
     rule, curve = experiment.decoding.threshold, pd.DataFrame(columns=["threshold", "f_measure"])
     threshold = math.nan
     if dataset.tuning:
-        threshold, _, curve = _choose(experiment, dataset, frame_prob["tuning"], "f_measure")
+        threshold, _, curve = tuned_threshold(experiment, dataset, frame_prob["tuning"], "f_measure")
     threshold = threshold if rule == "validation" else float(rule)
     metrics = {
         "run": run,
@@ -96,7 +96,7 @@ def finish_run(
     return metrics, curve
 
 
-def _choose(
+def tuned_threshold(
     experiment: Experiment, dataset: Dataset, frame_prob: np.ndarray, criterion: Criterion
 ) -> tuple[float, float, pd.DataFrame]:
     """`choose_threshold` on the tuning clips, whose predictions these are."""
@@ -173,7 +173,7 @@ def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[
     """
     chosen: dict[str, tuple[str | None, float, float]] = {"fixed": (None, 0.5, math.nan)}
     for criterion in CRITERIA if dataset.tuning else ():
-        threshold, value, _ = _choose(experiment, dataset, frame_prob["tuning"], criterion)
+        threshold, value, _ = tuned_threshold(experiment, dataset, frame_prob["tuning"], criterion)
         chosen[f"global_{criterion}"] = criterion, threshold, value
     return {
         name: {

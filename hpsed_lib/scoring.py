@@ -37,7 +37,7 @@ References
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,26 +48,17 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 from hpsed_lib.errors import DataError, HpsedError, ParameterError
 
 _EPSILON = 1e-6  # of a segment or frame: what rounding may add to a time
-ONSET_COLLAR = 0.2
-"""Seconds by which an onset, and an offset, may be off in DCASE's event-based F1."""
-OFFSET_SHARE = 0.2
-"""Share of the event's length by which its offset may be off, if that is more."""
+COLLAR, OFFSET_SHARE = 0.2, 0.2
+"""Seconds, and of an offset the share of the event's length, by which DCASE's event-based F1 lets a time be off."""
 _TOLERANCE = 1e-6  # s: a share met but for rounding is met
 
 
 def segment_activity(
     active: np.ndarray, *, frame_duration: float, n_segments: int, time_resolution: float
 ) -> np.ndarray:
-    """Segments that active frames touch; of graded activity, the largest value of the frames that touch a segment.
+    """The largest value of the frames that touch each segment: of bool, or of float >= 0, (clips, frames, classes).
 
-    Parameters
-    ----------
-    active : np.ndarray of bool, or of float >= 0, shape (clips, frames, classes)
-
-    Returns
-    -------
-    np.ndarray of the same type, shape (clips, n_segments, classes)
-        The maximum, which for booleans is "any": so ``segment_activity(x) > t`` is ``segment_activity(x > t)``.
+    For booleans that is "any", so that ``segment_activity(x) > t`` is ``segment_activity(x > t)``.
     """
     borders = np.arange(n_segments + 1) * (time_resolution / frame_duration)  # frames
     first = np.floor(borders[:-1] + _EPSILON).astype(int)
@@ -85,11 +76,7 @@ def event_activity(
     clip_duration: float,
     time_resolution: float,
 ) -> np.ndarray:
-    """Segments that events touch.
-
-    Returns
-    -------
-    np.ndarray of bool, shape (clips, ceil(clip_duration / time_resolution), classes)
+    """Segments that events touch: bool, shape (clips, ceil(clip_duration / time_resolution), classes).
 
     Raises
     ------
@@ -136,13 +123,10 @@ def _refuse(bad: np.ndarray, events: pd.DataFrame, reason: str) -> None:
 
 
 def clip_counts(reference: np.ndarray, estimated: np.ndarray) -> dict[str, np.ndarray]:
-    """Count in each clip, from activities (clips, segments, classes) of bool.
+    """Count ``Nref, Nsys, Ntp, Nfp, Nfn, S, D, I`` in each clip, from activities (clips, segments, classes) of bool.
 
-    Returns
-    -------
-    dict of np.ndarray of int, shape (clips,)
-        ``Nref, Nsys, Ntp, Nfp, Nfn, S, D, I``, as sed_eval defines them: in each segment S = min(Nref, Nsys) - Ntp,
-        D = max(0, Nref - Nsys), I = max(0, Nsys - Nref).
+    As sed_eval defines them: in each segment S = min(Nref, Nsys) - Ntp, D = max(0, Nref - Nsys), I = max(0, Nsys -
+    Nref).
     """
     n_ref, n_sys, n_tp = (  # (clips, segments)
         np.count_nonzero(active, axis=2) for active in (reference, estimated, reference & estimated)
@@ -200,18 +184,11 @@ def error_rate(counts: Mapping[str, Any]) -> Any:
 
 
 def threshold_curve(segment_score: np.ndarray, reference: np.ndarray, *, thresholds: np.ndarray) -> pd.DataFrame:
-    """The counts of ``segment_score > threshold`` for every threshold at once.
+    """The counts of ``segment_score > threshold``, against a reference of the same shape, for every threshold at once.
 
     A cell (clip, segment, class) is active at the thresholds below its score: one histogram of how many these are,
     summed from above, gives Nsys, and that of the reference cells Ntp. min(Nref, Nsys) of a segment counts its Nref
-    highest cells.
-
-    Parameters
-    ----------
-    segment_score : np.ndarray, shape (clips, segments, classes)
-    reference : np.ndarray of bool, of the same shape
-    thresholds : np.ndarray, shape (thresholds,)
-        Ascending. Compared in the type of `segment_score`.
+    highest cells. Thresholds ascend; they are compared in the type of `segment_score`.
 
     Returns
     -------
@@ -251,7 +228,7 @@ def sed_eval_scores(
     clip_duration: float,
     time_resolution: float,
 ) -> dict:
-    """The score of record: sed_eval's segment-based metrics.
+    """The score of record: sed_eval's segment-based metrics; an error if its counts and ours differ.
 
     Returns
     -------
@@ -259,36 +236,32 @@ def sed_eval_scores(
         ``overall``: substitution, deletion, insertion and error rate, precision, recall, f_measure, and the counts;
         ``class_wise``: error_rate, f_measure, precision, recall, Nref, Nsys of each class;
         ``clip_counts``: the counts of each clip, lists of int in the order of `filenames`.
-
-    Raises
-    ------
-    HpsedError
-        sed_eval's counts and ours differ: a bug, and no number may be reported.
     """
     sizes: dict[str, Any] = {"classes": classes, "clip_duration": clip_duration, "time_resolution": time_resolution}
     active = [event_activity(events, filenames=filenames, **sizes) for events in (reference, estimated)]
-    groups = [events_by_file(events) for events in (reference, estimated)]
-    metrics = evaluate_by_sed_eval(((groups[0].get(n, []), groups[1].get(n, [])) for n in filenames), **sizes)
+    metrics = evaluate_by_sed_eval(_clip_by_clip(reference, estimated, filenames=filenames), **sizes)
     counts, by_class = segment_counts(*active), class_counts(*active)
     _compare(counts, metrics.overall)
-    for index, label in enumerate(classes):
-        _compare({name: int(count[index]) for name, count in by_class.items()}, metrics.class_wise[label])
+    class_wise = {}
     with np.errstate(invalid="ignore", divide="ignore"):
         overall = _ratios(metrics.overall_error_rate(), metrics.overall_f_measure(), n_ref=counts["Nref"])
-        class_wise = {
-            label: _ratios(
-                {"error_rate": metrics.class_wise_error_rate(label)["error_rate"]},
-                metrics.class_wise_f_measure(label),
-                n_ref=by_class["Nref"][index],
-            )
-            | {name: int(by_class[name][index]) for name in ("Nref", "Nsys")}
-            for index, label in enumerate(classes)
-        }
+        for index, label in enumerate(classes):
+            own = {name: int(count[index]) for name, count in by_class.items()}
+            _compare(own, metrics.class_wise[label])
+            rates = {"error_rate": metrics.class_wise_error_rate(label)["error_rate"]}
+            ratios = _ratios(rates, metrics.class_wise_f_measure(label), n_ref=own["Nref"])
+            class_wise[label] = ratios | {name: own[name] for name in ("Nref", "Nsys")}
     return {
         "overall": overall | counts,
         "class_wise": class_wise,
         "clip_counts": {name: count.tolist() for name, count in clip_counts(*active).items()},
     }
+
+
+def _clip_by_clip(*lists: pd.DataFrame, filenames: Sequence[str]) -> Iterator[Sequence[list[dict]]]:
+    """The events of each list in one clip after the other."""
+    groups = [events_by_file(events) for events in lists]
+    return ([group.get(name, []) for group in groups] for name in filenames)
 
 
 def events_by_file(events: pd.DataFrame) -> dict[str, list[dict]]:
@@ -300,15 +273,14 @@ def events_by_file(events: pd.DataFrame) -> dict[str, list[dict]]:
 
 
 def evaluate_by_sed_eval(
-    clips: Iterable[tuple[list[dict], list[dict]]],
+    clips: Iterable[Sequence[list[dict]]],
     *,
     classes: Sequence[str],
     clip_duration: float,
     time_resolution: float,
 ) -> Any:
     """Run sed_eval's SegmentBasedMetrics over the reference and estimated events of each clip, and return it."""
-    sed_eval = _sed_eval()
-    metrics = sed_eval.sound_event.SegmentBasedMetrics(event_label_list=list(classes), time_resolution=time_resolution)
+    metrics = _sed_eval().sound_event.SegmentBasedMetrics(list(classes), time_resolution=time_resolution)
     for reference, estimated in clips:
         metrics.evaluate(reference, estimated, evaluated_length_seconds=clip_duration)
     return metrics
@@ -322,13 +294,12 @@ def _sed_eval() -> Any:
 
 
 def _compare(ours: dict[str, int], theirs: dict[str, float]) -> None:
-    """Refuse to go on where a count of ours is not sed_eval's."""
     if ours != {name: theirs[name] for name in ours}:
         raise HpsedError(f"segment counts differ from sed_eval's: {ours} against {theirs}")
 
 
 def _ratios(error_rates: dict, f_measures: dict, *, n_ref: int) -> dict[str, float | None]:
-    """sed_eval's ratios as plain numbers; without reference activity it divides by a tiny number for an error rate."""
+    """sed_eval's ratios as plain numbers; its error rates without reference activity are by a tiny number."""
     rates = {name: float(value) if n_ref else None for name, value in error_rates.items()}
     return rates | {name: _number(value) for name, value in f_measures.items()}
 
@@ -386,33 +357,20 @@ def threshold_free_scores(
 ) -> dict:
     """All scores that need no threshold, as plain numbers for a metrics file.
 
-    Parameters
-    ----------
-    frame_prob, smoothed : np.ndarray, shape (clips, frames, classes)
-        As predicted, and after `hpsed_lib.decoding.smooth`.
-    clip_prob : np.ndarray, shape (clips, classes)
-    reference : DataFrame
-
-    Returns
-    -------
-    dict
-        ``psds``: the scenarios of `SCENARIOS`, None where no reference event has a duration;
-        ``segment``, ``frame`` and ``clip``: `ranking_scores`.
+    ``psds``: the scenarios of `SCENARIOS`, None where no reference event has a duration; ``segment``, ``frame`` and
+    ``clip``: `ranking_scores`. Takes frame probabilities as predicted and after `hpsed_lib.decoding.smooth`.
     """
     names: dict[str, Any] = {"filenames": filenames, "classes": classes}
-    grid: dict[str, Any] = {"time_resolution": time_resolution, "clip_duration": clip_duration}
-    n_frames = frame_prob.shape[1]
-    segments = event_activity(reference, **names, **grid)
-    frames = frame_activity(reference, **names, n_frames=n_frames, frame_duration=frame_duration)
+    segments = event_activity(reference, **names, clip_duration=clip_duration, time_resolution=time_resolution)
+    frames = frame_activity(reference, **names, n_frames=frame_prob.shape[1], frame_duration=frame_duration)
     by_segment = segment_activity(
         frame_prob, frame_duration=frame_duration, n_segments=segments.shape[1], time_resolution=time_resolution
     )
     areas: dict[str, float | None] = dict.fromkeys(SCENARIOS)
     if (reference.offset > reference.onset).any():
-        durations: dict[str, Any] = {"clip_duration": clip_duration, "frame_duration": frame_duration}
-        points = psd_points(smoothed, reference, **names, **durations)
+        points = psd_points(smoothed, reference, **names, clip_duration=clip_duration, frame_duration=frame_duration)
         for name, scenario in SCENARIOS.items():
-            areas[name] = psds(psd_roc(points[points.scenario == name], scenario=scenario))
+            areas[name] = psds(points[points.scenario == name], scenario=scenario)
     return {
         "psds": areas,
         "segment": ranking_scores(segments, by_segment, classes=classes),
@@ -422,11 +380,7 @@ def threshold_free_scores(
 
 
 def clip_scores(reference: np.ndarray, clip_prob: np.ndarray, *, threshold: float) -> dict[str, float]:
-    """Audio tagging at one threshold, micro-averaged (scikit-learn): what subtask A of DCASE 2017 Task 4 measures.
-
-    Takes arrays (clips, classes); a class is estimated above the threshold. Gives ``precision``, ``recall`` and
-    ``f_measure``, 0 where they have no value.
-    """
+    """Audio tagging above a threshold, of arrays (clips, classes): what subtask A of DCASE 2017 Task 4 measures."""
     precision, recall, f_measure, _ = precision_recall_fscore_support(
         np.asarray(reference, dtype=bool), clip_prob > threshold, average="micro", zero_division=0
     )
@@ -438,8 +392,8 @@ def event_based_scores(
 ) -> dict:
     """sed_eval's event-based F1, with DCASE's collars.
 
-    An event is found if an estimated one of its class starts within `ONSET_COLLAR` of its onset and ends within
-    `ONSET_COLLAR`, or `OFFSET_SHARE` of its length if that is more, of its offset. Each event is matched at most once.
+    An event is found if an estimated one of its class starts within `COLLAR` of its onset and ends within `COLLAR`, or
+    `OFFSET_SHARE` of its length if that is more, of its offset. Each event is matched at most once.
 
     Returns
     -------
@@ -447,14 +401,12 @@ def event_based_scores(
         ``micro``: precision, recall, f_measure; ``macro``: f_measure, the mean over classes with reference events, None
         if there are none; ``n_classes_scored``, their number.
     """
-    sed_eval = _sed_eval()
-    metrics = sed_eval.sound_event.EventBasedMetrics(
-        event_label_list=list(classes), t_collar=ONSET_COLLAR, percentage_of_length=OFFSET_SHARE
+    metrics = _sed_eval().sound_event.EventBasedMetrics(
+        event_label_list=list(classes), t_collar=COLLAR, percentage_of_length=OFFSET_SHARE
     )
-    groups = [events_by_file(events) for events in (reference, estimated)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        for filename in filenames:
-            metrics.evaluate(groups[0].get(filename, []), groups[1].get(filename, []))
+        for events in _clip_by_clip(reference, estimated, filenames=filenames):
+            metrics.evaluate(*events)
         micro = {name: _number(value) for name, value in metrics.overall_f_measure().items()}
         of_classes = [
             _number(metrics.class_wise_f_measure(label)["f_measure"])
@@ -518,34 +470,23 @@ def psd_points(
         frame is active from the threshold up. ``tp_ratio`` is the share of the events found; ``effective_fp_rate`` is,
         per hour, ``false positives / duration + alpha_ct * mean over other classes of (cross-triggers / duration of
         their events)``.
-
-    Raises
-    ------
-    DataError
-        No event has a duration, or one is of an unknown file, class or time.
-    ParameterError
-        ``smoothed``, (clips, frames, classes) from `hpsed_lib.decoding.smooth`, does not fit the names.
     """
     if smoothed.ndim != 3 or smoothed.shape[::2] != (len(filenames), len(classes)):
         raise ParameterError(f"frame_prob {smoothed.shape}: expected {len(filenames)} clips, {len(classes)} classes")
-    events = _reference_events(reference, filenames, classes)
-    present, events["label"] = np.unique(events["label"], return_inverse=True)
+    clip, label, onset, offset = _reference_events(reference, filenames, classes)
+    present, label = np.unique(label, return_inverse=True)
     graded = smoothed[:, :, present]
     levels = -np.sort(-graded, axis=1)  # (clips, frames, classes): the thresholds at which something changes
-    n_ref = np.bincount(events["label"])
     points = []
     for name, scenario in scenarios.items():
-        changes = _psd_changes(graded, levels, events, scenario, clip_duration, frame_duration)
+        changes = _psd_changes(graded, levels, (clip, label, onset, offset), scenario, clip_duration, frame_duration)
         for column, present_class in enumerate(present):
-            thresholds = levels[:, :, column].T.ravel()  # (frames * clips,), as the changes
-            order = np.argsort(-thresholds, kind="stable")
-            thresholds, counts = thresholds[order], changes[..., column].reshape(2, -1)[:, order].cumsum(axis=1)
-            counts = np.round(counts, 9)  # equal rates are to be equal
-            last = np.append(thresholds[1:] != thresholds[:-1], True)  # of equal thresholds: when all changes are in
-            thresholds, counts = thresholds[last], counts[:, last]
-            changed = np.asarray(np.diff(counts, axis=1, prepend=0).any(axis=0))
-            point = {"threshold": thresholds, "tp_ratio": counts[0] / n_ref[column], "effective_fp_rate": counts[1]}
-            table = pd.DataFrame(point)[changed | (np.arange(len(changed)) == 0)]
+            added = changes[..., column].reshape(2, -1).T  # (frames * clips, 2)
+            thresholds = pd.Series(levels[:, :, column].T.ravel(), name="threshold")
+            by_threshold = pd.DataFrame(added, columns=["tp_ratio", "effective_fp_rate"]).groupby(thresholds)
+            counts = by_threshold.sum()[::-1].cumsum().round(9)  # equal rates are to be equal
+            table = counts[counts.diff().ne(0).any(axis=1)].reset_index()  # the first row too
+            table["tp_ratio"] /= np.count_nonzero(label == column)
             points.append(table.assign(scenario=name, event_label=classes[int(present_class)]))
     columns = ["scenario", "event_label", "threshold", "tp_ratio", "effective_fp_rate"]
     return pd.concat(points, ignore_index=True)[columns]
@@ -554,7 +495,7 @@ def psd_points(
 def _psd_changes(
     graded: np.ndarray,
     levels: np.ndarray,
-    events: dict[str, np.ndarray],
+    events: tuple[np.ndarray, ...],
     scenario: Scenario,
     clip_duration: float,
     frame_duration: float,
@@ -564,13 +505,12 @@ def _psd_changes(
     Shape (2, frames, clips, classes), the highest threshold first.
     """
     n_clips, n_frames, n_classes = graded.shape
-    clip, label, onset, offset = events.values()
+    clip, label, onset, offset = events
     sounding = np.bincount(label, offset - onset)  # s
-    pair, with_events = np.full((n_clips, n_classes), -1), np.unique([clip, label], axis=1)  # clips and classes in them
-    pair[*with_events] = np.arange(with_events.shape[1])
     borders = np.arange(n_frames + 1) * frame_duration
-    covered = np.zeros((n_clips, n_classes, n_frames + 1))  # seconds of reference events up to each border
-    np.add.at(covered, (clip, label), np.clip(borders - onset[:, None], 0, (offset - onset)[:, None]))
+    until = np.clip(borders - onset[:, None], 0, (offset - onset)[:, None])  # seconds of each event up to each border
+    covered = np.zeros((n_clips, n_classes, n_frames + 1))  # the same of each class
+    np.add.at(covered, (clip, label), until)
     added = np.zeros((2, n_frames + 1, n_clips, n_classes))  # first of all nothing
     for index in range(n_frames):
         in_clip, of_class, start, end = active_runs((graded >= levels[:, index, None]) & (graded > 0))
@@ -578,12 +518,11 @@ def _psd_changes(
         overlap = covered[in_clip, :, end] - covered[in_clip, :, start]  # (detections, classes), s
         own = overlap[np.arange(len(length)), of_class]
         relevant = (own > 0) & (own >= scenario.dtc * length - _TOLERANCE)
-        row = pair[in_clip[relevant], of_class[relevant]]
-        steps = np.zeros((with_events.shape[1], n_frames + 1), dtype=np.int8)
-        steps[row, start[relevant]], steps[row, end[relevant]] = 1, -1
-        frames = steps.cumsum(axis=1)[:, :-1]  # 1 in the frames of relevant detections
-        detected = frame_duration * np.pad(frames.cumsum(axis=1), ((0, 0), (1, 0)))[pair[clip, label]]
-        within = _at(detected, offset / frame_duration) - _at(detected, onset / frame_duration)  # (events,), s
+        edges = np.zeros((n_clips, n_classes, n_frames + 1), dtype=np.int8)  # of relevant detections
+        for value, edge in ((1, start), (-1, end)):
+            edges[in_clip[relevant], of_class[relevant], edge[relevant]] = value
+        detected = edges[clip, label, :-1].cumsum(axis=1)  # (events, frames): 1 in relevant detections
+        within = (detected * np.diff(until, axis=1)).sum(axis=1)  # s
         found = (within > 0) & (within >= scenario.gtc * (offset - onset) - _TOLERANCE)
         np.add.at(added[0, index + 1], (clip[found], label[found]), 1)
 
@@ -597,14 +536,11 @@ def _psd_changes(
     return np.diff(added, axis=1)
 
 
-def psd_roc(points: pd.DataFrame, *, scenario: Scenario) -> pd.DataFrame:
-    """The curve under which the score is the area, from the points of one scenario.
+def psds(points: pd.DataFrame, *, scenario: Scenario) -> float:
+    """Area under the curve of one scenario's points, over that of a perfect detector: 0 to 1.
 
-    Returns
-    -------
-    DataFrame with columns effective_fp_rate, effective_tp_ratio
-        A staircase, each ratio up to the next rate, ending at ``max_efpr``: ``max(0, mean - alpha_st * std)`` over
-        classes of the highest ``tp_ratio`` that a class reaches with no more false positives.
+    The curve is a staircase up to ``max_efpr``: ``max(0, mean - alpha_st * std)`` over classes of the highest
+    ``tp_ratio`` that a class reaches with no more false positives.
     """
     rates = np.unique(np.append(points.effective_fp_rate, 0.0))
     rates = np.append(rates[rates < scenario.max_efpr], scenario.max_efpr)
@@ -613,33 +549,26 @@ def psd_roc(points: pd.DataFrame, *, scenario: Scenario) -> pd.DataFrame:
         own = own.sort_values("effective_fp_rate", kind="stable")
         best = np.append(0.0, np.maximum.accumulate(own.tp_ratio))
         ratios.append(best[np.searchsorted(own.effective_fp_rate, rates, side="right")])
-    effective = np.mean(ratios, axis=0) - scenario.alpha_st * np.std(ratios, axis=0)
-    return pd.DataFrame({"effective_fp_rate": rates, "effective_tp_ratio": np.maximum(effective, 0)})
-
-
-def psds(roc: pd.DataFrame) -> float:
-    """Area under the curve of `psd_roc`, over that of a perfect detector: 0 to 1."""
-    rates, ratios = roc.effective_fp_rate.to_numpy(), roc.effective_tp_ratio.to_numpy()
-    return float((np.diff(rates) * ratios[:-1]).sum() / rates[-1])
+    effective = np.maximum(np.mean(ratios, axis=0) - scenario.alpha_st * np.std(ratios, axis=0), 0)
+    return float((np.diff(rates) * effective[:-1]).sum() / scenario.max_efpr)
 
 
 def _reference_events(
     reference: pd.DataFrame, filenames: Sequence[str], classes: Sequence[str]
-) -> dict[str, np.ndarray]:
+) -> tuple[np.ndarray, ...]:
     """Clips, classes, onsets and offsets of the reference events with a duration, overlapping ones joined."""
     events: list[list[float]] = []
     columns = (values.tolist() for values in _event_arrays(reference, filenames, classes))
     for clip, label, onset, offset in sorted(zip(*columns, strict=True)):
-        if onset >= offset:
-            continue
-        if events and events[-1][:2] == [clip, label] and onset < events[-1][3]:
-            events[-1][3] = max(offset, events[-1][3])
-        else:
-            events.append([clip, label, onset, offset])
+        if onset < offset:
+            if events and events[-1][:2] == [clip, label] and onset < events[-1][3]:
+                events[-1][3] = max(offset, events[-1][3])
+            else:
+                events.append([clip, label, onset, offset])
     if not events:
         raise DataError("expected a reference event with a duration in some clip, found none: the score has no value")
     clips, labels, onsets, offsets = np.array(events).T
-    return {"clip": clips.astype(int), "label": labels.astype(int), "onset": onsets, "offset": offsets}
+    return clips.astype(int), labels.astype(int), onsets, offsets
 
 
 def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -647,12 +576,3 @@ def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     edges = np.diff(np.pad(active.transpose(0, 2, 1).astype(np.int8), ((0, 0), (0, 0), (1, 1))), axis=2)
     clip, label, start = np.nonzero(edges == 1)
     return clip, label, start, np.nonzero(edges == -1)[2]
-
-
-def _at(values: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Row by row, the value (rows, borders) at a position between borders, in frames; constant past the last."""
-    last = values.shape[1] - 1
-    position = np.minimum(position, last)
-    before = np.minimum(position.astype(int), last - 1)
-    rows = np.arange(len(values))
-    return values[rows, before] + (position - before) * (values[rows, before + 1] - values[rows, before])

@@ -8,6 +8,7 @@ the table of contrasts (`hpsed_lib.comparison`) and nowhere else; relative chang
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from typing import Any
 
@@ -87,6 +88,7 @@ def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd
     """
     groups = run_scores.groupby(["pooling", "structure"], sort=False)
     table = groups[[*RATES, *PERCENTAGES, "f_measure_fixed"]].mean()
+    table.insert(0, "n_seeds", groups.size())
     for name in ("f_measure", "f_measure_fixed"):
         table[f"{name}_sd"] = groups[name].std()
     if paper is not None:
@@ -116,7 +118,8 @@ def paper_table2() -> pd.DataFrame:
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text, with the paper's headings and its number of decimals."""
-    text = table[[name for name in ("dataset", "pooling", "structure") if name in table]].copy()
+    text = table[[name for name in ("dataset", "pooling", "structure", "n_seeds") if name in table]]
+    text = text.rename(columns={"n_seeds": "seeds"})
     for name, heading in HEADINGS.items():
         if name in table:
             pattern = "{:+.1f} %" if name.endswith("_change") else "{:.1f}" if name.endswith("_sd") else "{:.2f}"
@@ -235,7 +238,7 @@ def write_tables(experiment: Experiment, metrics: list[dict], clips: pd.DataFram
     outputs["test_clips.csv"] = clips.to_csv(index=False)
     title = warning(report, stand_in=metrics[0]["data"]["stand_in"])
     for name, text, how_to_read in (
-        ("table2", formatted(written["table2"]), _how_to_read_table2(experiment)),
+        ("table2", formatted(written["table2"]), HOW_TO_READ_TABLE2),
         ("contrasts", formatted_contrasts(written["contrasts"]), _how_to_read_contrasts(experiment, clips)),
     ):
         caption = f"{describe(experiment, metrics)} {how_to_read}"
@@ -282,19 +285,17 @@ def made_by(metrics: list[dict]) -> str:
     return f"{', '.join(commits)}, seed{'s'[: len(seeds) > 1]} {', '.join(map(str, seeds))}"
 
 
-def _how_to_read_table2(experiment: Experiment) -> str:
-    n_seeds = len(experiment.training.seeds)
-    return (
-        f"Precision, recall and F1 in percent, column by column the mean over {n_seeds} seed{'s'[: n_seeds > 1]}; "
-        "±: standard deviation over seeds. Differences: see the table of contrasts."
-    )
+HOW_TO_READ_TABLE2 = (
+    "Precision, recall and F1 in percent, column by column the mean over seeds; ±: standard deviation over seeds. "
+    "Differences: see the table of contrasts."
+)
 
 
 def _how_to_read_contrasts(experiment: Experiment, clips: pd.DataFrame) -> str:
     family, within = experiment.comparison.family, experiment.comparison.equivalence
     sources = {name for text in clips.sources for name in text.split("\t") if name}
     on = f"{clips.n_events.sum():,} events, {len(sources):,} sources, {len(clips):,} clips"
-    if len(experiment.training.seeds) == 1:
+    if all(run.endswith("-seed0") for run in experiment.runs()):
         return f"F1 in percent, on {on}. One seed: nothing is said about variants, and nothing is tested."
     return (
         f"F1 in percent, ± standard deviation over seeds; differences to single in points, paired by seed, with "
@@ -345,20 +346,20 @@ def provenance(metrics: list[dict]) -> pd.DataFrame:
     return table.rename("runs").reset_index()
 
 
-README_START, README_END = "<!-- {name}: start, written by make readme -->", "<!-- {name}: end -->"
+README_TABLE = re.compile(r"(<!-- (\w+): start, written by make readme -->\n).*?(<!-- \2: end -->)", flags=re.DOTALL)
 
 
 def update_readme() -> str:
-    """README.md with the published contrasts of `esc10` and `quick` between their markers; writes and returns it."""
+    """README.md with the published contrasts of experiments between their markers; writes and returns it."""
     path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    for name in ("esc10", "quick"):
-        start, end = README_START.format(name=name), README_END.format(name=name)
-        if start not in text or end not in text:
-            raise DataError(f"{path}: lacks the lines {start!r} and {end!r}")
-        table = (published_folder(name) / "tables" / "contrasts.md").read_text(encoding="utf-8")
-        head, tail = text.split(start)[0], text.split(end)[1]
-        text = f"{head}{start}\n\n{table}\n{end}{tail}"
+
+    def with_table(found: re.Match) -> str:
+        table = (published_folder(found[2]) / "tables" / "contrasts.md").read_text(encoding="utf-8")
+        return f"{found[1]}\n{table}\n{found[3]}"
+
+    text, n_tables = README_TABLE.subn(with_table, path.read_text(encoding="utf-8"))
+    if n_tables == 0:
+        raise DataError(f"{path}: lacks lines such as <!-- quick: start, written by make readme --> and its end")
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return text

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import os
 import pickle
 import time
@@ -182,6 +183,26 @@ def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio
     return order
 
 
+def learning_rate(params: Training, n_epochs: float) -> float:
+    """Learning rate of the step that completes `n_epochs`, a fraction of an epoch included.
+
+    It rises in proportion for `warmup_epochs`; then ``constant`` keeps it, and ``cosine`` lets it fall along half a
+    cosine, to 0 at `max_epochs` [1]_. It depends on nothing else, so that a resumed run goes on as it would have.
+
+    References
+    ----------
+    The paper's is constant (Sec. 3.2).
+
+    .. [1] I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", arXiv:1608.03983, Eq. 5.
+    """
+    if n_epochs < params.warmup_epochs:
+        return params.learning_rate * n_epochs / params.warmup_epochs
+    if params.schedule == "constant":
+        return params.learning_rate
+    fallen = (n_epochs - params.warmup_epochs) / (params.max_epochs - params.warmup_epochs)
+    return round(params.learning_rate * (1 + math.cos(math.pi * fallen)) / 2, 9)  # libraries differ in the last bit
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained variant."""
@@ -313,9 +334,12 @@ def _train_epoch(
     reading: dict[str, Any] = {"batch_size": params.batch_size, "loader_workers": params.loader_workers}
     stream = batches(split, order=order, device=state.device, **reading)
     n_batches = -(-len(order) // params.batch_size)
-    total = torch.zeros((), device=state.device)
+    total, n_seen = torch.zeros((), device=state.device), 0
     state.network.train()
     for features, target in track(stream, description=f"epoch {epoch}/{params.max_epochs}", total=n_batches):
+        n_seen += len(target)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(params, epoch - 1 + n_seen / len(order))
         _, clip_prob = predict(state.network, features, experiment, pooling=pooling, structure=structure)
         loss = clip_loss(clip_prob, target)
         state.optimizer.zero_grad(set_to_none=True)
@@ -365,7 +389,7 @@ def predict_split(
 def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: torch.device) -> str:
     """What a checkpoint belongs to."""
     params = experiment.model_dump(include={"features", "network"})
-    training = experiment.training.model_dump(exclude={"seeds", "loader_workers"})
+    training = experiment.training.model_dump(exclude={"loader_workers"})
     modules = ("network", "pooling", "training", "features", "data/audio", "dataset")
     code = code_digest([f"{module}.py" for module in modules], pooling=run.partition("-")[0])
     machine = [str(torch.__version__), describe_device(device)]

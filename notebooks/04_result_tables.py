@@ -106,7 +106,7 @@ functions = choices.pooling.functions
 figure, axes = plt.subplots(1, len(functions), figsize=(2.9 * len(functions), 3.6), sharey=True, squeeze=False)
 for ax, pooling in zip(axes[0], functions, strict=True):
     plots.plot_operating_points(points, pooling=pooling, ax=ax).label_outer()
-handles = plots.operating_point_legend(choices.pooling.structures)
+handles = plots.operating_point_legend(points.index.unique("structure"))
 figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
 plots.save(figure, figures / "operating_points.png")
 plt.show()

@@ -58,7 +58,7 @@ agreement_summary(agreement).map("{:.1e}".format)
 # Of the network, for the last of these pooling functions:
 
 # %%
-chosen = agreement[agreement.pooling == choices.pooling.functions[-1]]
+chosen = agreement[agreement.pooling == agreement.pooling.iloc[-1]]
 every = chosen.pivot_table(
     index="quantity", columns=["structure", "dtype", "step"], values="largest_difference", sort=False
 )

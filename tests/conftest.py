@@ -64,3 +64,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server = Server()
     yield server
     server.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes begins first, so that it is not last, and alone, where two work side by side."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -74,7 +74,7 @@ def small_experiment(structures: Sequence[str], n_epochs: int) -> dict:
     content = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
     content["data"] |= {"clip_duration": 2.0, "event_duration": [0.3, 1.0]}
     content["data"]["n_clips"] = {"training": N_TRAINING, "validation": 6, "test": 6}
-    content["pooling"] |= {"functions": ["linear"], "structures": list(structures)}
+    content["pooling"] |= {"functions": {"linear": {"structures": list(structures), "seeds": 1}}}
     content["comparison"]["family"] = ["linear"] if "appendix" in structures else []
     content["training"] |= {"batch_size": 12, "max_epochs": n_epochs, "patience": n_epochs}
     return content

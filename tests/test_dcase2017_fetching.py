@@ -11,7 +11,6 @@ import functools
 import io
 import re
 import shutil
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,7 @@ from loopback import GOOD, SR, WAVEFORM, Server, clip, encoded
 from yt_dlp import YoutubeDL
 from yt_dlp.utils import DownloadError, ExtractorError
 
-from hpsed_lib.data.dcase2017 import clips as dcase2017_clips
-from hpsed_lib.data.dcase2017 import fetching as dcase2017_fetching
+from hpsed_lib.data.dcase2017 import fetching
 from hpsed_lib.data.dcase2017.clips import REASONS, audio_path, missing, read_failures
 from hpsed_lib.data.dcase2017.fetching import Site, classify, fetch, read_section
 from hpsed_lib.data.dcase2017.labels import clip_names
@@ -87,21 +85,11 @@ def test_parts_of_published_names(dcase2017_folder: Path) -> None:
         clips = clip_names(name, folder=dcase2017_folder, download=False)
         with open(dcase2017_folder / file, newline="") as published:
             rows = [(video, float(start), float(end)) for video, start, end, *_ in csv.reader(published)]
-        assert sorted(map(dcase2017_fetching._parts, clips)) == sorted(rows)
+        assert sorted(map(fetching._parts, clips)) == sorted(rows)
 
 
 def site(server: Server, **changes: Any) -> Site:
-    values = {"address": server.address + "{video}", "interval": 0.0, "backoff": 0.01, "retries": 1, "sr": SR}
-    return Site(**values | changes)
-
-
-def reason(server: Server, folder: Path, c: str, **changes: Any) -> tuple[str, str]:
-    """Why a clip cannot be had; nothing of it may be in the folder."""
-    fetch([c], folder, site=site(server, **changes))
-    assert [path.name for path in folder.iterdir()] == [FAILURES]
-    failure = read_failures(folder)[c]
-    assert failure.reason in REASONS
-    return failure.reason, failure.detail
+    return Site(**{"address": server.address + "{video}", "interval": 0.0, "sr": SR} | changes)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +97,10 @@ def reason(server: Server, folder: Path, c: str, **changes: Any) -> tuple[str, s
     [(40, SR, 10, ""), (40, SR, 10, "no ranges"), (55, SR, 5, ""), (20, 32000, 10, "")],
 )
 def test_section_is_fetched_as_16_bit_mono_at_the_rate_asked_for(
-    tmp_path: Path, server: Server, start: int, sr: int, seconds: int, behaviour: str
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, start: int, sr: int, seconds: int, behaviour: str
 ) -> None:
-    """It ends with its recording."""
+    """It ends with its recording, and with ranges little more than it travels."""
+    monkeypatch.setattr(fetching, "PIECE", 2**17)
     c = clip("good", start, start + 10)
     server.have(c, behaviour=behaviour)
     assert not fetch([c], tmp_path, site=site(server, sr=sr))
@@ -121,13 +110,6 @@ def test_section_is_fetched_as_16_bit_mono_at_the_rate_asked_for(
     y, _ = soundfile.read(audio_path(tmp_path, c))
     if sr == SR:
         np.testing.assert_allclose(y, WAVEFORM.mean(axis=1)[start * SR :][: seconds * SR], atol=2 / 2**15)
-
-
-def test_only_the_section_travels(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dcase2017_fetching, "PIECE", 2**17)
-    c = clip("good", 40, 50)
-    server.have(c)
-    fetch([c], tmp_path, site=site(server))
     ranges = [tuple(map(int, wanted[6:].split("-"))) for _, _, wanted in server.requests if wanted]
     assert all(last - first < 2**17 for first, last in ranges)
     assert sum(last - first + 1 for first, last in ranges) < 0.6 * len(GOOD)
@@ -146,54 +128,41 @@ def film() -> bytes:
 
 def test_reasons_of_recordings(tmp_path: Path, server: Server) -> None:
     webm = compressed("webm", "libopus", 48000)  # its header says 25 s
-    page = b"<html><title>x</title><body>nothing here</body></html>"
     for c, file, behaviour, expected, detail in (
         (clip("toolate", 59.5, 69.5), GOOD, "", "too short", r"ends at 60\.000 s"),
         (clip("muchlater", 90, 100), GOOD, "", "too short", r"ends at 60\.000 s"),
         (clip("breaksoff"), GOOD, "breaks off", "incomplete", ""),
-        (clip("cut", 10, 20), webm[: len(webm) // 2], "", "incomplete", ""),
+        (clip("stalls"), GOOD, "stalls", "stalled", ""),
+        (clip("cut", 10, 20), webm[: len(webm) // 2], "", "incomplete", "s were promised"),
         (clip("text"), b"these are words " * 5000, "", "unreadable", ""),
         (clip("noise"), np.random.default_rng(0).bytes(50_000), "", "unreadable", ""),
-        (clip("page"), page, "page", "unreadable", ""),
+        (clip("page"), b"<html><title>x</title><body>nothing</body></html>", "page", "unreadable", ""),
         (clip("film"), film(), "", "unreadable", "no audio"),
         (clip("empty"), encoded(np.zeros((0, 2))), "", "incomplete", "no sound"),
-        (clip("dead"), None, "", "gone", "404"),
+        (clip("dead"), GOOD, "404", "gone", "404"),
+        (clip("busy"), GOOD, "429", "refused", "429"),
+        (clip("private"), GOOD, "403", "refused", "403"),
+        (clip("broken"), GOOD, "503", "unreachable", "503"),
+        (clip("down"), GOOD, "", "unreachable", "refused"),
     ):
-        if file is not None:
-            server.have(c, file=file, behaviour=behaviour)
-        found = reason(server, tmp_path / c, c)
-        assert found[0] == expected, (c, found)
-        assert re.search(detail, found[1]), (c, found)
-
-
-def test_stalled_server_is_given_up(tmp_path: Path, server: Server) -> None:
-    c = clip("stalls")
-    server.have(c, behaviour="stalls")
-    server.stall = 3  # then the rest comes, to whoever still waits
-    assert reason(server, tmp_path / "audio", c, timeout=0.3)[0] == "stalled"
-    assert server.count(c) == 4  # page and recording, twice
-
-
-def test_busy_site_is_asked_again_and_one_that_is_down_is_unreachable(tmp_path: Path, server: Server) -> None:
-    c = clip("busy")
-    server.have(c, statuses=(429, 403, 503))
-    fetch([c], tmp_path, site=site(server, retries=3))
-    assert missing(tmp_path, [c]) == []
-    server.have(c, statuses=(429,) * 9)
-    n_before = server.count(c)
-    assert reason(server, tmp_path / "other", c, retries=2)[0] == "refused"
-    assert server.count(c) == n_before + 3
-    server.close()
-    assert reason(server, tmp_path / "third", c)[0] == "unreachable"
+        server.have(c, file=file, behaviour=behaviour)
+        if "down" in c:
+            server.close()
+        fetch([c], tmp_path / c, site=site(server, timeout=0.5))
+        assert [path.name for path in (tmp_path / c).iterdir()] == [FAILURES]
+        failure = read_failures(tmp_path / c)[c]
+        assert failure.reason == expected in REASONS, failure
+        assert re.search(detail, failure.detail), failure
 
 
 def test_what_is_there_or_gone_is_not_asked_for_again(tmp_path: Path, server: Server) -> None:
     good, dead, busy = clips = [clip("good"), clip("dead"), clip("busy")]
     server.have(good)
-    server.have(busy, statuses=(429, 429))
+    server.have(busy, behaviour="429")
     fetch(clips, tmp_path, site=site(server))
     assert missing(tmp_path, clips) == [dead, busy]
     counts = {c: server.count(c) for c in clips}
+    server.have(busy)
     fetch(clips, tmp_path, site=site(server))
     assert {c: server.count(c) > counts[c] for c in counts} == {good: False, dead: False, busy: True}
     assert list(read_failures(tmp_path)) == [dead]
@@ -210,44 +179,23 @@ def test_site_that_refuses_everything_is_left_alone_and_dead_clips_stop_nothing(
     assert not fetch(clips, tmp_path / "dead", site=site(server, refusals=5))
     assert missing(tmp_path / "dead", clips) == clips[:-1]
     server.requests.clear()
-    server.have(*clips, statuses=(403,) * 9)
-    assert fetch(clips, tmp_path / "refused", site=site(server, refusals=5, jobs=1))
-    assert len(server.requests) == 5
-    assert 1 <= len(read_failures(tmp_path / "refused")) < 5
+    server.have(*clips, behaviour="403")
+    assert fetch(clips, tmp_path / "refused", site=site(server, refusals=5))
+    assert len(server.requests) == len(read_failures(tmp_path / "refused")) == 5
 
 
-def test_requests_keep_their_distance(tmp_path: Path, server: Server) -> None:
-    clips = [clip(f"video{index}") for index in range(2)]
-    server.have(*clips)
-    fetch(clips, tmp_path, site=site(server, interval=0.1, jobs=2))
-    times = [moment for moment, _, _ in server.requests]
-    # Half of it is left to the machine: the first request may have been slow to arrive.
-    assert max(times) - min(times) >= 0.5 * 0.1 * (len(times) - 1)
-
-
-def test_recording_that_opens_later_is_waited_for(
+def test_pages_keep_their_distance_and_a_recording_that_opens_later_is_waited_for(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    c = clip("later")
-    server.have(c)
-    original, opens = YoutubeDL.extract_info, time.time() + 2
+    clips = [clip("first"), clip("second")]
+    server.have(*clips)
+    original, opens = YoutubeDL.extract_info, time.time() + 1.5
     monkeypatch.setattr(YoutubeDL, "extract_info", lambda *a, **k: original(*a, **k) | {"available_at": opens})
-    fetch([c], tmp_path, site=site(server))
+    fetch(clips, tmp_path, site=site(server, interval=0.5))
     assert min(when for when, _, wanted in server.requests if wanted) >= opens
-
-
-def test_jobs_work_at_the_same_time(tmp_path: Path, server: Server) -> None:
-    clips = [clip("stalls"), clip("good")]
-    server.have(clips[0], behaviour="stalls")
-    server.have(clips[1])
-    thread = threading.Thread(target=fetch, args=(clips, tmp_path), kwargs={"site": site(server, jobs=2)})
-    thread.start()
-    server.wait_for(clips[1])  # while the first still waits
-    while missing(tmp_path, clips[1:]):
-        time.sleep(0.01)
-    assert missing(tmp_path, clips) == clips[:1]
-    server.closing.set()
-    thread.join()
+    pages = [when for when, _, wanted in server.requests if not wanted]
+    sounds = [when for when, video, wanted in server.requests if wanted and video == clips[0][:11]]
+    assert pages[1] >= max(sounds) + 0.4
 
 
 def test_full_disk_is_said_beforehand_and_stops_the_run(
@@ -258,7 +206,7 @@ def test_full_disk_is_said_beforehand_and_stops_the_run(
     fetch([first], tmp_path, site=site(server))
     free = audio_path(tmp_path, first).stat().st_size - 1
     n_requests = len(server.requests)
-    monkeypatch.setattr(dcase2017_clips.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, free))
     with pytest.raises(DataError, match=r"GB are needed, 0\.0 GB are free"):
         fetch([first, second], tmp_path, site=site(server))
     assert len(server.requests) == n_requests
@@ -268,7 +216,7 @@ def test_full_disk_is_said_beforehand_and_stops_the_run(
         raise OSError(28, "No space left on device")
 
     free += 1
-    monkeypatch.setattr(dcase2017_fetching, "write_audio", full)
+    monkeypatch.setattr(fetching, "write_audio", full)
     with pytest.raises(DataError, match="No space left"):
         fetch([first, second], tmp_path, site=site(server))
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".wav"] == [f"Y{first}"]
@@ -294,4 +242,5 @@ def test_full_disk_is_said_beforehand_and_stops_the_run(
 )
 def test_what_the_site_says_has_its_reason(message: str, expected: str) -> None:
     inner = ExtractorError(message, expected=True)
-    assert classify(DownloadError(f"ERROR: [youtube] {message}", (ExtractorError, inner, None))) == expected
+    error = DownloadError(f"ERROR: [youtube] {message}", (ExtractorError, inner, None))
+    assert classify(error) == (expected, str(error))

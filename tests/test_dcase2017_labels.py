@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -11,15 +12,15 @@ import pytest
 from loopback import Server
 
 from hpsed_lib import paths
+from hpsed_lib.data import download
 from hpsed_lib.data.dcase2017 import labels as dcase2017
 from hpsed_lib.data.dcase2017.labels import CLASSES, STRONG_FILES, WEAK_FILES, clip_names, list_dcase2017
 from hpsed_lib.data.label_audit import STRONG
-from hpsed_lib.data.labels import Listing
+from hpsed_lib.data.labels import Listing, read_labels
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import Dcase2017Data, load_experiment
 
-TRAINING, _ = WEAK_FILES["training"]
-CHECKSUMS, ADDRESSES = zip(*map(str.split, dcase2017.LABELS_REGISTRY.read_text().splitlines()), strict=True)
+TRAINING = WEAK_FILES["training"]
 
 LABELS = {  # of clips: published weak labels, and strong rows where there are some
     "training": {
@@ -44,7 +45,7 @@ EVENTS = {
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
-    return tmp_path / "root" / "cache" / "dcase2017_task4"
+    return tmp_path / "root" / "cache" / "dcase2017_task4" / "groundtruth_release"
 
 
 @pytest.fixture
@@ -59,10 +60,8 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             with open(release / f"groundtruth_{kind}_label_{name}_set.csv", "w", newline="") as file:
                 end = "\r\n" if name == "evaluation" else "\n"
                 csv.writer(file, delimiter="\t", lineterminator=end).writerows(rows)
-        with open(folder / f"{name}_set.csv", "w", newline="") as file:
-            for clip, labels in clips.items():
-                csv.writer(file).writerow([*clip.removesuffix(".wav").rsplit("_", 2), ",".join(labels), "/m/0k4j"])
-    lines = [f"{hashlib.sha256((folder / address).read_bytes()).hexdigest()}  {address}" for address in ADDRESSES]
+    names = download.read_registry(dcase2017.LABELS_REGISTRY)
+    lines = [f"{hashlib.sha256((release / name).read_bytes()).hexdigest()}  {name}" for name in names]
     (tmp_path / "registry.txt").write_text("\n".join(lines))
     monkeypatch.setattr(dcase2017, "LABELS_REGISTRY", tmp_path / "registry.txt")
     return folder
@@ -102,21 +101,16 @@ class TestPublished:
         lines = (dcase2017_folder / "sound_event_list_17_classes.txt").read_text().splitlines()
         assert tuple(line.split("\t")[2] for line in lines[1:]) == CLASSES
 
-    @pytest.mark.parametrize("name", ["training", "development"])
-    def test_both_forms_say_the_same(self, dcase2017_folder: Path, name: str, tmp_path: Path) -> None:
-        """The csv module's fields, and the pairs that the other form lists, which needs no splitting."""
-        pairs_file, list_file = (dcase2017_folder / file for file in WEAK_FILES[name])
-        pairs = [line.split("\t") for line in pairs_file.read_text().splitlines()]
-        read = dcase2017._read(list_file, columns=["filename", "event_label"])
-        assert set(read.kind) == {""}
-        assert Counter(zip(read.filename, read.event_label, strict=True)) == Counter((p[0], p[3]) for p in pairs)
-        with open(list_file, newline="") as file:
-            lines = {f"{row[0]}_{row[1]}_{row[2]}.wav": number for number, row in enumerate(csv.reader(file), start=1)}
-        assert dict(zip(read.filename, read.line, strict=True)) == lines
-        assert clip_names(name, folder=dcase2017_folder, download=False) == list(dict.fromkeys(p[0] for p in pairs))
-        (tmp_path / "data").mkdir()
-        (tmp_path / "data" / list_file.name).write_bytes(list_file.read_bytes())
-        assert set(clip_names(name, folder=tmp_path / "data", download=False)) == set(lines)
+    @pytest.mark.parametrize(("name", "lists"), [("training", "training_set.csv"), ("development", "testing_set.csv")])
+    def test_labels_are_those_of_the_published_lists(self, dcase2017_folder: Path, name: str, lists: str) -> None:
+        """One clip a row, its labels in one field, where some hold a comma themselves."""
+        with open(dcase2017_folder / lists, newline="") as file:
+            rows = {f"{video}_{start}_{end}.wav": labels for video, start, end, labels, _ in csv.reader(file)}
+        read = read_labels(dcase2017_folder / WEAK_FILES[name], columns=["filename", "event_label"])
+        of_clip = read.groupby("filename").event_label.agg(list)
+        assert set(clip_names(name, folder=dcase2017_folder, download=False)) == set(of_clip.index) == set(rows)
+        for clip, labels in of_clip.items():
+            assert any(",".join(order) == rows[clip] for order in itertools.permutations(labels))
 
 
 class TestSplits:
@@ -129,7 +123,7 @@ class TestSplits:
         expected = {(clip, label) for clips in lists for clip, labels in clips.items() for label in labels}
         assert set(map(tuple, listing.weak_labels.to_numpy().tolist())) == expected
         assert listing.clips.sources.tolist()[:3] == ["Yabcdefghij", "-bcdefghijk", "_c_d_e_f_gh"]
-        assert odd(listing) == {(STRONG_FILES["development"][0], 1, "zero_duration")}
+        assert odd(listing) == {(STRONG_FILES["development"], 1, "zero_duration")}
 
     def test_evaluation_tunes_on_development(self, published: Path) -> None:
         """One evaluation clip has no strong row, one is listed twice over and one shares a training clip's video."""
@@ -137,20 +131,12 @@ class TestSplits:
         assert Counter(listing.clips.split) == {"training": 3, "validation": 1, "tuning": 2, "test": 2}
         assert strong_rows(listing) == EVENTS["testing"] + EVENTS["evaluation"]
         assert odd(listing) == {
-            (STRONG_FILES["development"][0], 1, "zero_duration"),
-            (STRONG_FILES["evaluation"][0], 2, "duplicate"),
-            (WEAK_FILES["evaluation"][0], 2, "weak_without_row"),
-            (WEAK_FILES["evaluation"][0], 2, "shared_source"),
+            (STRONG_FILES["development"], 1, "zero_duration"),
+            (STRONG_FILES["evaluation"], 2, "duplicate"),
+            (WEAK_FILES["evaluation"], 2, "weak_without_row"),
+            (WEAK_FILES["evaluation"], 2, "shared_source"),
         }
         assert "0000000000a_90.000_100.000.wav" in listing.clips.filename[listing.clips.split == "test"].tolist()
-
-    def test_either_form_of_the_lists_will_do(self, published: Path) -> None:
-        before = listed(published)
-        for name in ("training", "testing"):
-            (published / "groundtruth_release" / f"groundtruth_weak_label_{name}_set.csv").unlink()
-        after = listed(published)
-        assert after.clips.equals(before.clips)
-        assert after.weak_labels.equals(before.weak_labels)
 
 
 class TestAudio:
@@ -173,7 +159,7 @@ class TestAudio:
         others = ["Y1111111111a_30.000_40.000.txt", "Y1111111111b_30.000_40.000", "YY1111111111b_30.000_40.000.wav"]
         paths, remarks = self.with_files(published, *files.values(), *others)
         assert paths == files | dict.fromkeys(LABELS["testing"], "")
-        weak_file = WEAK_FILES["development"][0]
+        weak_file = WEAK_FILES["development"]
         missing = [(weak_file, line, "missing_audio", clip) for line, clip in enumerate(LABELS["testing"], start=1)]
         assert [remark for remark in remarks if remark[2] == "missing_audio"] == missing
 
@@ -202,35 +188,24 @@ class TestAudio:
 class TestLabelFiles:
     def test_what_is_missing_is_named(self, published: Path, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()
-        with pytest.raises(DataError, match=f"data: lacks {TRAINING} or training_set.csv; .*DOWNLOAD=1") as raised:
+        needed = f"{TRAINING}; {WEAK_FILES['development']}; {STRONG_FILES['development']}"
+        with pytest.raises(DataError, match=f"data: lacks {needed}; put .*DOWNLOAD=1"):
             listed(tmp_path / "data")
-        assert STRONG_FILES["development"][0] in str(raised.value)
-        assert "evaluation" not in str(raised.value)
         with pytest.raises(DataError, match="nowhere: no such folder"):
             listed(tmp_path / "nowhere")
 
     @pytest.mark.parametrize("convert", [(b"\n", b"\r\n"), (b"Car", b"Bus")])
-    def test_another_file_than_the_published_one_is_refused(
+    def test_another_file_than_the_published_one_is_refused_or_passed_over(
         self, published: Path, convert: tuple[bytes, bytes]
     ) -> None:
+        before = listed(published)
         path = published / "groundtruth_release" / TRAINING
-        path.write_bytes(path.read_bytes().replace(*convert))
-        (published / "training_set.csv").unlink()
+        path.rename(published / TRAINING)
+        path.write_bytes((published / TRAINING).read_bytes().replace(*convert))
+        assert listed(published).clips.equals(before.clips)
+        (published / TRAINING).unlink()
         with pytest.raises(DataError, match=rf"{TRAINING}: not the published file .*line ends.*DOWNLOAD=1"):
             listed(published, download=True)
-
-    def test_the_published_file_is_preferred_to_an_older_one(self, published: Path) -> None:
-        before = listed(published)
-        (published / "aaa").mkdir()
-        for folder in (published, published / "aaa"):
-            (folder / TRAINING).write_text("another\t0\t1\tCar\n")
-        assert listed(published).clips.equals(before.clips)
-
-    def test_registry(self) -> None:
-        names = {name for names in (*WEAK_FILES.values(), *STRONG_FILES.values()) for name in names}
-        assert sorted(address.rpartition("/")[2] for address in ADDRESSES) == sorted(names)
-        assert len(names) == 7
-        assert {len(checksum) for checksum in CHECKSUMS} == {64}
 
 
 class TestFetching:
@@ -238,9 +213,9 @@ class TestFetching:
 
     @pytest.fixture(autouse=True)
     def site(self, published: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-        server.files = {address: (published / address).read_bytes() for address in ADDRESSES}
+        server.files = {path.name: path.read_bytes() for path in published.rglob("*.csv")}
         monkeypatch.setattr(dcase2017, "LABELS_URL", server.address)
-        monkeypatch.setattr(dcase2017, "DOWNLOAD_RETRIES", 0)
+        monkeypatch.setattr(download, "RETRIES", 0)
         return server
 
     def test_what_is_needed_is_fetched_once(
@@ -249,30 +224,27 @@ class TestFetching:
         data = tmp_path / "data"
         data.mkdir()
         first = listed(data, download=True)
-        wanted = [TRAINING, WEAK_FILES["development"][0], STRONG_FILES["development"][0]]
-        assert sorted(path for _, path, _ in site.requests) == sorted(f"groundtruth_release/{name}" for name in wanted)
+        wanted = [TRAINING, WEAK_FILES["development"], STRONG_FILES["development"]]
+        assert sorted(path for _, path, _ in site.requests) == sorted(wanted)
         assert sorted(path.name for path in own_cache.rglob("*.csv")) == sorted(wanted)
         assert not list(data.iterdir())
         assert listed(data).clips.equals(first.clips)
         listed(data, "evaluation", download=True)
-        assert len(site.requests) == 5
-        assert clip_names("training", folder=tmp_path / "not yet", download=False) == list(LABELS["training"])
         listed(published, "evaluation", download=True)  # all are in this folder
+        assert clip_names("training", folder=tmp_path / "not yet", download=False) == list(LABELS["training"])
         assert len(site.requests) == 5
 
     def test_another_file_or_none_is_an_error_and_so_is_a_damaged_copy_of_ours(
         self, site: Server, tmp_path: Path, own_cache: Path
     ) -> None:
-        address, folder = f"groundtruth_release/{TRAINING}", tmp_path / "data"
-        good, site.files[address] = site.files[address], b"something else"
+        good, site.files[TRAINING] = site.files[TRAINING], b"something else"
         with pytest.raises(DataError, match=rf"127\.0\.0\.1.*{TRAINING}: could not be fetched"):
-            clip_names("training", folder=folder, download=True)
-        del site.files[address]
+            clip_names("training", folder=tmp_path / "data", download=True)
+        del site.files[TRAINING]
         with pytest.raises(DataError, match=r"could not be fetched.*404.*put it into .*data"):
-            clip_names("training", folder=folder, download=True)
+            clip_names("training", folder=tmp_path / "data", download=True)
         assert not list(own_cache.rglob("*.csv"))
-        site.files[address] = good
-        clip_names("training", folder=folder, download=True)
-        (own_cache / address).write_bytes(good[:-1])
+        own_cache.mkdir(parents=True, exist_ok=True)
+        (own_cache / TRAINING).write_bytes(good[:-1])
         with pytest.raises(DataError, match=f"{TRAINING}: not the published file"):
-            clip_names("training", folder=folder, download=False)
+            clip_names("training", folder=tmp_path / "data", download=False)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.data.label_audit import STRONG, WEAK
-from hpsed_lib.data.labels import TREATMENTS, draw_validation, read_labels, read_records, shared_sources
+from hpsed_lib.data.labels import TREATMENTS, draw_validation, read_labels
 from hpsed_lib.errors import DataError
 
 word = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=6)
@@ -127,9 +127,9 @@ class TestReading:
 
     def test_missing_files_and_folders_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"nowhere\.csv: label file cannot be read \(No such file"):
-            read_records(tmp_path / "nowhere.csv")
+            read_labels(tmp_path / "nowhere.csv", columns=WEAK)
         with pytest.raises(DataError, match=r"cannot be read \(Is a directory"):
-            read_records(tmp_path)
+            read_labels(tmp_path, columns=WEAK)
 
     def test_the_published_files_are_read_as_plain_loops_do(self, dcase2017_folder: Path) -> None:
         for path in sorted(dcase2017_folder.glob("groundtruth_*_label_*_set.csv")):
@@ -174,10 +174,3 @@ def test_sources_are_drawn_by_their_names_alone(
         expected = ["validation" if source in first and split == "training" else split for source, split in drawn]
         assert draw_validation(clips, share=share, seed=seed).tolist() == expected
         random.shuffle(drawn)
-
-
-def test_sources_in_two_splits_are_remarked_on() -> None:
-    clips = pd.DataFrame({"sources": list("aabbcc"), "split": ["training"] * 3 + ["test"] * 3})
-    remarks = shared_sources(clips.assign(file="f", line=clips.index, text=clips.sources))
-    assert remarks[["line", "kind", "treatment"]].to_numpy().tolist() == [[3, "shared_source", "kept"]]
-    assert remarks.message.str.endswith(": b").all()

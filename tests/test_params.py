@@ -37,9 +37,10 @@ def test_paper_has_the_printed_values() -> None:
     assert paper.features.n_mels == 80
     assert paper.training.batch_size == 128
     assert paper.training.learning_rate == 0.001
+    assert (paper.training.schedule, paper.training.warmup_epochs) == ("constant", 0)
     assert paper.training.patience == 10
     assert paper.pooling.segment_lengths == (5, 5)
-    assert paper.pooling.functions == ("linear", "exponential", "attention")
+    assert list(paper.pooling.functions) == ["linear", "exponential", "attention"]
 
 
 def test_names_are_those_of_the_pooling_module() -> None:
@@ -63,7 +64,10 @@ def test_names_are_those_of_the_pooling_module() -> None:
         ("median_length: 5", "median_length: 4", r"median_length must be odd"),
         ("[[2, 2], [2, 2], [1, 2], [1, 2]]", "[[2, 2], [2, 2]]", r"block_channels need as many block_pools"),
         ("last_pool: [1, 5]", "last_pool: [3, 5]", r"500 frames are not a multiple of the pools' 12"),
-        ("functions: [linear,", "functions: [maximum,", r"pooling.functions.0"),
+        ("    linear: {", "    maximum: {", r"pooling.functions.maximum"),
+        ("structures: [single,", "structures: [simple,", r"pooling.functions.linear.structures.0"),
+        ("single, hierarchical, appendix]", "single, hierarchical]", r"linear: .* needs its single and its appendix"),
+        ("warmup_epochs: ", "warmup_epochs: 99", r"warmup_epochs must be fewer than max_epochs"),
         ("patience: 4", "", r"training.patience: Field required"),
         ("title: ", "name: x\ntitle: ", r"unknown key 'name'"),
         ("fmax: null ", "fmax: 9000.0 ", r"fmin < fmax <= 8000 Hz"),

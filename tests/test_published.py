@@ -16,7 +16,7 @@ from hpsed_lib import paths
 from hpsed_lib.errors import DataError
 from hpsed_lib.launch import published
 from hpsed_lib.launch.graph import executed_notebooks
-from hpsed_lib.params import Experiment, load_experiment, with_seeds
+from hpsed_lib.params import Experiment, Variants, load_experiment
 
 RUN = "linear-single-seed{}"
 MADE_BY = {
@@ -32,16 +32,18 @@ MADE_BY = {
 }
 
 
-def one_arm(experiment: Experiment) -> Experiment:
-    pooling = experiment.pooling.model_copy(update={"functions": ("linear",), "structures": ("single",)})
-    return experiment.model_copy(update={"pooling": pooling})
-
-
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     """One arm of three seeds, in an empty folder."""
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    return one_arm(load_experiment("quick"))
+    return one_arm("quick", seeds=3)
+
+
+def one_arm(name: str, *, seeds: int) -> Experiment:
+    """An experiment with nothing but linear softmax in one step."""
+    experiment = load_experiment(name)
+    functions = {"linear": Variants(structures=("single",), seeds=seeds)}
+    return experiment.model_copy(update={"pooling": experiment.pooling.model_copy(update={"functions": functions})})
 
 
 def metrics(experiment: Experiment, seed: int, f_measure: float, **changed: object) -> dict:
@@ -96,7 +98,7 @@ class TestCompare:
 
     def test_what_is_not_published_is_said(self, experiment: Experiment) -> None:
         write(paths.results_folder("quick"), metrics(experiment, 0, 0.6))
-        shown = published.compare(with_seeds(experiment, 1))
+        shown = published.compare(one_arm("quick", seeds=1))
         assert "none of these runs is published" in published.verdict_line(shown)
 
 
@@ -176,6 +178,6 @@ def test_a_run_anew_is_identical_or_the_reason_is_named(
         subprocess.run(command, env={**os.environ, **variables}, capture_output=True, check=True)
         (tmp_path / "made/reproduced").rename(tmp_path / target)
         shutil.rmtree(tmp_path / "made")
-    [row] = published.compare(one_arm(load_experiment("smoke"))).to_dict("records")
+    [row] = published.compare(one_arm("smoke", seeds=1)).to_dict("records")
     assert (row["verdict"] == "identical") == (expected == "")
     assert row["reason"].startswith(expected)

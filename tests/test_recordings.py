@@ -14,7 +14,7 @@ import soundfile
 from loopback import Server
 
 from hpsed_lib import dataset, paths
-from hpsed_lib.data import recordings
+from hpsed_lib.data import download, recordings
 from hpsed_lib.data.recordings import ESC10_NAMES, cut_event, download_esc10, find_recordings
 from hpsed_lib.data.soundscapes import recorded_event
 from hpsed_lib.errors import DataError
@@ -137,7 +137,7 @@ class TestDownload:
         (tmp_path / "registry.txt").write_text("\n".join(lines))
         monkeypatch.setattr(recordings, "ESC10_URL", server.address)
         monkeypatch.setattr(recordings, "ESC10_REGISTRY", tmp_path / "registry.txt")
-        monkeypatch.setattr(recordings, "DOWNLOAD_RETRIES", 0)
+        monkeypatch.setattr(download, "RETRIES", 0)
         return server
 
     def test_every_file_comes_and_what_is_there_is_not_fetched_again(self, site: Server, tmp_path: Path) -> None:

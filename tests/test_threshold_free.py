@@ -22,7 +22,6 @@ from hpsed_lib.scoring import (
     event_based_scores,
     frame_activity,
     psd_points,
-    psd_roc,
     psds,
     ranking_scores,
     threshold_free_scores,
@@ -63,7 +62,7 @@ def score(frame_prob: np.ndarray, reference: pd.DataFrame, scenario: Scenario, p
         scenarios={"this": scenario},
         **LENGTHS,
     )
-    return psds(psd_roc(points, scenario=scenario))
+    return psds(points, scenario=scenario)
 
 
 @pytest.fixture

@@ -194,9 +194,9 @@ class TestSeeds:
     def test_seeds_replace_those_of_the_experiment(self):
         experiment = load_experiment("quick")
         more = with_seeds(experiment, 5)
-        assert more.training.seeds == (0, 1, 2, 3, 4)
         assert more.runs()[:5] == [f"linear-single-seed{seed}" for seed in range(5)]
-        assert more.model_copy(update={"training": experiment.training}) == experiment
+        assert len(more.runs()) == 5 * len(experiment.pooling.variants)
+        assert more.model_copy(update={"pooling": experiment.pooling}) == experiment
         assert with_seeds(experiment, 0) is experiment
 
     def test_fewer_than_no_seeds(self):
@@ -206,8 +206,7 @@ class TestSeeds:
     @pytest.mark.parametrize(
         ("section", "keys", "is_same"),
         [
-            ("pooling", ["functions", "structures"], True),
-            ("training", ["seeds"], True),
+            ("pooling", ["functions"], True),
             ("resources", ["memory", "run_time"], True),
             ("pooling", ["segment_lengths"], False),
             ("training", ["max_epochs"], False),

@@ -21,15 +21,7 @@ import os
 from pathlib import Path
 
 from hpsed_lib.data.label_audit import STRONG, WEAK
-from hpsed_lib.data.labels import (
-    Listing,
-    draw_validation,
-    gather,
-    make_listing,
-    mark,
-    read_labels,
-    refuse_odd_rows,
-)
+from hpsed_lib.data.labels import Listing, draw_validation, gather, make_listing, mark, read_labels, refuse_odd_rows
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import FolderData
 
@@ -52,7 +44,7 @@ def list_folder(params: FolderData, *, folder: Path) -> Listing:
         if not needed.is_dir():
             raise DataError(f"{needed}: no such folder; expected one with audio files and label files")
     weak, strong = (
-        {split: read_labels(folder / name, name=name, columns=columns) for split, name in files if name}
+        {split: read_labels(folder / name, columns=columns, name=name) for split, name in files if name}
         for files, columns in ((params.weak_labels, WEAK), (params.strong_labels, STRONG))
     )
     if "validation" in strong:

@@ -10,13 +10,12 @@ one, in none if it lies on a border.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.scoring import best_constant_guess, event_activity, sed_eval_scores
 
 STRONG = ["filename", "onset", "offset", "event_label"]
@@ -34,6 +33,7 @@ DEFECTS = {
     "clip_without_event": "clips without an event",
 }
 """Every kind of defect, and what is listed and counted."""
+REMOVALS = tuple(DEFECTS)[:6]
 
 
 def weak_labels(weak_target: np.ndarray, *, filenames: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
@@ -56,13 +56,7 @@ def label_defects(
     -------
     dict of DataFrame
         By the names in `DEFECTS`: the rows of `strong` or `weak` that have the defect, or the clips.
-
-    Raises
-    ------
-    DataError
-        A column is missing, a clip is not in `filenames`, or an onset is negative or a time no number.
     """
-    _check(strong, weak, filenames)
     strong, weak = strong.reset_index(drop=True), weak.reset_index(drop=True)
     events = strong[strong.offset > strong.onset]
     audible = set(events.filename)
@@ -81,16 +75,26 @@ def label_defects(
 
 
 def without_defect(strong: pd.DataFrame, weak: pd.DataFrame, *, defect: str, clip_duration: float) -> pd.DataFrame:
-    """Strong labels without one kind of defect: overlapping events joined, late ends cut, all other odd rows left out.
+    """Strong labels without one kind of defect that they can have (`REMOVALS`).
 
-    Raises
-    ------
-    ParameterError
-        `defect` is not one of `DEFECTS` that strong labels can have.
+    Overlapping events are joined, late ends cut, all other odd rows left out.
     """
-    if defect not in _REMOVALS:
-        raise ParameterError(f"defect: expected one of {', '.join(_REMOVALS)}, got {defect!r}")
-    return _REMOVALS[defect](strong[STRONG], weak, clip_duration)
+    strong = strong[STRONG]
+    is_event = strong.offset > strong.onset
+    match defect:
+        case "zero_duration":
+            return strong[strong.onset != strong.offset]
+        case "reversed":
+            return strong[strong.onset <= strong.offset]
+        case "duplicate":
+            return strong.drop_duplicates()
+        case "overlap":
+            return pd.concat([_joined(strong[is_event]), strong[~is_event]], ignore_index=True)
+        case "past_end":
+            inside = strong[(strong.onset < clip_duration) | (strong.offset <= clip_duration)]
+            return inside.assign(offset=inside.offset.clip(upper=clip_duration))
+        case _:
+            return strong[~is_event | _among(strong, weak)]
 
 
 def label_report(
@@ -101,25 +105,20 @@ def label_report(
     classes: Sequence[str],
     clip_duration: float,
     time_resolution: float,
-    estimated: pd.DataFrame | None = None,
+    estimated: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Count every defect, and say what the reference and a system's score would be without it.
+    """Count every defect, and say what the reference and the score of `estimated` events would be without it.
 
-    Segments are `time_resolution` seconds long. `estimated` are a system's events, to be scored.
+    Segments are `time_resolution` seconds long.
 
     Returns
     -------
     DataFrame indexed by defect
         First the labels ``as they are``, then one row per defect, then ``all of them``. Columns: ``n`` (rows, labels or
         clips, as in `DEFECTS`); Nref, the active segments of the reference, and ``changed``, how many come or go;
-        best_constant_guess; with `estimated` also error_rate and f_measure (sed_eval, micro-averaged; no error rate
-        without reference activity). ``_change`` is the difference from the first row. Weak labels without an event
-        move no score: nothing but ``n`` stands there.
-
-    Raises
-    ------
-    DataError
-        As `label_defects`, and for an unknown class.
+        best_constant_guess, error_rate and f_measure (sed_eval, micro-averaged; no error rate without reference
+        activity). ``_change`` is the difference from the first row. Weak labels without an event move no score:
+        nothing but ``n`` stands there.
     """
     score = partial(sed_eval_scores, classes=classes, clip_duration=clip_duration, time_resolution=time_resolution)
 
@@ -131,7 +130,7 @@ def label_report(
     audible = [name for name in clips if name not in silent]
     versions = {"as they are": (strong, clips), "clip_without_event": (strong, audible)}
     everything = strong
-    for defect in _REMOVALS:
+    for defect in REMOVALS:
         versions[defect] = (without_defect(strong, weak, defect=defect, clip_duration=clip_duration), clips)
         everything = without_defect(everything, weak, defect=defect, clip_duration=clip_duration)
     versions["all of them"] = (everything, audible)
@@ -144,34 +143,20 @@ def label_report(
             continue
         labels = labels[labels.filename.isin(kept)]
         after = activity(labels)
+        overall = score(labels, estimated[estimated.filename.isin(kept)], filenames=kept)["overall"]
         rows[name] = {
             "Nref": int(after.sum()),
             "changed": int((before != after).sum()),
             "best_constant_guess": best_constant_guess(after[np.isin(clips, kept)]) if kept else 0.0,
+            "error_rate": overall["error_rate"],
+            "f_measure": overall["f_measure"],
         }
-        if estimated is not None:
-            overall = score(labels, estimated[estimated.filename.isin(kept)], filenames=kept)["overall"]
-            rows[name] |= {"error_rate": overall["error_rate"], "f_measure": overall["f_measure"]}
     order = ["as they are", *DEFECTS, "all of them"]
     report = pd.DataFrame.from_dict(rows, orient="index", dtype=float).reindex(order)
     report.insert(0, "n", [len(listed[name]) if name in listed else np.nan for name in order])
     for value in ("best_constant_guess", "error_rate", "f_measure"):
-        if value in report:
-            report[f"{value}_change"] = report[value] - report.loc["as they are", value]
-    counts = ["n", "Nref", "changed"]
-    return report.astype(dict.fromkeys(counts, "Int64")).rename_axis("defect")
-
-
-def _check(strong: pd.DataFrame, weak: pd.DataFrame, filenames: Sequence[str]) -> None:
-    for name, labels, columns in (("strong", strong, STRONG), ("weak", weak, WEAK)):
-        if missing := [column for column in columns if column not in labels]:
-            raise DataError(f"{name} labels: expected columns {', '.join(columns)}, {', '.join(missing)} not there")
-        if unknown := sorted(set(labels.filename) - set(filenames)):
-            raise DataError(f"{name} labels: {len(unknown)} clip(s) not among the filenames, the first {unknown[0]!r}")
-    times = strong[["onset", "offset"]].to_numpy(float)
-    bad = ~np.isfinite(times).all(axis=1) | (times < 0).any(axis=1)
-    if bad.any():
-        raise DataError(f"strong labels: expected times from 0 s on, got {strong[bad].iloc[0].to_dict()}")
+        report[f"{value}_change"] = report[value] - report.loc["as they are", value]
+    return report.astype(dict.fromkeys(["n", "Nref", "changed"], "Int64")).rename_axis("defect")
 
 
 def _among(labels: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
@@ -186,29 +171,10 @@ def _overlapping(events: pd.DataFrame) -> pd.Index:
     return ordered.index[ordered.onset < ends].sort_values()
 
 
-def _join(strong: pd.DataFrame, _weak: pd.DataFrame, _clip_duration: float) -> pd.DataFrame:
-    """Overlapping events of one clip and class as one; rows that are no events stay as they are."""
-    event = strong.offset > strong.onset
-    events = strong[event].reset_index(drop=True)
+def _joined(events: pd.DataFrame) -> pd.DataFrame:
+    """Overlapping events of one clip and class as one."""
     ordered = events.sort_values(["onset", "offset"], kind="stable")
     begins = ~ordered.index.isin(_overlapping(events))
     number = pd.Series(begins, ordered.index).groupby([ordered.filename, ordered.event_label]).cumsum()
-    joined = ordered.groupby([*WEAK, number.rename("number")]).agg({"onset": "min", "offset": "max"}).reset_index()
-    return pd.concat([joined[STRONG], strong[~event]], ignore_index=True)
-
-
-def _cut(strong: pd.DataFrame, _weak: pd.DataFrame, clip_duration: float) -> pd.DataFrame:
-    inside = strong[(strong.onset < clip_duration) | (strong.offset <= clip_duration)]
-    return inside.assign(offset=inside.offset.clip(upper=clip_duration))
-
-
-_REMOVALS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, float], pd.DataFrame]] = {
-    "zero_duration": lambda strong, _weak, _duration: strong[strong.onset != strong.offset],
-    "reversed": lambda strong, _weak, _duration: strong[strong.onset <= strong.offset],
-    "duplicate": lambda strong, _weak, _duration: strong.drop_duplicates(),
-    "overlap": _join,
-    "past_end": _cut,
-    "strong_without_weak": lambda strong, weak, _duration: strong[
-        (strong.offset <= strong.onset) | _among(strong, weak)
-    ],
-}
+    joined = ordered.groupby([*WEAK, number.rename("number")]).agg({"onset": "min", "offset": "max"})
+    return joined.reset_index()[STRONG]

@@ -19,7 +19,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -75,23 +74,10 @@ class Listing:
     remarks: pd.DataFrame  # `REMARK`; the odd rows that are kept
 
 
-class Record(NamedTuple):
-    """One record of a label file: its first line, its fields, and how it is shown; no fields where it is malformed."""
+def _read_records(path: Path) -> tuple[list[tuple[int, list[str], str]], str]:
+    """The records of a label file (line, fields, text), and what separates fields: TABs if its first line has one.
 
-    line: int
-    fields: list[str]
-    text: str
-
-
-def read_records(path: Path) -> tuple[list[Record], str]:
-    """Split a label file into records, and say what separates their fields: TABs if its first line has one, or commas.
-
-    It may have any line ends and a byte order mark; fields may be quoted; blank lines are passed over.
-
-    Raises
-    ------
-    DataError
-        The file is missing, empty or no text in UTF-8.
+    A malformed record has no fields, and its text says what is wrong. Blank lines are passed over.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -106,24 +92,23 @@ def read_records(path: Path) -> tuple[list[Record], str]:
     first_line = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     separator = "\t" if "\t" in first_line else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    records: list[Record] = []
+    records: list[tuple[int, list[str], str]] = []
     while True:
         line = reader.line_num + 1
         try:
-            fields = next(reader)
+            if fields := next(reader):
+                records.append((line, fields, ", ".join(fields)))
         except StopIteration:
             return records, separator
         except csv.Error as error:
-            records.append(Record(line, [], str(error)))
-        else:
-            if fields:
-                records.append(Record(line, fields, ", ".join(fields)))
+            records.append((line, [], str(error)))
 
 
-def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFrame:
+def read_labels(path: Path, *, columns: Sequence[str], name: str = "") -> pd.DataFrame:
     """Read a label file, with a header or as DCASE publishes them, and mark rows to refuse whatever the classes.
 
-    `columns` are `WEAK` or `STRONG`, and `name` is what remarks call the file.
+    `columns` are `WEAK` or `STRONG`, and `name` is what remarks call the file, if not by its last name. It may have any
+    line ends and a byte order mark, and its fields may be quoted.
 
     Returns
     -------
@@ -133,11 +118,11 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
     Raises
     ------
     DataError
-        As `read_records`, and for other columns or a file without any clip.
+        The file is missing, empty, no text in UTF-8, lists no clip or has other columns.
     """
-    records, separator = read_records(path)
+    records, separator = _read_records(path)
     header, bare = list(columns), STRONG if "onset" in columns else WEAK_IN_VIDEO
-    first = records[0].fields
+    _, first, text = records[0]
     if first == header:
         names, records = header, records[1:]
     elif separator == "\t" and len(first) == len(bare) and first[0] != header[0]:
@@ -145,11 +130,19 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
     else:
         raise DataError(
             f"{path}: expected the header {','.join(header)} (or separated by TABs), or {' '.join(bare)} separated by "
-            f"TABs without a header; its first line is {records[0].text!r}"
+            f"TABs without a header; its first line is {text!r}"
         )
     if not records:
         raise DataError(f"{path}: label file lists no clip")
-    rows = rows_of(records, name=name, columns=names)
+    malformed = [len(fields) != len(names) for _, fields, _ in records]
+    rows = pd.DataFrame([[name or path.name, line, text, ""] for line, _, text in records], columns=ROW)
+    cells = [[""] * len(names) if bad else fields for (_, fields, _), bad in zip(records, malformed, strict=True)]
+    rows[names] = pd.DataFrame(cells, dtype=str)
+    rows.loc[malformed, "kind"] = "malformed"
+    mark(rows, "no_filename", rows.filename == "")
+    for column in WEAK:
+        mark(rows, "spaces", rows[column] != rows[column].str.strip())
+    mark(rows, "bad_path", rows.filename.str.contains(r"(?:^|/)\.{0,2}(?:/|$)|\\"))
     times = [column for column in names if column not in WEAK]
     empty = (rows[["event_label", *times]] == "").all(axis=1)
     for column in times:
@@ -160,20 +153,6 @@ def read_labels(path: Path, *, name: str, columns: Sequence[str]) -> pd.DataFram
         mark(rows, "reversed", rows.onset > rows.offset)
         mark(rows, "negative", rows.onset < 0)
     return rows[[*ROW, *columns]]
-
-
-def rows_of(records: Sequence[Record], *, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Records as rows of text, those marked that are malformed or name no file in the audio folder."""
-    malformed = [len(record.fields) != len(columns) for record in records]
-    fields = [[""] * len(columns) if bad else record.fields for record, bad in zip(records, malformed, strict=True)]
-    rows = pd.DataFrame([[name, record.line, record.text, ""] for record in records], columns=ROW)
-    rows[list(columns)] = pd.DataFrame(fields, dtype=str)
-    rows.loc[malformed, "kind"] = "malformed"
-    mark(rows, "no_filename", rows.filename == "")
-    for column in WEAK:
-        mark(rows, "spaces", rows[column] != rows[column].str.strip())
-    mark(rows, "bad_path", rows.filename.str.contains(r"(?:^|/)\.{0,2}(?:/|$)|\\"))
-    return rows
 
 
 def mark(rows: pd.DataFrame, kind: str, odd: pd.Series | np.ndarray) -> None:
@@ -203,19 +182,13 @@ def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration
         nearest = difflib.get_close_matches(label, classes, n=1, cutoff=0.0)
         rows.loc[unknown & (rows.event_label == label), "text"] += f" (the nearest class: {', '.join(nearest)})"
     mark(rows, "two_splits", rows.split != rows.groupby("filename").split.transform("first"))
-    refused = remarks_of(rows[rows.kind != ""])
+    refused = _remarks(rows[rows.kind != ""])
     if refused.empty:
         return
     shown = [f"{row.file}, line {row.line}: {row.message}" for row in refused[:MOST_SHOWN].itertuples()]
     if len(refused) > MOST_SHOWN:
         shown.append(f"... and {len(refused) - MOST_SHOWN} more")
     raise DataError(f"{folder}: {len(refused)} row(s) of label files to correct or remove:\n  " + "\n  ".join(shown))
-
-
-def shared_sources(clips: pd.DataFrame) -> pd.DataFrame:
-    """Remarks on clips whose source an earlier split uses too; `clips` has the columns of a row, and sources."""
-    later = clips.split != clips.groupby("sources").split.transform("first")
-    return remarks_of(clips[later].assign(kind="shared_source"))
 
 
 def draw_validation(clips: pd.DataFrame, *, share: float, seed: int) -> pd.Series:
@@ -245,12 +218,12 @@ def make_listing(
     classes: Sequence[str],
     clip_duration: float,
     audio_folder: Path,
-    remarks: Sequence[pd.DataFrame] = (),
+    odd: Sequence[pd.DataFrame] = (),
 ) -> Listing:
     """Put a listing together, with every remark on the rows that are kept.
 
     `rows` are those of `gather`, none of them to be refused. `clips` are the first one of each clip, with the new
-    columns sources and path. `remarks` are the source's own.
+    columns sources and path. `odd` are rows, with their kinds, that the source itself has found.
     """
     labelled = rows[rows.event_label != ""]
     strong = labelled[labelled.labels == "strong"]
@@ -270,11 +243,11 @@ def make_listing(
         strong_labels=strong[STRONG].reset_index(drop=True),
         weak_labels=weak[WEAK].drop_duplicates(ignore_index=True),
         audio_folder=audio_folder,
-        remarks=pd.concat([*map(remarks_of, found), *remarks], ignore_index=True),
+        remarks=pd.concat(map(_remarks, [*found, *odd]), ignore_index=True),
     )
 
 
-def remarks_of(rows: pd.DataFrame) -> pd.DataFrame:
+def _remarks(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows that have a kind, as remarks."""
     treatment, meaning = (rows.kind.map({kind: known[n] for kind, known in TREATMENTS.items()}) for n in (0, 1))
     return rows.assign(treatment=treatment, message=meaning + ": " + rows.text)[REMARK]

@@ -11,19 +11,18 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 import librosa
 import numpy as np
 import pandas as pd
 
 from hpsed_lib.data.audio import read_audio
+from hpsed_lib.data.download import fetch_published, read_registry
 from hpsed_lib.errors import DataError
 
 ESC10_COMMIT = "553c8f1743b9dba6b282e1323c3ca8fa76923448"
 ESC10_URL = f"https://raw.githubusercontent.com/karolpiczak/ESC-10/{ESC10_COMMIT}/"
 ESC10_REGISTRY = Path(__file__).with_name("esc10_sha256.txt")
-DOWNLOAD_RETRIES = 3
 ESC10_NAMES = {  # ESC-10's folder names -> ESC-50's categories
     "Dog bark": "Dog",
     "Rain": "Rain",
@@ -104,26 +103,8 @@ def _from_table(folder: Path, table: Path) -> list[Recording]:
 
 
 def download_esc10(folder: Path) -> Path:
-    """Fetch ESC-10 (about 30 MB) from its public repository, every file checked against its SHA-256.
-
-    What is there already is not fetched again, so an interrupted call goes on. Returns `folder`.
-
-    Raises
-    ------
-    DataError
-        A file cannot be fetched, or is not the one that was published.
-    """
-    import pooch  # here, because it greets every notebook with a warning about missing widgets
-
-    lines = [line.split("  ", 1) for line in ESC10_REGISTRY.read_text().splitlines()]
-    checksums = {name: checksum for checksum, name in lines}
-    urls = {name: ESC10_URL + quote(name) for name in checksums}
-    fetcher = pooch.create(folder, ESC10_URL, registry=checksums, urls=urls, retry_if_failed=DOWNLOAD_RETRIES)
-    for name, url in urls.items():
-        try:
-            fetcher.fetch(name)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{url}: could not be fetched ({error})") from error
+    """Fetch what is not there of ESC-10 (about 30 MB) from its public repository (`fetch_published`); its folder."""
+    fetch_published(ESC10_URL, read_registry(ESC10_REGISTRY), folder)
     return folder
 
 

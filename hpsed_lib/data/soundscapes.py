@@ -31,24 +31,7 @@ from hpsed_lib.params import SPLITS, RecordedData, Soundscapes, SyntheticData
 from hpsed_lib.paths import replacing
 from hpsed_lib.progress import in_parallel
 
-COMPANIONS = {
-    "Train horn": "Train",
-    "Train": "Train horn",
-    "Air horn, truck horn": "Truck",
-    "Truck": "Reversing beeps",
-    "Reversing beeps": "Truck",
-    "Bus": "Car passing by",
-    "Car passing by": "Car",
-    "Car": "Car passing by",
-    "Car alarm": "Car passing by",
-    "Motorcycle": "Car passing by",
-    "Police car (siren)": "Car passing by",
-    "Ambulance (siren)": "Car passing by",
-    "Fire engine, fire truck (siren)": "Truck",
-    "Skateboard": "Screaming",
-    "Bicycle": "Car passing by",
-}
-"""Which class a synthetic event may bring along."""
+COMPANIONS = {label: companion for label, (_, _, companion) in synthesis.SOUND_MODELS.items() if companion}
 
 
 class Event(NamedTuple):
@@ -61,7 +44,7 @@ class Event(NamedTuple):
 
 def synthetic_event(event_label: str, rng: np.random.Generator, *, params: SyntheticData) -> Event:
     """An event from the sound model of its class, named by the seed it is made from."""
-    _, typical = synthesis.SOUND_MODELS[event_label]
+    _, typical, _ = synthesis.SOUND_MODELS[event_label]
     low, high = np.clip(typical, *params.event_duration)
     seed = int(rng.integers(2**63))
     own_rng = np.random.default_rng(seed)

@@ -25,18 +25,7 @@ def structure_agreement(
 ) -> pd.DataFrame:
     """Train the three structures side by side on the CPU, one clip a step, and compare them with ``single``.
 
-    Parameters
-    ----------
-    experiment : Experiment
-        Its network, segment lengths and learning rate are used.
-    dataset : Dataset
-        Training clips for the steps; the first validation clips to compare clip probabilities on.
-    pooling : str
-        Pooling function.
-    dtype : torch.dtype
-        float32 or float64, for everything.
-    steps : tuple of int
-        After which optimisation steps to compare, ascending.
+    All of it is in `dtype`; after each of the ascending `steps` the first validation clips are compared.
 
     Returns
     -------
@@ -82,13 +71,7 @@ def structure_agreement(
 
 
 def write_agreement(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:
-    """`structure_agreement` of every pooling function in float32 and float64, kept for the result tables.
-
-    Returns
-    -------
-    DataFrame
-        What ``tables/structure_agreement.csv`` holds.
-    """
+    """`structure_agreement` of every pooling function in float32 and float64; kept as a result table, and returned."""
     table = pd.concat(
         structure_agreement(experiment, dataset, pooling=pooling, dtype=dtype)
         for pooling in experiment.pooling.functions

@@ -64,13 +64,6 @@ def printed_interval(text: str, *, convention: str = "rounded", percent: bool = 
 
     With the unit ``u`` of its last decimal ``[v - u/2, v + u/2]`` or, if it was cut, ``[v, v + u]`` away from zero.
 
-    Raises
-    ------
-    ParameterError
-        Unknown convention.
-    DataError
-        `text` is not a decimal number.
-
     Examples
     --------
     >>> [float(end) for end in printed_interval("0.25")]
@@ -91,13 +84,7 @@ def printed_interval(text: str, *, convention: str = "rounded", percent: bool = 
 
 
 def row_intervals(row: Row, *, convention: str = "rounded") -> dict[str, Interval]:
-    """Intervals of the seven columns of one row, as fractions.
-
-    Raises
-    ------
-    DataError
-        A column is missing or no number, or precision or recall may be 0, where R/P or F1 has no value.
-    """
+    """Intervals of the seven columns of one row, as fractions; precision and recall may not be 0."""
     missing = [name for name in RATES + PERCENTAGES if name not in row]
     if missing:
         raise DataError(f"expected a row of Table 2, it lacks {', '.join(missing)}")
@@ -172,14 +159,13 @@ ARRANGEMENTS: list[dict[str, str]] = sorted(
 moved column, the one under whose heading its number is taken to be printed. ER and F1 are symmetric in what moves."""
 
 
-def rearranged(row: Row, arrangement: Mapping[str, str]) -> dict[str, str]:
-    """The row with every number under the heading that the arrangement gives it."""
-    return {**row, **{column: row[origin] for column, origin in arrangement.items()}}
-
-
 def consistent_arrangements(row: Row) -> list[dict[str, str]]:
     """Those of `ARRANGEMENTS` that make a row feasible, fewest moved columns first."""
-    return [arrangement for arrangement in ARRANGEMENTS if is_feasible(rearranged(row, arrangement))]
+    return [
+        arrangement
+        for arrangement in ARRANGEMENTS
+        if is_feasible({**row, **{column: row[origin] for column, origin in arrangement.items()}})
+    ]
 
 
 def describe_arrangement(arrangement: Mapping[str, str]) -> str:
@@ -204,12 +190,8 @@ def explain(row: Row) -> str:
 def block_pairings(table: pd.DataFrame) -> pd.DataFrame:
     """The ER columns of every row of Table 2 beside the F1 columns of every row: which pairs are consistent?
 
-    Off the diagonal nothing has to fit: the share of pairs that do says how often a fit comes by chance.
-
-    Returns
-    -------
-    DataFrame with columns error_row, f_measure_row, as_printed, rearranged
-        Row numbers, and whether the pair is feasible as it is and in any of `ARRANGEMENTS`.
+    By row numbers, whether a pair is feasible as it is and in any of `ARRANGEMENTS`. Off the diagonal nothing has to
+    fit: the share of pairs that do says how often a fit comes by chance.
     """
     found = []
     for (first, errors), (second, scores) in itertools.product(enumerate(table.to_dict("records")), repeat=2):
@@ -255,12 +237,9 @@ def operating_points(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def printed_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 2's relative changes beside those of the printed scores, taken as exact.
+    """Table 2's relative changes, in percent, beside those of the printed scores, taken as exact.
 
-    Returns
-    -------
-    DataFrame with `KEYS` and columns change, printed, recomputed, rounded, cut
-        Changes in percent; whether the recomputed one, rounded or cut to the printed decimals, is the printed one.
+    ``rounded`` and ``cut``: whether the recomputed one, so treated, is the printed one.
     """
     found = []
     for row, single in _beside_single(table):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 import sympy as sp
 
-from hpsed_lib.theory.derivation import SLOPE, W, X, symbolic_weights, weighted_mean
+from hpsed_lib.theory.derivation import SLOPE, W, X, symbolic_weights, verdict, weighted_mean
 
 _A, _B = sp.IndexedBase("A"), sp.IndexedBase("B")
 _J, _LENGTH = sp.symbols("j M", integer=True, positive=True)
@@ -20,8 +20,7 @@ A1, A2, B1, B2, M1, M2, W1, W2 = sp.symbols("A_1 A_2 B_1 B_2 M_1 M_2 W_1 W_2", p
 
 
 def _row(statement: str, derived: sp.Expr, claimed: sp.Expr) -> dict[str, str]:
-    difference = sp.simplify(derived - claimed)
-    outcome = "equal" if difference == 0 else f"differs by {difference}"
+    outcome = verdict(claimed, derived, simplify=sp.simplify)
     return {"statement": statement, "derived": str(sp.simplify(derived)), "claimed": str(claimed), "verdict": outcome}
 
 
@@ -31,11 +30,6 @@ def induction() -> pd.DataFrame:
     The claim for one stage: each segment has the prediction ``A / B`` and the weight ``B / D``, where D, the product of
     the lengths so far, is the same for all segments. Of a frame A is ``w x`` and B is ``w``. For the stop-gradient
     algorithm: ``dx_hat / dx_i`` is ``w_i / B``, and a segment's weight has the derivative ``w'_i / D``.
-
-    Returns
-    -------
-    DataFrame with columns statement, derived, claimed, verdict
-        One row per step of the proof.
     """
     weight, value = _B[_J] / _DIVISOR, _A[_J] / _B[_J]
     terms = (sp.cancel(weight * value), weight, _A[_J], _B[_J])  # M segments of the stage before make one of the next
@@ -83,13 +77,7 @@ def difference_from_single(weights: Sequence[sp.Expr] = (W1, W2)) -> sp.Expr:
 
 
 def hierarchies() -> pd.DataFrame:
-    """Which ways of weighting segments collapse to Eq. 1: those with W_j proportional to B_j.
-
-    Returns
-    -------
-    DataFrame with columns hierarchy, W_1, W_2, condition, verdict
-        ``condition`` is ``W_1 B_2 - W_2 B_1``, which must vanish.
-    """
+    """Which ways of weighting segments collapse to Eq. 1: where the condition, ``W_1 B_2 - W_2 B_1``, vanishes."""
     f = sp.Function("f")
     same = (sp.S.One, sp.S.One)
     cases = {

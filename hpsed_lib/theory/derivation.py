@@ -70,24 +70,12 @@ def weighted_mean(x: Sequence[sp.Expr], weight: Sequence[sp.Expr]) -> sp.Expr:
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip in symbols, seen from one frame.
+    """A clip in symbols, seen from one frame."""
 
-    Attributes
-    ----------
-    stages : tuple of (values, weights)
-        The frame and its neighbours first, then its segment and the others, and so on.
-    index : tuple of int
-        Where the frame, or the segment that holds it, stands in each stage.
-    held : dict
-        Constants that stand for the weights inside Eq. 3, and their values; empty without the stop-gradient.
-    meaning : dict
-        What each of the paper's symbols stands for.
-    """
-
-    stages: tuple[tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...]], ...]
-    index: tuple[int, ...]
-    held: dict[sp.Expr, sp.Expr]
-    meaning: dict[sp.Expr, sp.Expr]
+    stages: tuple[tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...]], ...]  # values and weights: frames first, segments
+    index: tuple[int, ...]  # where the frame, or the segment that holds it, stands in each stage
+    held: dict[sp.Expr, sp.Expr]  # constants for the weights inside Eq. 3, and their values; with the stop-gradient
+    meaning: dict[sp.Expr, sp.Expr]  # what each of the paper's symbols stands for
 
     @property
     def y(self) -> sp.Expr:
@@ -211,8 +199,8 @@ def symbolic_weights(n_frames: int, pooling: str, largest: int = 0) -> tuple[sp.
     )
 
 
-def _weight(pooling: str, x: sp.Expr, w: sp.Expr, n_frames: sp.Expr, is_largest: sp.Expr) -> sp.Expr:
-    return TABLE_1[pooling][W].xreplace({X: x, W: w, N_FRAMES: n_frames, IS_LARGEST: is_largest})
+def _weight(pooling: str, *symbols: sp.Expr) -> sp.Expr:
+    return TABLE_1[pooling][W].xreplace(dict(zip((X, W, N_FRAMES, IS_LARGEST), symbols, strict=True)))
 
 
 # --- what the paper's equations state, each as a function of a clip ---
@@ -280,9 +268,9 @@ def tidy(expression: sp.Expr) -> sp.Expr:
     return sp.collect(sp.powsimp(sp.expand(numerator)), powers) / denominator
 
 
-def verdict(printed: sp.Expr, derived: sp.Expr) -> str:
-    """Say whether two expressions in the paper's symbols are equal, and by what the derived one differs if not."""
-    difference = tidy(derived - printed)
+def verdict(printed: sp.Expr, derived: sp.Expr, *, simplify: Callable[[sp.Expr], sp.Expr] = tidy) -> str:
+    """Say whether two expressions are equal, and by what the derived one differs if not."""
+    difference = simplify(derived - printed)
     return "equal" if difference == 0 else f"differs by {difference}"
 
 
@@ -292,8 +280,7 @@ def verdict(printed: sp.Expr, derived: sp.Expr) -> str:
 class Printed(NamedTuple):
     """One line of a printed equation; `text` where it is not an expression in the paper's symbols.
 
-    Of a chain rule, the expression is a function: of whether the derivatives that it leaves standing are those of the
-    stop-gradient.
+    Of a chain rule it is a function: of whether the derivatives that it leaves standing are those of the stop-gradient.
     """
 
     equation: str
@@ -379,28 +366,14 @@ def _row(line: Printed, *, n_stages: int = 2) -> dict[str, str]:
 
 
 def gradient_verdicts() -> pd.DataFrame:
-    """Check each of the `PRINTED_GRADIENTS`, for any N and M.
-
-    Returns
-    -------
-    DataFrame with columns equation, pooling, quantity, printed, and for true and stop_gradient what was derived and
-    the verdict
-    """
+    """Check each of the `PRINTED_GRADIENTS`, for any N and M; a row has the columns of `_row`."""
     return pd.DataFrame([_row(line) for line in PRINTED_GRADIENTS])
 
 
 def table_a1_verdicts(*, n_stages: int = 2) -> pd.DataFrame:
-    """Check the twelve cells of Table A-1 against both derivatives of the hierarchical y, for any N and M.
+    """Check the twelve cells of Table A-1, left before right, against both derivatives of the hierarchical y.
 
-    Parameters
-    ----------
-    n_stages : int
-        2 as in the appendix, or 3 as in Figure 4.
-
-    Returns
-    -------
-    DataFrame
-        Two rows per row of the table, left column first, with the columns of `gradient_verdicts`.
+    For any N and M, in two stages as in the appendix, or 3 as in Figure 4; the columns are those of `_row`.
     """
     cells = [
         Printed(f"Table A-1, {column}", pooling, quantity, cell)
@@ -411,17 +384,9 @@ def table_a1_verdicts(*, n_stages: int = 2) -> pd.DataFrame:
 
 
 def gradients_beyond() -> pd.DataFrame:
-    """Table A-1 continued: what power pooling and autopool have in the place of its two columns, for any N and M.
-
-    Returns
-    -------
-    DataFrame with columns pooling, quantity, true, stop_gradient
-    """
-    rows = [
-        (name, "dy/dx_i", *(str(derive("dy/dx_i", name, stop_gradient=stop)) for stop in (False, True)))
-        for name in ("power", "auto")
-    ]
-    return pd.DataFrame(rows, columns=["pooling", "quantity", "true", "stop_gradient"])
+    """Table A-1 continued: what power pooling and autopool have in the place of its two columns, for any N and M."""
+    lines = (Printed("", name, "dy/dx_i", sp.S.Zero) for name in ("power", "auto"))
+    return pd.DataFrame([_row(line) for line in lines])[["pooling", "quantity", "true", "stop_gradient"]]
 
 
 # --- what the paper prints: definitions, loss, chain rule ---
@@ -435,23 +400,19 @@ _FRAMES, _SEGMENT = (_I, 1, _COUNT), (_I, 1 + (_J - 1) * _LENGTH, _J * _LENGTH)
 def definition_verdicts() -> pd.DataFrame:
     """Check what the definitions state, and where the appendix repeats them: Eqs. 1-5, A-1 to A-6 and A-14, Table 1.
 
-    Returns
-    -------
-    DataFrame with columns equation, pooling, quantity, printed, true, true_verdict
-        ``true`` is what the comparison was with: a consequence of the other definitions, or the equation repeated.
+    ``true`` is what the comparison was with: a consequence of the other definitions, or the equation repeated.
     """
     rows = [*_pooling_definitions(), *_structure_definitions(), *_loss_and_chain_rule()]
     columns = ["equation", "pooling", "quantity", "printed", "true", "true_verdict"]
     return pd.DataFrame([[str(part) for part in row] for row in rows], columns=columns)
 
 
-def _same(printed: sp.Expr, derived: sp.Expr) -> str:
-    difference = sp.simplify(sp.expand(derived - printed))
-    return "equal" if difference == 0 else f"differs by {difference}"
+def _simplified(expression: sp.Expr) -> sp.Expr:
+    return sp.simplify(sp.expand(expression))
 
 
 def _compare(equation: str, quantity: str, printed: sp.Expr, derived: sp.Expr, pooling: str = "all") -> tuple:
-    return equation, pooling, quantity, printed, derived, _same(printed, derived)
+    return equation, pooling, quantity, printed, derived, verdict(printed, derived, simplify=_simplified)
 
 
 def _pooling_definitions() -> Iterator[tuple]:
@@ -504,7 +465,7 @@ def _loss_and_chain_rule() -> Iterator[tuple]:
     y, t = sp.symbols("y t", positive=True)
     loss = -t * sp.log(y) - (1 - t) * sp.log(1 - y)
     likelihood = y**t * (1 - y) ** (1 - t)
-    outcomes = {_same(loss.subs(t, end), -sp.log(likelihood.subs(t, end))) for end in (0, 1)}
+    outcomes = {_compare("A-1", "L", loss.subs(t, end), -sp.log(likelihood.subs(t, end)))[-1] for end in (0, 1)}
     yield "A-1", "all", "L, t = 0 and 1", loss, f"-log({likelihood})", " / ".join(sorted(outcomes))
     for variable in sp.symbols("x_i w_i"):
         inner = sp.Function("y")(variable)
@@ -518,13 +479,7 @@ def _loss_and_chain_rule() -> Iterator[tuple]:
 
 
 def write_verdicts() -> pd.DataFrame:
-    """Judge every numbered equation, line by line, and every cell of Table A-1; write `VERDICTS`.
-
-    Returns
-    -------
-    DataFrame
-        The columns of `gradient_verdicts`; for definitions those of the stop-gradient are empty.
-    """
+    """Judge every numbered equation, line by line, and every cell of Table A-1; write `VERDICTS`, and return it."""
     table = pd.concat([definition_verdicts(), gradient_verdicts(), table_a1_verdicts()], ignore_index=True).fillna("")
     order = table.equation.map(_place)
     table = table.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
@@ -548,11 +503,8 @@ CONCRETE = ((1, (1,)), (2, (1,)), (2, (2,)), (3, (3,)), (4, (1,)), (4, (2,)), (6
 def check_concrete(clips: Sequence[tuple[int, tuple[int, ...]]] = CONCRETE) -> pd.DataFrame:
     """Derive every quantity again for whole clips, (frames, segment lengths), at each frame; compare with `derive`.
 
-    Returns
-    -------
-    DataFrame with columns n_frames, segment_lengths, compared, equal
-        How many derivatives were compared (pooling function x quantity x frame x true or stop-gradient; for max
-        pooling, x largest frame), and how many were equal.
+    In a row: how many derivatives were compared (pooling function x quantity x frame x true or stop-gradient; for max
+    pooling, x largest frame), and how many were equal.
     """
     quantities = ("dy/dx_i", "dx̂_j/dx_i", FIRST, SECOND, "dy/dw_i")
     shared = {pooling: quantities[:4] for pooling in TABLE_1 if pooling != "any"}

@@ -24,27 +24,9 @@ from hpsed_lib.theory.gradients import Derivatives, differentiate, dloss_dy
 
 
 def loss_gradient(frame_prob: npt.ArrayLike, target: int, *, quantity: str = "dL/dx", **options: Any) -> np.ndarray:
-    """Gradient of the loss at each frame; training moves the frame the other way.
+    """Gradient of the loss at each frame, ``(dL/dy) (dy/dx_i)`` or, "dL/dw", ``(dL/dy) (dy/dw_i)`` (Eqs. A-1 to A-3).
 
-    Parameters
-    ----------
-    frame_prob : array-like, shape (frames,)
-        Probability of one class in each frame, in [0, 1].
-    target : {0, 1}
-        The clip's label.
-    quantity : {"dL/dx", "dL/dw"}
-        With respect to the frame's probability, or to its attention weight.
-    options
-        Those of `hpsed_lib.theory.gradients.differentiate`.
-
-    Returns
-    -------
-    ndarray, shape (frames,)
-        ``(dL/dy) (dy/dx_i)`` or ``(dL/dy) (dy/dw_i)``.
-
-    References
-    ----------
-    Eqs. A-1 to A-3.
+    Training moves the frame the other way. Frames and options are those of `differentiate`; the target is 0 or 1.
 
     Examples
     --------
@@ -56,25 +38,10 @@ def loss_gradient(frame_prob: npt.ArrayLike, target: int, *, quantity: str = "dL
 
 
 def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Callable[..., np.ndarray]:
-    """How strongly, and in which direction, y pulls at a frame: ``sum(w)`` times the derivative, as a function.
+    """How strongly, and in which direction, y pulls at a frame: ``sum(w)`` times the derivative (Table A-1).
 
-    Parameters
-    ----------
-    pooling : str
-        Pooling function.
-    stop_gradient : bool
-        False for ``single`` and ``hierarchical``, True for ``appendix`` in two stages.
-    quantity : {"dy/dx_i", "dy/dw_i"}
-        "dy/dw_i" for attention.
-
-    Returns
-    -------
-    callable
-        Function of (x_i, x_hat_j, y, sharpness), arrays or numbers; positive where raising the frame raises y.
-
-    References
-    ----------
-    Table A-1.
+    Returned as a function of (x_i, x_hat_j, y, sharpness), arrays or numbers; positive where raising the frame raises
+    y. The stop-gradient is for ``appendix`` in two stages; the quantity may be "dy/dw_i" for attention.
 
     Examples
     --------
@@ -88,10 +55,7 @@ def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Cal
 def pushed_up_where() -> pd.DataFrame:
     """Which frames raise y when they are raised: the condition on x_i, solved by SymPy for any N and M, in two stages.
 
-    Returns
-    -------
-    DataFrame with columns pooling, quantity, single, appendix
-        A condition without x_i is the same for all frames of a segment.
+    A condition without x_i is the same for all frames of a segment.
     """
     quantities = [(name, "dy/dx_i") for name in ("linear", "exponential", "attention", "power", "auto")]
     quantities.append(("attention", "dy/dw_i"))
@@ -117,20 +81,12 @@ N_STEPS = 200
 
 @dataclass(frozen=True)
 class Flow:
-    """Frames moving along the gradient of the loss.
+    """Frames moving along the gradient of the loss."""
 
-    Attributes
-    ----------
-    time : ndarray, shape (steps,)
-    frame_prob, attention : ndarray, shape (steps, frames)
-        ``attention`` adds up to 1 over the frames; it is constant for the other pooling functions.
-    clip_prob : ndarray, shape (steps,)
-    """
-
-    time: np.ndarray
-    frame_prob: np.ndarray
-    attention: np.ndarray
-    clip_prob: np.ndarray
+    time: np.ndarray  # (steps,)
+    frame_prob: np.ndarray  # (steps, frames)
+    attention: np.ndarray  # (steps, frames); adds up to 1, and is constant for the other pooling functions
+    clip_prob: np.ndarray  # (steps,)
 
 
 def gradient_flow(
@@ -146,11 +102,6 @@ def gradient_flow(
 
     Attention starts with equal weights. `end` is the time of the last step; the steps are spaced evenly in the
     logarithm of time, and the integrator (LSODA) chooses its own. The rest is as in `differentiate`.
-
-    Raises
-    ------
-    ParameterError
-        The structure is ``mixed``, or the integrator gave up.
     """
     if structure == "mixed":
         raise ParameterError("mixed has no gradient flow: where two frames of a segment meet, its gradient jumps")

@@ -27,28 +27,9 @@ def plot_loss_gradients(
     quantity: str = "dL/dx",
     structures: Sequence[str] = ("single", "appendix"),
 ) -> Axes:
-    """Draw the gradient of the loss at each frame of one clip, one line per structure.
+    """Draw the gradient of the loss at each frame of one clip, one line per structure: `loss_gradient`.
 
-    Parameters
-    ----------
-    frame_prob : array-like, shape (frames,)
-        Probability of one class in each frame.
-    target : {0, 1}
-        The clip's label.
-    pooling : str
-        Pooling function (Table 1).
-    attention : array-like, shape (frames,), optional
-        Non-negative weights; used by attention pooling only.
-    segment_lengths : sequence of int
-        Frames per segment of each stage before the last.
-    quantity : {"dL/dx", "dL/dw"}
-        Which gradient; "dL/dw" for attention pooling only.
-    structures : sequence of str
-        Structures to draw; ``hierarchical`` has the gradient of ``single``.
-
-    References
-    ----------
-    Eqs. A-1 to A-3 and Table A-1; its two columns differ in the prediction that stands beside -y.
+    The two columns of Table A-1 differ in the prediction that stands beside -y; ``hierarchical`` is as ``single``.
     """
     frames = np.arange(1, np.size(frame_prob) + 1)
     for structure in structures:
@@ -84,19 +65,7 @@ def plot_push_regions(
 ) -> Axes:
     """Draw which frames of a positive clip are pushed up and which down, by x_i and the segment's prediction.
 
-    Parameters
-    ----------
-    y : float
-        The clip's probability.
-    quantity : {"dy/dx_i", "dy/dw_i"}
-    sharpness : float
-        Of power pooling and autopool.
-    n_points : int
-        Points of the grid along each axis.
-
-    References
-    ----------
-    Table A-1, two stages. In a negative clip every direction is the other one.
+    Table A-1, two stages; `n_points` of the grid lie along each axis. In a negative clip every direction is the other.
     """
     grid = np.linspace(0, 1, n_points + 2)[1:-1]
     x, segment = np.meshgrid(grid, grid)
@@ -119,13 +88,7 @@ def push_legend() -> list[Patch]:
 
 
 def plot_flow(flow: dynamics.Flow, *, segment_length: int, ax: Axes) -> Axes:
-    """Draw how the frames of a clip move along a gradient flow, coloured by their segment.
-
-    Parameters
-    ----------
-    segment_length : int
-        Frames per segment.
-    """
+    """Draw how the frames of a clip move along a gradient flow, coloured by their segment."""
     colors = sns.color_palette("colorblind")
     for frame, path in enumerate(flow.frame_prob.T):
         segment, place = divmod(frame, segment_length)
@@ -137,12 +100,7 @@ def plot_flow(flow: dynamics.Flow, *, segment_length: int, ax: Axes) -> Axes:
 
 
 def plot_audit(audit: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Draw which checks each row of the paper's Table 2 passes.
-
-    Parameters
-    ----------
-    audit : DataFrame
-        From `hpsed_lib.theory.audit.audit`.
+    """Draw which checks each row of the paper's Table 2 passes, from `hpsed_lib.theory.audit.audit`.
 
     One cell per row and check with the residual in units of what rounding allows, coloured up to 3; hatched and in bold
     where the check fails, empty where there is none.

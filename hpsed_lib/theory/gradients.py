@@ -175,23 +175,9 @@ def _checked(
 
 
 def dloss_dy(clip_prob: npt.ArrayLike, target: npt.ArrayLike) -> Array:
-    """Derivative of the binary cross-entropy with respect to the clip's probability.
+    """Derivative of the binary cross-entropy with respect to the clip's probability (Eqs. A-1 and A-3).
 
-    Parameters
-    ----------
-    clip_prob : array-like
-        Probability y, in [0, 1].
-    target : array-like, same shape
-        Ground truth t, 0 or 1.
-
-    Returns
-    -------
-    ndarray
-        ``1 / (1 - y)`` where t is 0 and ``-1 / y`` where t is 1; infinite where the loss is.
-
-    References
-    ----------
-    Eqs. A-1 and A-3.
+    ``1 / (1 - y)`` where the target is 0 and ``-1 / y`` where it is 1; infinite where the loss is.
 
     Examples
     --------

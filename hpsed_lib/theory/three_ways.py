@@ -67,12 +67,9 @@ class Case:
 def three_ways() -> pd.DataFrame:
     """Compare the gradients of every pooling function, structure and stage list, on random clips and `END_CLIPS`.
 
-    Returns
-    -------
-    DataFrame
-        One row per pooling function, structure, stage list and derivative (``dy/dx_i``; ``dy/dw_i`` for attention,
-        ``dy/ds`` for power pooling and autopool): how many clips, the largest gradient, and the largest absolute
-        difference of automatic differentiation from SymPy, from finite differences and from the closed form.
+    One row for each and derivative (``dy/dx_i``; ``dy/dw_i`` for attention, ``dy/ds`` for power pooling and autopool):
+    how many clips, the largest gradient, and the largest absolute difference of automatic differentiation from SymPy,
+    from finite differences and from the closed form.
     """
     rows = []
     for pooling, structure, (n_frames, lengths) in itertools.product(POOLINGS, STRUCTURES, STAGES):

@@ -14,12 +14,12 @@ import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from hpsed_lib.data.dcase2017.clips import audio_path, failure_of, missing, read_failures, require_space, write_failures
 from hpsed_lib.errors import DataError
 from hpsed_lib.paths import replacing
-from hpsed_lib.progress import track
+from hpsed_lib.progress import in_parallel
 
 BLOCK = 2**20  # bytes
 
@@ -35,10 +35,10 @@ PASSWORDS = ("DCASE_2017_training_set", "DCASE_2017_testing_set", "DCASE_2017_ev
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
-def unpack(archives: Iterable[Path], folder: Path, clips: Sequence[str], *, jobs: int = 1) -> None:
+def unpack(archives: Iterable[Path], folder: Path, clips: Sequence[str]) -> None:
     """Unpack the clips that are not in `folder` and are in zip files, encrypted or not, or in folders of such files.
 
-    A clip whose member is damaged gets into the folder's list of failures. `jobs` are processes.
+    A clip whose member is damaged gets into the folder's list of failures.
 
     Raises
     ------
@@ -51,10 +51,10 @@ def unpack(archives: Iterable[Path], folder: Path, clips: Sequence[str], *, jobs
         if not zips or not all(archive.is_file() for archive in zips):
             raise DataError(f"{path}: expected a zip file, or a folder with some")
         for archive in zips:
-            _unpack_archive(archive, folder, missing(folder, clips), jobs)
+            _unpack_archive(archive, folder, missing(folder, clips))
 
 
-def _unpack_archive(archive: Path, folder: Path, clips: Sequence[str], jobs: int) -> None:
+def _unpack_archive(archive: Path, folder: Path, clips: Sequence[str]) -> None:
     members = _members(archive, clips)
     if not members:
         return
@@ -62,13 +62,13 @@ def _unpack_archive(archive: Path, folder: Path, clips: Sequence[str], jobs: int
         _require_published(archive, *ARCHIVES[archive.name])
     require_space(folder, sum(info.file_size for info in members.values()))
     password = _find_password(archive, members.values())
-    errors = Parallel(n_jobs=jobs, return_as="generator")(
+    calls = [
         delayed(_unpack_member)(archive, info.filename, audio_path(folder, clip), password)
         for clip, info in members.items()
-    )
-    results = zip(members, errors, strict=True)
+    ]
+    errors = in_parallel(calls, total=len(calls), description=f"unpacking {archive.name}", batch_size=8)
     failures = read_failures(folder)
-    for clip, error in track(results, description=f"unpacking {archive.name}", total=len(members)):
+    for clip, error in zip(members, errors, strict=True):
         if error is not None:
             failures[clip] = failure_of(clip, "corrupt", f"{archive}, {members[clip].filename}: {error}")
     write_failures(folder, failures)

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sets = {name: clip_names(name, folder=folder, download=True) for name in options.sets}
         clips = list(dict.fromkeys(itertools.chain(*sets.values())))
         with only_one(folder / LOCK, lambda _: None, patience=0):
-            unpack(options.archives, folder, clips, jobs=options.jobs)
+            unpack(options.archives, folder, clips)
             turned_away = not options.no_fetch and fetch(clips, folder, site=site, retry=options.retry)
     except ValidationError as error:
         parser.error("; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors()))
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(coverage(folder, sets))
     if turned_away:
         print(
-            f"error: {site.refusals} tries in a row were turned away, so that nothing more was asked. Wait some hours, "
+            f"error: {site.refusals} clips in a row were turned away, so that nothing more was asked. Wait some hours, "
             "then run the same command again, with a longer --interval, with --cookies or after an update of yt-dlp.",
             file=sys.stderr,
         )

@@ -19,8 +19,6 @@ from hpsed_lib.data.dcase2017.labels import audio_files
 from hpsed_lib.errors import DataError
 from hpsed_lib.paths import FAILURES, files_below, replacing
 
-DETAIL_LENGTH = 300  # characters
-
 REASONS = {
     "gone": "private, removed, or never there",
     "restricted": "needs a login, an age or a country",
@@ -80,7 +78,6 @@ def write_failures(folder: Path, failures: Mapping[str, Failure]) -> None:
         csv.writer(file).writerows([Failure._fields, *failures.values()])
 
 
-def failure_of(clip: str, reason: str, detail: object) -> Failure:
-    """The failure of a clip, just now; `detail` is anything that reads well, an error for one."""
-    text = " ".join(str(detail).split())[:DETAIL_LENGTH]
-    return Failure(clip, reason, text, datetime.now(UTC).isoformat(timespec="seconds"))
+def failure_of(clip: str, reason: str, detail: str) -> Failure:
+    """The failure of a clip, just now."""
+    return Failure(clip, reason, " ".join(detail.split())[:300], datetime.now(UTC).isoformat(timespec="seconds"))

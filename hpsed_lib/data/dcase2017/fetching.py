@@ -5,21 +5,16 @@ Conventions: names of clips and files are those of `hpsed_lib.data.dcase2017.cli
 recording ends first, as 10,000 of the published ones are. One under `MINIMUM_DURATION` is not kept, and neither is one
 that ends before both its section and its recording do.
 
-Only the bytes around the section travel: every request for sound asks for a range of at most `PIECE` bytes. All
-requests keep a distance in time, those for pages included. Never run against YouTube: tested on loopback.
+yt-dlp reads the pages, with its own pauses and retries; FFmpeg reads the sound from the address that they name, no more
+of it than the section and what is asked for with it (`PIECE`). Never run against YouTube: tested on loopback.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import itertools
 import logging
 import re
-import threading
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +23,9 @@ import librosa
 import numpy as np
 from pydantic import Field, FilePath
 from yt_dlp import YoutubeDL
-from yt_dlp.networking import Request
-from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, TransportError
-from yt_dlp.utils import DownloadCancelled, YoutubeDLError
 
 from hpsed_lib.data.audio import write_audio
-from hpsed_lib.data.dcase2017.clips import (
-    Failure,
-    audio_path,
-    failure_of,
-    missing,
-    read_failures,
-    require_space,
-    write_failures,
-)
+from hpsed_lib.data.dcase2017.clips import audio_path, failure_of, missing, read_failures, require_space, write_failures
 from hpsed_lib.params import Section
 from hpsed_lib.paths import replacing
 from hpsed_lib.progress import track
@@ -50,19 +34,24 @@ YOUTUBE = "https://www.youtube.com/watch?v={video}"
 MINIMUM_DURATION = 1.0  # s, the shortest clip that was published
 TOLERANCE = 0.2  # s between what a recording promises and what comes out of it: encoders pad and trim
 PREROLL = 0.5  # s decoded before a section, so that the decoder has settled where it begins
-PIECE = 2**19  # bytes
+PIECE = 2**19  # bytes of a request for sound
 
 FINAL = {"gone", "restricted", "too short"}  # not asked for again unless wanted
-PASSING = {"refused", "unreachable", "stalled", "incomplete"}  # worth another try at once
 TURNED_AWAY = {"refused", "unreachable", "stalled", "unexpected"}  # many in a row, and the next will fare no better
 
-# What a site answers in words, through yt-dlp; the first that is found counts.
+# What a site answers, in words of its own, of yt-dlp or of FFmpeg; the first that is found counts.
 _ANSWERS = {
-    "unsupported url": "unreadable",
+    "(http error|server returned) (403|429)": "refused",
+    "(http error|server returned) (404|410)": "gone",
+    "(http error|server returned) [45]": "unreachable",
+    "timed out|immediate exit": "stalled",
+    "input/output error|IncompleteRead": "incomplete",
+    "TransportError": "unreachable",
+    r"unsupported url\b|operation not permitted": "unreadable",
     "requested format": "unexpected",
-    "not a bot|rate-limited|captcha|too many requests|try again later": "refused",
+    r"not a bot\b|rate-limited|captcha|too many requests|try again later": "refused",
     "private video|video is private": "gone",
-    "country|geo|sign in|log in|age|members-only|join this channel|premium|payment|purchase": "restricted",
+    r"(country|geo|sign in|log in|age|members-only|join this channel|premium|payment|purchase)\b": "restricted",
     "removed|deleted|terminated|closed|unavailable|not available|no longer available|does not exist|copyright": "gone",
 }
 
@@ -71,12 +60,9 @@ class Site(Section):
     """Where clips are fetched, how politely, and at which rate they are kept."""
 
     address: str = Field(YOUTUBE, pattern=r"\{video\}", description="of a video, with {video} for its id")
-    jobs: int = Field(4, ge=1, description="clips at a time")
-    interval: float = Field(2.0, ge=0, description="seconds between the starts of two requests, over all jobs")
-    timeout: float = Field(30.0, gt=0, description="seconds without a byte before a request is given up")
-    retries: int = Field(3, ge=0, description="further tries of a clip, where another may help")
-    backoff: float = Field(10.0, ge=0, description="seconds before the first of them, doubling with each")
-    refusals: int = Field(20, ge=1, description="tries turned away in a row, after which nothing more is asked")
+    interval: float = Field(3.0, ge=0, description="seconds of pause before a page is asked for")
+    timeout: float = Field(30.0, gt=0, description="seconds before a request is given up")
+    refusals: int = Field(20, ge=1, description="clips turned away in a row, after which nothing more is asked")
     sr: int = Field(44100, ge=1, description="rate of what is fetched, in Hz")
     cookies: FilePath | None = Field(None, description="cookies in Netscape's format, for videos with a login")
 
@@ -88,55 +74,11 @@ def _parts(clip: str) -> tuple[str, float, float]:
 
 
 class _UnusableError(Exception):
-    """A recording came, or part of it, and the clip cannot be cut out of it."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+    """A recording came, or part of it, and the clip cannot be cut out of it: a reason, and a detail."""
 
 
-class _RemoteFile:
-    """A file behind an address, read in ranges of `PIECE` bytes, or at once if the server has no ranges."""
-
-    def __init__(self, urlopen: Callable[[Request], Any], url: str, headers: dict[str, str]) -> None:
-        self._urlopen, self._url, self._headers = urlopen, url, headers
-        self._position = 0
-        self._size: int | None = None
-        self._piece, self._begin = b"", 0  # what came last, and its place in the file
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:
-            self._require_piece()
-            offset += self._size or 0
-        elif whence == io.SEEK_CUR:
-            offset += self._position
-        self._position = offset
-        return offset
-
-    def read(self, n: int) -> bytes:
-        self._require_piece()
-        first = self._position - self._begin
-        data = self._piece[first : first + n]
-        self._position += len(data)
-        return data
-
-    def _require_piece(self) -> None:
-        """Ask for the bytes from where we are, unless they are at hand or the file is at its end."""
-        at_hand = self._begin <= self._position < self._begin + len(self._piece)
-        if at_hand or (self._size is not None and self._position >= self._size):
-            return
-        ranges = {"Range": f"bytes={self._position}-{self._position + PIECE - 1}", "Accept-Encoding": "identity"}
-        with contextlib.closing(self._urlopen(Request(self._url, headers={**self._headers, **ranges}))) as response:
-            self._piece = response.read()
-        match = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        self._begin, self._size = (self._position, int(match[1])) if match else (0, len(self._piece))
-
-
-def read_section(file: Any, start: float, end: float) -> tuple[np.ndarray, int]:
-    """Decode a section (in s) of a recording, anything that FFmpeg reads.
+def read_section(file: Any, start: float, end: float, **opening: Any) -> tuple[np.ndarray, int]:
+    """Decode a section (in s) of a recording, anything that FFmpeg reads; `opening` goes to `av.open`.
 
     Returns
     -------
@@ -145,7 +87,7 @@ def read_section(file: Any, start: float, end: float) -> tuple[np.ndarray, int]:
     sr : int
         The recording's own rate, in Hz.
     """
-    with av.open(file) as container:
+    with av.open(file, **opening) as container:
         if not container.streams.audio:
             raise _UnusableError("unreadable", "no audio in it")
         stream = container.streams.audio[0]
@@ -184,114 +126,48 @@ def _decode(container: Any, stream: Any, *, until: float) -> tuple[float, np.nda
     return begin, np.concatenate(pieces)
 
 
-def classify(error: Exception) -> str:
-    """The reason, one of `REASONS`, that an error of yt-dlp, of the network or of FFmpeg stands for."""
-    cause: BaseException | None = error
-    while cause is not None:  # yt-dlp wraps what it meets
-        match cause:
-            case _UnusableError():
-                return cause.reason
-            case HTTPError():
-                return {403: "refused", 429: "refused", 404: "gone", 410: "gone"}.get(cause.status, "unreachable")
-            case IncompleteRead():
-                return "incomplete"
-            case av.FFmpegError():
-                return "unreadable"
-            case TransportError() | OSError():
-                return "stalled" if "timed out" in str(cause).lower() else "unreachable"
-        cause = cause.__context__
-    if isinstance(error, YoutubeDLError):
-        for words, reason in _ANSWERS.items():
-            if re.search(rf"\b({words})\b", str(error), re.IGNORECASE):
-                return reason
-    return "unexpected"
+def classify(error: Exception) -> tuple[str, str]:
+    """The reason, one of `REASONS`, that an error of yt-dlp or of FFmpeg stands for, and its words."""
+    if isinstance(error, _UnusableError):
+        reason, detail = error.args
+        return reason, detail
+    detail = (isinstance(error, av.FFmpegError) and error.strerror) or str(error)  # FFmpeg's has the address as well
+    for words, reason in _ANSWERS.items():
+        if re.search(rf"\b({words})", detail, re.IGNORECASE):
+            return reason, detail
+    if isinstance(error, OSError):
+        return "unreachable", detail
+    return "unreadable" if isinstance(error, av.FFmpegError) else "unexpected", detail
 
 
-class _PacedDownloader(YoutubeDL):
-    """yt-dlp, waiting for its turn before each request, whichever part of it makes it."""
+def _downloader(site: Site) -> YoutubeDL:
+    return YoutubeDL(
+        {
+            "format": "ba[protocol~='^https?$']/b[protocol~='^https?$']",
+            "noplaylist": True,
+            "sleep_interval_requests": site.interval,
+            "socket_timeout": site.timeout,
+            "cookiefile": None if site.cookies is None else str(site.cookies),
+            "color": "never",  # its messages go into a file
+            "logger": logging.Logger("yt-dlp", logging.CRITICAL),  # silent: its exceptions say the same
+            "extractor_args": {"youtube": {"skip": ["hls", "dash", "translated_subs"]}},  # requests saved
+        }
+    )
 
-    wait_for_turn: Callable[[], None]
 
-    def urlopen(self, req: Any) -> Any:
-        self.wait_for_turn()
-        return super().urlopen(req)
-
-
-class _Fetcher:
-    """What all jobs share: whose turn it is, how often the site turned them away, and whether to go on."""
-
-    def __init__(self, site: Site) -> None:
-        self.stop = threading.Event()
-        self.turned_away = False  # too often
-        self._site = site
-        self._lock = threading.Lock()
-        self._next_turn = 0.0
-        self._refusals = 0
-        self._own = threading.local()
-
-    def fetch(self, clip: str, folder: Path) -> Failure | None:
-        """Fetch one clip; why it could not be had, or None."""
-        for attempt in itertools.count():
-            try:
-                y, native_sr = self._section(clip)
-                break
-            except DownloadCancelled:
-                raise
-            except Exception as error:  # an extractor meets pages nobody thought of, and raises anything
-                reason = classify(error)
-                self._count(reason)
-                if attempt == self._site.retries or reason not in PASSING or self.turned_away:
-                    return failure_of(clip, reason, error)
-            self._sleep(self._site.backoff * 2**attempt)
-        self._count("fetched")
-        y = librosa.resample(y, orig_sr=native_sr, target_sr=self._site.sr)
-        with replacing(audio_path(folder, clip)) as temporary:
-            write_audio(temporary, y, sr=self._site.sr)
-        return None
-
-    def _section(self, clip: str) -> tuple[np.ndarray, int]:
-        video, start, end = _parts(clip)
-        downloader = self._downloader()
-        info = downloader.extract_info(self._site.address.replace("{video}", video), download=False)
-        if "url" not in info:
-            raise _UnusableError("unreadable", "no single recording at this address")
-        self._sleep((info.get("available_at") or 0) - time.time())  # some recordings open some seconds after their page
-        file = _RemoteFile(downloader.urlopen, info["url"], info.get("http_headers", {}))
-        return read_section(file, start, end)
-
-    def _downloader(self) -> YoutubeDL:
-        """This thread's own: they keep state."""
-        if not hasattr(self._own, "downloader"):
-            options = {
-                "format": "ba[protocol~='^https?$']/b[protocol~='^https?$']",
-                "noplaylist": True,
-                "socket_timeout": self._site.timeout,
-                "extractor_retries": 0,
-                "cookiefile": None if self._site.cookies is None else str(self._site.cookies),
-                "color": "never",  # its messages go into a file
-                "logger": logging.Logger("yt-dlp", logging.CRITICAL),  # silent: its exceptions say the same
-                "extractor_args": {"youtube": {"skip": ["hls", "dash", "translated_subs"]}},  # requests saved
-            }
-            self._own.downloader = _PacedDownloader(options)
-            self._own.downloader.wait_for_turn = self._wait_for_turn
-        return self._own.downloader
-
-    def _wait_for_turn(self) -> None:
-        with self._lock:
-            turn = max(time.monotonic(), self._next_turn)
-            self._next_turn = turn + self._site.interval
-        self._sleep(turn - time.monotonic())
-
-    def _sleep(self, duration: float) -> None:
-        if self.stop.wait(max(duration, 0)):
-            raise DownloadCancelled
-
-    def _count(self, result: str) -> None:
-        with self._lock:
-            self._refusals = self._refusals + 1 if result in TURNED_AWAY else 0
-            if self._refusals >= self._site.refusals:
-                self.turned_away = True
-                self.stop.set()
+def _section(downloader: YoutubeDL, clip: str, site: Site) -> tuple[np.ndarray, int]:
+    """The sound of a clip and its own rate, from its video's page and the address that stands there."""
+    video, start, end = _parts(clip)
+    info = downloader.extract_info(site.address.replace("{video}", video), download=False)
+    if "url" not in info:
+        raise _UnusableError("unreadable", "no single recording at this address")
+    time.sleep(max((info.get("available_at") or 0) - time.time(), 0))  # some open some seconds after their page
+    headers = {**info.get("http_headers", {}), "Cookie": downloader.cookiejar.get_cookie_header(info["url"])}
+    options = {
+        "headers": "".join(f"{name}: {value}\r\n" for name, value in headers.items() if value),
+        "request_size": str(PIECE),
+    }
+    return read_section(info["url"], start, end, options=options, timeout=site.timeout)
 
 
 def fetch(clips: Iterable[str], folder: Path, *, site: Site, retry: bool = False) -> bool:
@@ -311,19 +187,20 @@ def fetch(clips: Iterable[str], folder: Path, *, site: Site, retry: bool = False
     todo = [clip for clip in missing(folder, clips) if clip not in known]
     require_space(folder, sum(44 + 2 * round((end - start) * site.sr) for _, start, end in map(_parts, todo)))
 
-    fetcher = _Fetcher(site)
-    pool = ThreadPoolExecutor(site.jobs)
-    futures = [pool.submit(fetcher.fetch, clip, folder) for clip in todo]
-    try:
-        for future in track(as_completed(futures), description="fetching", total=len(futures)):
-            failure = future.result()
-            if failure is not None:
-                failures[failure.clip] = failure
-                write_failures(folder, failures)
-    except DownloadCancelled:
-        pass  # turned away
-    finally:
-        fetcher.stop.set()
-        pool.shutdown(cancel_futures=True)
+    downloader, n_refusals = _downloader(site), 0
+    for clip in track(todo, description="fetching"):
+        try:
+            y, native_sr = _section(downloader, clip, site)
+        except Exception as error:  # an extractor meets pages nobody thought of, and raises anything
+            failures[clip] = failure_of(clip, *classify(error))
+            write_failures(folder, failures)
+            n_refusals = n_refusals + 1 if failures[clip].reason in TURNED_AWAY else 0
+            if n_refusals == site.refusals:
+                return True
+            continue
+        n_refusals = 0
+        y = librosa.resample(y, orig_sr=native_sr, target_sr=site.sr)
+        with replacing(audio_path(folder, clip)) as temporary:
+            write_audio(temporary, y, sr=site.sr)
     write_failures(folder, read_failures(folder))  # without those that are there by now
-    return fetcher.turned_away
+    return False
