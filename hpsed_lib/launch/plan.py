@@ -67,7 +67,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
         log_mel(noise, sr=experiment.data.sample_rate, params=experiment.features)
 
     torch.set_num_threads(experiment.resources.threads)
-    pooling, structure = list(experiment.pooling.variants)[-1]
+    pooling, structure = experiment.pooling.variants[-1]
     device = select_device(experiment.training.device)
     n_mels, batch_size = experiment.features.n_mels, experiment.training.batch_size
     n_clips = batch_size if device.type != "cpu" else min(batch_size, MEASURED_CLIPS)
