@@ -9,8 +9,7 @@ copy, measured in the same call.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import pandas as pd
@@ -26,7 +25,7 @@ COMPARISONS: tuple[Callable[..., Comparison], ...] = (features.log_mel_files, *T
 
 
 def compare(*, tiny: bool) -> dict[str, pd.DataFrame | str]:
-    """Time every comparison; the contents of its files, by name."""
+    """Time every comparison; the contents of its files, by name. What is ``tiny`` shows that it works, not how fast."""
     timed, profiles = [], []
     for make in COMPARISONS:
         comparison = make(tiny=tiny)
@@ -46,12 +45,9 @@ def compare(*, tiny: bool) -> dict[str, pd.DataFrame | str]:
     return {"bench.csv": pairs, "profile.csv": pd.concat(profiles), "bench.md": text}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--tiny", action="store_true", help="small sizes: shows that it works, not how fast")
-    options = parser.parse_args(arguments)
+def main() -> None:
     for measure in (compare, memory.measure, experiment.measure):
-        for name, content in measure(tiny=options.tiny).items():
+        for name, content in measure(tiny=False).items():
             text = content if isinstance(content, str) else content.to_csv(index=False, float_format="%.6g")
             with replacing(results_folder("bench") / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")

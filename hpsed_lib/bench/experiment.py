@@ -74,7 +74,8 @@ def account(project: Path, name: str, log: str, *, seconds: float, cores: int) -
 def _sections(project: Path, executed: list[Path]) -> dict[str, float]:
     """Seconds of each section of finished trainings' notebooks, a mean, executed once more side by side."""
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1") | {"PYTHONPATH": str(project)}
-    again = {project / path.name: [sys.executable, "-m", "papermill", str(path), path.name] for path in executed}
+    papermill = [sys.executable, "-m", "papermill", "--no-progress-bar"]
+    again = {project / path.name: [*papermill, str(path), path.name] for path in executed}
     processes = [subprocess.Popen(command, cwd=project, env=environment) for command in again.values()]
     if {process.wait() for process in processes} != {0}:
         raise HpsedError("a finished training could not be executed again")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -77,16 +76,12 @@ def peak_memory(work: Callable[[int, Path], None], n_clips: int) -> float:
     """Bytes that a process needs at most, with those it starts, to do some work in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         code = f"from hpsed_lib.bench import memory as b; b.{work.__name__}({n_clips}, b.Path({folder!r}))"
-        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-        watched, largest = psutil.Process(process.pid), 0
-        try:
-            while process.poll() is None:
-                with contextlib.suppress(psutil.NoSuchProcess):  # one has ended meanwhile
-                    family = [watched, *watched.children(recursive=True)]
-                    largest = max(largest, sum(each.memory_info().rss for each in family))
-                time.sleep(INTERVAL)
-        finally:
-            process.kill()
-        if process.returncode:
-            raise RuntimeError(f"{work.__name__} of {n_clips} clips ended with status {process.returncode}")
+        process, largest = psutil.Popen([sys.executable, "-c", code], cwd=ROOT), 0
+        while process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):  # one has ended meanwhile
+                family = [process, *process.children(recursive=True)]
+                largest = max(largest, sum(each.memory_info().rss for each in family))
+            time.sleep(INTERVAL)
+    if process.returncode:
+        raise RuntimeError(f"{work.__name__} of {n_clips} clips ended with status {process.returncode}")
     return largest

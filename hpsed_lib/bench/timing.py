@@ -17,7 +17,6 @@ from hpsed_lib.errors import HpsedError
 Run = Callable[[], Any]
 SIZE = 1024  # rows and columns of the matrices that show the machine's peaks
 REPETITIONS = 20  # the fastest counts
-N_PARTS = 10  # of a task's time that are named
 
 
 class Comparison(NamedTuple):
@@ -93,10 +92,9 @@ def parts_by_function(run: Run) -> dict[str, float]:
 
 
 def largest_parts(comparison: Comparison) -> pd.DataFrame:
-    """The parts of our side that take longest, as shares of the whole in percent, and the rest."""
+    """The ten parts of our side that take longest, as shares of the whole in percent."""
     seconds = pd.Series(comparison.parts()).sort_values(ascending=False)
-    shares = 100 * seconds / seconds.sum()
-    shares = pd.concat([shares[:N_PARTS], pd.Series({"everything else": shares[N_PARTS:].sum()})])
+    shares = (100 * seconds / seconds.sum()).head(10)
     return pd.DataFrame({"task": comparison.task, "part": shares.index, "share": shares.to_numpy()})
 
 

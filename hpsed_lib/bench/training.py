@@ -22,7 +22,6 @@ from hpsed_lib.training import clip_loss, predict
 
 N_CLASSES = 17
 TOLERANCE = 1e-4  # of a loss, in proportion
-N_PROFILED = 5  # steps
 PARTS = {
     "convolution": "convolutions",
     "batch_norm": "batch norm",
@@ -98,10 +97,9 @@ def training_step(name: str, *, tiny: bool) -> Comparison:
 def _parts(step: Callable[[], float]) -> dict[str, float]:
     """Seconds of a step's operations, forward and backward, put together as in `PARTS`."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        for _ in range(N_PROFILED):
-            step()
+        step()
     seconds: dict[str, float] = {}
     for event in profile.key_averages():
         part = next((part for text, part in PARTS.items() if text in event.key), event.key)
-        seconds[part] = seconds.get(part, 0.0) + event.self_cpu_time_total / 1e6 / N_PROFILED
+        seconds[part] = seconds.get(part, 0.0) + event.self_cpu_time_total / 1e6
     return seconds

@@ -56,7 +56,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     from hpsed_lib.training import clip_loss, predict, prepare_for_training, select_device
 
     def step() -> None:
-        _, clip_prob = predict(network, features, experiment, **variant)
+        _, clip_prob = predict(network, features, experiment, pooling=pooling, structure=structure)
         optimizer.zero_grad(set_to_none=True)
         loss = clip_loss(clip_prob, target)
         loss.backward()
@@ -67,7 +67,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
         log_mel(noise, sr=experiment.data.sample_rate, params=experiment.features)
 
     torch.set_num_threads(experiment.resources.threads)
-    variant = dict(zip(("pooling", "structure"), experiment.pooling.variants[-1], strict=True))
+    pooling, structure = experiment.pooling.variants[-1]
     device = select_device(experiment.training.device)
     n_mels, batch_size = experiment.features.n_mels, experiment.training.batch_size
     n_clips = batch_size if device.type != "cpu" else min(batch_size, MEASURED_CLIPS)

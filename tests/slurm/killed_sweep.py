@@ -16,8 +16,8 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -32,16 +32,13 @@ N_EPOCHS = 30
 ON_CLUSTER = "--cluster slurm --cores 2"  # two jobs at a time
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A job in the queue: what it is for, its state, its node (or nothing), and what it asks for."""
 
     what: str
     state: str
     node: str
-    memory: str
-    time_limit: str
-    processors: str
+    asked: str
 
 
 class Sweep(Project):
@@ -70,15 +67,9 @@ class Sweep(Project):
         self.ended = threading.Event()
         self.watch = ThreadPoolExecutor(1).submit(self._watch)
 
-    def end(self) -> Sweep:
-        """The sweep, once its watch has seen everything."""
-        self.ended.set()
-        self.watch.result()
-        return self
-
     def jobs(self) -> dict[str, Job]:
         """Every job of the sweep in the queue, by its id."""
-        squeue = ["squeue", "--noheader", "--format=%Z|%A|%k|%T|%N|%m|%l|%C"]
+        squeue = ["squeue", "--noheader", "--format=%Z|%A|%k|%T|%N|%m %l %C"]
         lines = subprocess.run(squeue, capture_output=True, text=True, check=True).stdout.splitlines()
         jobs = [line.split("|") for line in lines]
         return {job: Job(*rest) for folder, job, *rest in jobs if folder == str(self.folder)}
@@ -92,6 +83,12 @@ class Sweep(Project):
             for number, job in jobs.items():
                 nodes = self.nodes.setdefault(number, [])
                 nodes += [job.node] if job.node and job.node not in nodes[-1:] else []
+
+    def end(self) -> None:
+        """No process of it works on, and its watch has seen everything."""
+        self.kill()
+        self.ended.set()
+        self.watch.result()
 
     def job_of(self, execution: str) -> str | None:
         """The job that is to execute a notebook, or does."""
@@ -111,14 +108,16 @@ class Sweep(Project):
             subprocess.run(["scontrol", "update", f"nodename={name}", "state=down", "reason=lost"], check=True)
 
     def in_training(self) -> list[str]:
-        """Runs that a job does, with an epoch behind them since it began, and more before them."""
-        return [run for run in RUNS if self.has_gone_on(run) and self.n_epochs(run) < N_EPOCHS - 5 and self.job_of(run)]
-
-    def has_gone_on(self, run: str) -> bool:
-        """Whether the run is being executed and its checkpoint is younger than its execution."""
-        lock = self.cache / "notebooks-in-progress" / f"{run}.lock"
-        checkpoint = self.cache / "runs" / run / "checkpoint.pt"
-        return is_held(lock) and checkpoint.is_file() and checkpoint.stat().st_mtime_ns > lock.stat().st_mtime_ns
+        """Runs that are executed, with a checkpoint younger than their execution and some epochs to go."""
+        found = []
+        for run in RUNS:
+            lock, checkpoint = (
+                self.cache / f"notebooks-in-progress/{run}.lock",
+                self.cache / f"runs/{run}/checkpoint.pt",
+            )
+            if is_held(lock) and checkpoint.is_file() and checkpoint.stat().st_mtime_ns > lock.stat().st_mtime_ns:
+                found += [run] if self.n_epochs(run) < N_EPOCHS - 5 and self.job_of(run) else []
+        return found
 
     def finished(self) -> dict[str, int]:
         """Runs whose notebook is in its place and whose job has ended, and when their metrics were written."""
@@ -142,7 +141,8 @@ def lose_nodes(sweep: Sweep) -> tuple[Sweep, dict[str, str]]:
         sweep.lose_node_of(lost[name], told=name != "mid-epoch")
         sweep.hold_at(following)  # what Slurm starts again is held at the next one
     assert launched.wait(timeout=300) == 0, sweep.log()
-    return sweep.end(), lost
+    sweep.end()
+    return sweep, lost
 
 
 def lose_launchers(sweep: Sweep, reference: Future[Project]) -> tuple[Sweep, str, dict[str, int]]:
@@ -181,44 +181,28 @@ def lose_launchers(sweep: Sweep, reference: Future[Project]) -> tuple[Sweep, str
     n_submitted = len(sweep.seen_jobs)
     sweep.finish(options=ON_CLUSTER)
     assert len(sweep.seen_jobs) == n_submitted
-    return sweep.end(), cancelled, done
-
-
-class Courses:
-    """Both sweeps and the undisturbed one on this machine, under way."""
-
-    def __init__(self, folder: Path) -> None:
-        experiment = small_experiment(STRUCTURES, N_EPOCHS)
-        self.projects = [
-            Project(folder / "reference", experiment),
-            Sweep(folder / "nodes"),
-            Sweep(folder / "launchers"),
-        ]
-        reference, *sweeps = self.projects
-        self.pool = ThreadPoolExecutor()
-        self.reference = self.pool.submit(reference.finish, options="--cores 2")
-        self.lost_nodes = self.pool.submit(lose_nodes, sweeps[0])
-        self.lost_launchers = self.pool.submit(lose_launchers, sweeps[1], self.reference)
-
-    def end(self) -> None:
-        """Leave nothing that works on, whatever failed."""
-        for project in self.projects:
-            project.kill()
-            if isinstance(project, Sweep):
-                project.ended.set()
-        self.pool.shutdown()
+    sweep.end()
+    return sweep, cancelled, done
 
 
 @pytest.fixture(scope="module")
-def courses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Courses]:
-    courses = Courses(tmp_path_factory.mktemp("courses"))
-    yield courses
-    courses.end()
+def courses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Future]]:
+    """Both sweeps and the undisturbed one on this machine, under way."""
+    folder = tmp_path_factory.mktemp("courses")
+    whole = Project(folder / "reference", small_experiment(STRUCTURES, N_EPOCHS))
+    sweeps = [Sweep(folder / "nodes"), Sweep(folder / "launchers")]
+    with ThreadPoolExecutor() as pool:
+        reference = pool.submit(whole.finish, options="--cores 2")
+        lost_nodes = pool.submit(lose_nodes, sweeps[0])
+        yield [reference, lost_nodes, pool.submit(lose_launchers, sweeps[1], reference)]
+        whole.kill()  # nothing works on, whatever failed
+        for sweep in sweeps:
+            sweep.end()
 
 
-def test_a_node_disappears_at_every_moment(courses: Courses) -> None:
-    sweep, lost = courses.lost_nodes.result()
-    sweep.check_end(courses.reference.result(), STRUCTURES, N_EPOCHS)
+def test_a_node_disappears_at_every_moment(courses: list[Future]) -> None:
+    sweep, lost = courses[1].result()
+    sweep.check_end(courses[0].result(), STRUCTURES, N_EPOCHS)
     n_nodes = {name: len(sweep.nodes[job]) for name, job in lost.items()}
     assert n_nodes == {"extraction": 2, "mid-epoch": 3, "before metrics": 3, "tables": 2}  # Slurm found another
     assert lost["mid-epoch"] == lost["before metrics"]  # by itself: the same job
@@ -229,19 +213,17 @@ def test_a_node_disappears_at_every_moment(courses: Courses) -> None:
     assert {path.name.split(".")[-3] for path in sweep.half_written()} <= lost_nodes
 
 
-def test_launchers_and_a_job_are_killed(courses: Courses) -> None:
-    sweep, cancelled, done = courses.lost_launchers.result()
+def test_launchers_and_a_job_are_killed(courses: list[Future]) -> None:
+    sweep, cancelled, done = courses[2].result()
     assert {run: sweep.metrics_of(run).stat().st_mtime_ns for run in done} == done  # none done twice
     assert sweep.doubled == set()  # none doubled at the same time
     for path in (sweep.seen / ".snakemake/slurm_logs").rglob("*.log"):
         assert "waiting for its end" not in path.read_text()
-    assert sweep.numbers() == courses.reference.result().numbers()
+    assert sweep.numbers() == courses[0].result().numbers()
     assert json.loads(sweep.metrics_of(cancelled).read_text())["time"]["resumed_after"]
 
     asked = load_experiment(sweep.seen / f"params/{NAME}.yaml").resources
     trainings = [job for job in sweep.seen_jobs.values() if job.what.startswith("rule_train")]
-    assert {job.memory for job in trainings} == {f"{asked.memory}M"}
-    assert {job.time_limit for job in trainings} == {f"{asked.run_time}:00"}
-    assert {job.processors for job in trainings} == {str(asked.threads)}
+    assert {job.asked for job in trainings} == {f"{asked.memory}M {asked.run_time}:00 {asked.threads}"}
     others = {job.what for job in sweep.seen_jobs.values()} - {job.what for job in trainings}
     assert others == {"rule_tables"}  # what a local launch has made is not made again
