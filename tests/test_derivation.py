@@ -36,26 +36,21 @@ def test_definitions_hold_but_for_the_range_of_a_4():
     assert verdicts[verdicts != "equal"].to_dict() == others
 
 
-def test_table_a1_left_column_is_the_true_gradient_and_right_column_the_stop_gradient():
-    table = derivation.table_a1_verdicts()
+@pytest.mark.parametrize("n_stages", [2, 3])
+def test_table_a1_has_the_true_gradient_on_the_left_and_the_stop_gradient_on_the_right(n_stages):
+    """In three stages the longest segment stands where the right column has the first."""
+    table = derivation.table_a1_verdicts(n_stages=n_stages)
     left, right = (table[table["equation"] == f"Table A-1, {c}"] for c in ("single", "hierarchical"))
-    assert len(left) == len(right) == 6
-    assert set(left["true_verdict"]) == set(right["stop_gradient_verdict"]) == {"equal"}
-    differ = [text != "equal" for text in right["true_verdict"]]
-    assert differ == [False, False, True, True, False, True]  # max, average, linear, exp., att. dy/dx, att. dy/dw
-    assert [text != "equal" for text in left["stop_gradient_verdict"]] == differ
-
-
-def test_in_three_stages_the_longest_segment_stands_where_the_table_has_the_first():
-    table = derivation.table_a1_verdicts(n_stages=3)
-    right = table[table["equation"] == "Table A-1, hierarchical"]
+    assert left["true_verdict"].tolist() == ["equal"] * 6
     gap = "differs by (-x̂_j + x̃_k)"
-    verdicts = ["equal", "equal", f"{gap}/Σx", f"{gap}*exp(x_i)/Σexp(x)", "equal", f"{gap}/Σw"]
-    assert right["stop_gradient_verdict"].tolist() == verdicts
-    stopped = derive("dy/dx_i", n_stages=3, stop_gradient=True)
-    assert sp.expand(stopped - (W + (XTILDE - Y) * SLOPE) / TOTAL) == 0
-    left = table[table["equation"] == "Table A-1, single"]
-    assert set(left["true_verdict"]) == {"equal"}
+    of_three = ["equal", "equal", f"{gap}/Σx", f"{gap}*exp(x_i)/Σexp(x)", "equal", f"{gap}/Σw"]
+    assert right["stop_gradient_verdict"].tolist() == (of_three if n_stages == 3 else ["equal"] * 6)
+    differ = [text != "equal" for text in of_three]  # not max, average, and attention's dy/dx
+    for verdicts in (right["true_verdict"], left["stop_gradient_verdict"]):
+        assert [text != "equal" for text in verdicts] == differ
+    value = XTILDE if n_stages == 3 else derivation.XHAT
+    stopped = derive("dy/dx_i", n_stages=n_stages, stop_gradient=True)
+    assert sp.expand(stopped - (W + (value - Y) * SLOPE) / TOTAL) == 0
 
 
 def test_the_verdict_table_has_every_numbered_equation_and_every_cell(tmp_path, monkeypatch):
