@@ -90,7 +90,7 @@ COUNTING = segment_activity event_activity _event_arrays _refuse clip_counts _co
 
 mutants: $(INSTALLED) ## change pooling, its gradients, decoding and counting bit by bit; print what no test notices (about an hour)
 	$(BIN)/python -m pip install --quiet mutmut==3.8.1
-	OMP_NUM_THREADS=1 $(BIN)/mutmut run "hpsed_lib.pooling.*" "hpsed_lib.theory.gradients.*" "hpsed_lib.decoding.*" \
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/mutmut run "hpsed_lib.pooling.*" "hpsed_lib.theory.gradients.*" "hpsed_lib.decoding.*" \
 	  $(COUNTING:%="hpsed_lib.scoring.x_%__mutmut_*")
 	$(BIN)/mutmut results
 

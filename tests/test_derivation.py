@@ -14,19 +14,13 @@ from hpsed_lib.theory.gradients import WEIGHTS
 NUMBERED = [*(str(k) for k in range(1, 9)), *(f"A-{k}" for k in range(1, 24))]
 
 
-def by_equation(frame: pd.DataFrame, column: str) -> dict[str, str]:
-    return dict(zip(frame["equation"], frame[column], strict=True))
-
-
-@pytest.fixture(scope="module")
-def gradients() -> pd.DataFrame:
-    return derivation.gradient_verdicts()
-
-
-def test_which_printed_gradients_are_true_derivatives(gradients):
-    verdicts = by_equation(gradients, "true_verdict")
+def test_printed_hierarchical_gradients_are_those_of_the_stop_gradient_algorithm_and_which_are_true():
+    verdicts = derivation.gradient_verdicts().set_index("equation")
+    assert len(verdicts) == 33
+    assert verdicts.stop_gradient_verdict["6"] == "differs by (-x_i + x̂_j)/Σx"
+    assert set(verdicts.stop_gradient_verdict.drop("6")) == {"equal"}
     first_item = "differs by w'_i*(x_i - x̂_j)/Σw"
-    assert {equation: text for equation, text in verdicts.items() if text != "equal"} == {
+    assert verdicts.true_verdict[verdicts.true_verdict != "equal"].to_dict() == {
         "8, line 2": "differs by (x_i - x̂_j)/Σx",
         **{f"A-8, line {k}": first_item for k in (1, 2, 3, 4)},
         **{f"A-11, line {k}": first_item for k in (1, 2)},
@@ -34,42 +28,29 @@ def test_which_printed_gradients_are_true_derivatives(gradients):
         **{f"A-20, line {k}": "differs by (x_i - x̂_j)*exp(x_i)/Σexp(x)" for k in (1, 2)},
         **{f"A-23, line {k}": "differs by (x_i - x̂_j)/Σw" for k in (1, 2, 3)},
     }
-    assert len(verdicts) == 33
-
-
-def test_every_printed_hierarchical_gradient_belongs_to_the_stop_gradient_algorithm(gradients):
-    verdicts = by_equation(gradients, "stop_gradient_verdict")
-    assert verdicts.pop("6") == "differs by (-x_i + x̂_j)/Σx"
-    assert set(verdicts.values()) == {"equal"}
 
 
 def test_definitions_hold_but_for_the_range_of_a_4():
-    verdicts = by_equation(derivation.definition_verdicts(), "true_verdict")
-    assert verdicts.pop("3") == "definition"
-    assert verdicts.pop("A-4, range of j") == "differs by -M**2 + N"
-    assert set(verdicts.values()) == {"equal"}
+    verdicts = derivation.definition_verdicts().set_index("equation").true_verdict
+    others = {"3": "definition", "A-4, range of j": "differs by -M**2 + N"}
+    assert verdicts[verdicts != "equal"].to_dict() == others
 
 
-def test_table_a1_left_column_is_the_true_gradient_and_right_column_the_stop_gradient():
-    table = derivation.table_a1_verdicts()
+@pytest.mark.parametrize("n_stages", [2, 3])
+def test_table_a1_has_the_true_gradient_on_the_left_and_the_stop_gradient_on_the_right(n_stages):
+    """In three stages the longest segment stands where the right column has the first."""
+    table = derivation.table_a1_verdicts(n_stages=n_stages)
     left, right = (table[table["equation"] == f"Table A-1, {c}"] for c in ("single", "hierarchical"))
-    assert len(left) == len(right) == 6
-    assert set(left["true_verdict"]) == set(right["stop_gradient_verdict"]) == {"equal"}
-    differ = [text != "equal" for text in right["true_verdict"]]
-    assert differ == [False, False, True, True, False, True]  # max, average, linear, exp., att. dy/dx, att. dy/dw
-    assert [text != "equal" for text in left["stop_gradient_verdict"]] == differ
-
-
-def test_in_three_stages_the_longest_segment_stands_where_the_table_has_the_first():
-    table = derivation.table_a1_verdicts(n_stages=3)
-    right = table[table["equation"] == "Table A-1, hierarchical"]
+    assert left["true_verdict"].tolist() == ["equal"] * 6
     gap = "differs by (-x̂_j + x̃_k)"
-    verdicts = ["equal", "equal", f"{gap}/Σx", f"{gap}*exp(x_i)/Σexp(x)", "equal", f"{gap}/Σw"]
-    assert right["stop_gradient_verdict"].tolist() == verdicts
-    stopped = derive("dy/dx_i", n_stages=3, stop_gradient=True)
-    assert sp.expand(stopped - (W + (XTILDE - Y) * SLOPE) / TOTAL) == 0
-    left = table[table["equation"] == "Table A-1, single"]
-    assert set(left["true_verdict"]) == {"equal"}
+    of_three = ["equal", "equal", f"{gap}/Σx", f"{gap}*exp(x_i)/Σexp(x)", "equal", f"{gap}/Σw"]
+    assert right["stop_gradient_verdict"].tolist() == (of_three if n_stages == 3 else ["equal"] * 6)
+    differ = [text != "equal" for text in of_three]  # not max, average, and attention's dy/dx
+    for verdicts in (right["true_verdict"], left["stop_gradient_verdict"]):
+        assert [text != "equal" for text in verdicts] == differ
+    value = XTILDE if n_stages == 3 else derivation.XHAT
+    stopped = derive("dy/dx_i", n_stages=n_stages, stop_gradient=True)
+    assert sp.expand(stopped - (W + (value - Y) * SLOPE) / TOTAL) == 0
 
 
 def test_the_verdict_table_has_every_numbered_equation_and_every_cell(tmp_path, monkeypatch):
@@ -146,7 +127,7 @@ def test_the_stop_gradient_changes_no_value(pooling):
     assert not plain.held
 
 
-@pytest.mark.parametrize("name", ["median", "any"])
-def test_unknown_weights_are_refused(name):
-    with pytest.raises(ParameterError, match=f"unknown pooling '{name}'"):
-        derivation.symbolic_weights(4, name)
+def test_unknown_weights_are_refused():
+    for name in ("median", "any"):
+        with pytest.raises(ParameterError, match=f"unknown pooling '{name}'"):
+            derivation.symbolic_weights(4, name)

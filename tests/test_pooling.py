@@ -258,7 +258,3 @@ def test_wrong_input_is_refused_with_what_was_expected(frame_prob, options, mess
     with pytest.raises(ParameterError, match=message) as caught:
         pool(frame_prob, **options)
     assert isinstance(caught.value, HpsedError)
-
-
-def test_single_pooling_does_not_need_lengths_that_divide():
-    assert pool(FRAMES[:, :7], pooling="linear").item() == pytest.approx(0.5)

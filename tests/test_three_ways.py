@@ -46,13 +46,3 @@ def test_a_wrong_closed_form_is_seen(monkeypatch):
     assert closed > 0.01 * size
     assert sympy < 1e-14
     assert finite < 1e-8
-
-
-def test_finite_differences_of_the_appendix_keep_the_inner_weights():
-    """Without that they would be those of single, since the value is the same."""
-    x, attention = np.random.default_rng(1).uniform(0.1, 0.9, size=(2, 8))
-    stopped, true = (
-        roads.finite_difference(roads.Case("dy/dx_i", x, attention, 1.0, "linear", structure, (4,)))
-        for structure in ("appendix", "hierarchical")
-    )
-    assert np.abs(stopped - true).max() > 0.01
