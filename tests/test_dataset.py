@@ -115,17 +115,14 @@ class TestFolder:
 
     def test_labels_that_look_like_numbers_stay_text_and_file_names_may_have_spaces(self, folder: Path) -> None:
         for path in folder.glob("*.csv"):
-            for old, new in (("Dog", "001"), ("Rain", "2"), ("\na.wav", "\nmy a.wav"), ("\nd.wav", "\nmy d.wav")):
+            for old, new in (("Dog", "001"), ("Rain", "2"), ("\na.wav", "\nmy a.wav")):
                 self.change(path, old, new)
-        for name in "ad":
-            (folder / "audio" / f"{name}.wav").rename(folder / "audio" / f"my {name}.wav")
+        (folder / "audio" / "a.wav").rename(folder / "audio" / "my a.wav")
         data = self.prepared(folder)
         assert data.classes == ("001", "2")
         assert data.training.filenames == ["my a.wav", "b.wav"]
         assert data.training.weak_target.tolist() == [[1, 1], [0, 1]]
         assert set(data.test.strong_labels.event_label) == {"001", "2"}
-        shared = dataset.shared_sources(load_experiment("folder")).to_numpy()
-        assert (shared == np.diag(np.diag(shared))).all()
 
     def test_a_recording_that_could_not_be_read_is_tried_again(self, folder: Path) -> None:
         path = folder / "audio" / "a.wav"

@@ -13,10 +13,9 @@ import pytest
 import soundfile
 from loopback import Server
 
-from hpsed_lib import dataset, paths
 from hpsed_lib.data import download, recordings
 from hpsed_lib.data.recordings import ESC10_NAMES, cut_event, download_esc10, find_recordings
-from hpsed_lib.data.soundscapes import recorded_event
+from hpsed_lib.data.soundscapes import make_soundscapes, recorded_event
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import load_experiment
 
@@ -92,18 +91,15 @@ def test_a_class_without_usable_events_is_an_error(tmp_path: Path) -> None:
         recorded_event("Dog", np.random.default_rng(0), params=params, recordings=found, split="test")
 
 
-def test_splits_take_their_own_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
-    experiment = load_experiment("esc10")
-    counts = {"n_clips": {"training": 12, "validation": 6, "test": 6}}
-    data = type(experiment.data).model_validate({**experiment.data.model_dump(), **counts})
-    experiment = experiment.model_copy(update={"data": data})
-    dataset.prepare(experiment, data_folder=str(write_esc10(tmp_path / "esc")))
-    clips = pd.read_csv(tmp_path / "cache" / "esc10" / "clips.csv")
+def test_splits_take_their_own_folds(tmp_path: Path) -> None:
+    data = load_experiment("esc10").data
+    data = type(data).model_validate(data.model_dump() | {"n_clips": {"training": 6, "validation": 3, "test": 3}})
+    found = find_recordings(write_esc10(tmp_path / "esc"), subset="esc10")
+    clips = make_soundscapes(data, recordings=found, folder=tmp_path).clips
     for split, folds in data.folds.items():
-        assert {int(name) % 10 for row in clips.sources[clips.split == split] for name in row.split()} <= set(folds)
-    shared = dataset.shared_sources(experiment).to_numpy()
-    assert shared.sum() == np.trace(shared)
+        sources = {source for row in clips.sources[clips.split == split] for source in row.split()}
+        assert sources
+        assert {int(source) % 10 % 5 for source in sources} <= {fold % 5 for fold in folds}
 
 
 def test_the_real_recordings_are_the_published_ones(esc10_folder: Path) -> None:
@@ -111,7 +107,7 @@ def test_the_real_recordings_are_the_published_ones(esc10_folder: Path) -> None:
     table = pd.DataFrame([(one.source, one.fold) for one in found], columns=["source", "fold"])
     assert table.fold.value_counts().to_dict() == dict.fromkeys(range(1, 6), 80)
     assert (table.groupby("source").fold.nunique() == 1).all()
-    assert {one.source for one in found} == {one.path.name.split("-")[1] for one in found}
+    assert len({line.split("  ")[1] for line in REGISTRY}) == len(found) == 400
     for recording in found[::20]:
         checksum = hashlib.sha256(recording.path.read_bytes()).hexdigest()
         assert f"{checksum}  {recording.path.relative_to(esc10_folder)}" in REGISTRY
@@ -120,36 +116,24 @@ def test_the_real_recordings_are_the_published_ones(esc10_folder: Path) -> None:
     assert sum(y is not None for y in events) > 0.7 * len(events)
 
 
-def test_the_registry_lists_all_of_esc10() -> None:
-    checksums, names = zip(*(line.split("  ", 1) for line in REGISTRY), strict=True)
-    assert len(set(names)) == 400
-    assert len(set(checksums)) >= 399
-    assert {len(checksum) for checksum in checksums} == {64}
-
-
-class TestDownload:
-    @pytest.fixture(autouse=True)
-    def site(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-        published = write_esc10(tmp_path / "published", folds=range(1, 2))
-        files = {str(path.relative_to(published)): path.read_bytes() for path in published.glob("*/*.ogg")}
-        server.files = {quote(name): content for name, content in files.items()}
-        lines = [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in files.items()]
-        (tmp_path / "registry.txt").write_text("\n".join(lines))
-        monkeypatch.setattr(recordings, "ESC10_URL", server.address)
-        monkeypatch.setattr(recordings, "ESC10_REGISTRY", tmp_path / "registry.txt")
-        monkeypatch.setattr(download, "RETRIES", 0)
-        return server
-
-    def test_every_file_comes_and_what_is_there_is_not_fetched_again(self, site: Server, tmp_path: Path) -> None:
-        found = find_recordings(download_esc10(tmp_path / "ESC-10"), subset="esc10")
-        assert len(found) == len(site.requests) == 10
-        found[3].path.unlink()
-        assert find_recordings(download_esc10(tmp_path / "ESC-10"), subset="esc10") == found
-        assert [path for _, path, _ in site.requests[10:]] == [
-            quote(str(found[3].path.relative_to(tmp_path / "ESC-10")))
-        ]
-
-    def test_another_file_than_the_published_one_is_refused(self, site: Server, tmp_path: Path) -> None:
-        site.files[min(site.files)] = b"something else"
-        with pytest.raises(DataError, match=r"001%20-%20.*could not be fetched"):
-            download_esc10(tmp_path / "ESC-10")
+def test_download_brings_what_is_not_there_and_refuses_another_file(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published, folder = write_esc10(tmp_path / "published", folds=range(1, 2)), tmp_path / "ESC-10"
+    files = {str(path.relative_to(published)): path.read_bytes() for path in published.glob("*/*.ogg")}
+    server.files = {quote(name): content for name, content in files.items()}
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in files.items()]
+    (tmp_path / "registry.txt").write_text("\n".join(lines))
+    monkeypatch.setattr(recordings, "ESC10_URL", server.address)
+    monkeypatch.setattr(recordings, "ESC10_REGISTRY", tmp_path / "registry.txt")
+    monkeypatch.setattr(download, "RETRIES", 0)
+    found = find_recordings(download_esc10(folder), subset="esc10")
+    assert len(found) == len(server.requests) == 10
+    found[3].path.unlink()
+    assert find_recordings(download_esc10(folder), subset="esc10") == found
+    gone = quote(str(found[3].path.relative_to(folder)))
+    assert [path for _, path, _ in server.requests[10:]] == [gone]
+    found[3].path.unlink()
+    server.files[gone] = b"something else"
+    with pytest.raises(DataError, match=rf"{gone}: could not be fetched"):
+        download_esc10(folder)
