@@ -31,8 +31,7 @@ LOCK = ".audio.lock"
 
 def coverage(folder: Path, sets: Mapping[str, Sequence[str]]) -> str:
     """Say how many clips of each set are there, and why the others are not: a line per set, then one per reason."""
-    lines, reasons = [], Counter[str]()
-    failures = read_failures(folder)
+    lines, reasons, failures = [], Counter[str](), read_failures(folder)
     for name, clips in sets.items():
         absent = missing(folder, clips)
         n_there = len(clips) - len(absent)
