@@ -11,7 +11,7 @@ from loopback import clip
 
 from hpsed_lib.data.dcase2017 import archives as dcase2017_archives
 from hpsed_lib.data.dcase2017.archives import ARCHIVES, unpack
-from hpsed_lib.data.dcase2017.clips import audio_path, missing, read_failures
+from hpsed_lib.data.dcase2017.clips import audio_path, failure_of, missing, read_failures, write_failures
 from hpsed_lib.errors import DataError
 from hpsed_lib.paths import FAILURES
 
@@ -102,3 +102,14 @@ def test_archives_that_cannot_be_used(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(DataError, match=f"{name}: .*{message}"):
             unpack([tmp_path / name], tmp_path / "audio", CLIPS)
+
+
+def test_failures_of_what_is_not_there(tmp_path: Path) -> None:
+    first, second = clips = ["_a_b_c_d_e__0.500_1.500.wav", "-5QrBL6MzLg_60.000_70.000.wav"]
+    assert read_failures(tmp_path) == {}
+    failures = {clip: failure_of(clip, "gone", 'removed,\n "they" say') for clip in clips}
+    write_failures(tmp_path, failures)
+    assert read_failures(tmp_path) == failures
+    assert failures[first].detail == 'removed, "they" say'
+    audio_path(tmp_path, second).touch()
+    assert list(read_failures(tmp_path)) == [first]
