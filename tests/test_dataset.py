@@ -19,7 +19,9 @@ SR = 16000
 
 
 class TestPrepared:
-    def test_splits_have_their_counts_and_one_set_of_labels(self, tiny: Experiment, tiny_dataset: Dataset) -> None:
+    def test_splits_have_their_counts_and_labels_and_the_training_clips_the_norm(
+        self, tiny: Experiment, tiny_dataset: Dataset
+    ) -> None:
         for name in SPLITS:
             split, n_clips = getattr(tiny_dataset, name), getattr(tiny.data.n_clips, name)  # type: ignore[union-attr]
             assert split.features.shape == (n_clips, 500, 80)
@@ -31,8 +33,6 @@ class TestPrepared:
             for filename, target in zip(split.filenames, split.weak_target, strict=True):
                 weak = {tiny_dataset.classes[column] for column in np.flatnonzero(target)}
                 assert weak == set(events.event_label[events.filename == filename])
-
-    def test_normalisation_is_of_the_training_clips(self, tiny_dataset: Dataset) -> None:
         np.testing.assert_allclose(tiny_dataset.mean, tiny_dataset.training.features[:].mean((0, 1)), rtol=1e-4)
         assert not np.allclose(tiny_dataset.mean, tiny_dataset.test.features[:].mean((0, 1)), rtol=1e-4)
 

@@ -201,25 +201,22 @@ def test_pages_keep_their_distance_and_a_recording_that_opens_later_is_waited_fo
 def test_full_disk_is_said_beforehand_and_stops_the_run(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = clip("first"), clip("second")
-    server.have(first, second)
-    fetch([first], tmp_path, site=site(server))
-    free = audio_path(tmp_path, first).stat().st_size - 1
-    n_requests = len(server.requests)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, free))
-    with pytest.raises(DataError, match=r"GB are needed, 0\.0 GB are free"):
-        fetch([first, second], tmp_path, site=site(server))
-    assert len(server.requests) == n_requests
+    c = clip("good")
+    server.have(c)
 
-    def full(path: Path, *_: object, **__: object) -> None:
-        path.write_bytes(b"RIFF")
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    free += 1
     monkeypatch.setattr(fetching, "write_audio", full)
     with pytest.raises(DataError, match="No space left"):
-        fetch([first, second], tmp_path, site=site(server))
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".wav"] == [f"Y{first}"]
+        fetch([c], tmp_path, site=site(server))
+    assert list(tmp_path.iterdir()) == []
+    n_requests = len(server.requests)
+    free = 44 + 2 * 10 * SR - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, free))
+    with pytest.raises(DataError, match=r"GB are needed, 0\.0 GB are free"):
+        fetch([c], tmp_path, site=site(server))
+    assert len(server.requests) == n_requests
 
 
 @pytest.mark.parametrize(
