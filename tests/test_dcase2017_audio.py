@@ -63,17 +63,11 @@ def test_command_says_that_it_was_turned_away(
     assert "1 clips in a row were turned away" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "option",
-    ["address here", "interval -1", "timeout 0", "refusals 0", "sr 0", "cookies nowhere.txt"],
-)
-def test_option_out_of_range_is_named(
-    option: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name, value = option.split()
+@pytest.mark.parametrize("option", ["address=x", "interval=-1", "timeout=0", "refusals=0", "sr=0", "cookies=nowhere"])
+def test_option_out_of_range_is_named(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(command(tmp_path / "audio", server, f"--{name}", value))
-    assert f"error: --{name}: " in capsys.readouterr().err
+        main(["--data", str(tmp_path / "audio"), f"--{option}"])
+    assert f"error: --{option.split('=')[0]}: " in capsys.readouterr().err
     assert not (tmp_path / "audio").exists()
 
 

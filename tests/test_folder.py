@@ -52,17 +52,11 @@ def kinds(listing: Listing) -> list[tuple[str, int, str]]:
 
 class TestListing:
     def test_validation_clips_are_drawn_where_no_file_lists_them(self, tmp_path: Path) -> None:
-        names = [f"{number}.wav" for number in range(10)]
         drawn = {"weak_labels": {"training": "weak_training.csv", "validation": None}, "validation_share": 0.5}
         drawn |= {"strong_labels": {"validation": None, "test": "strong_test.csv"}, "classes": ("Train", "Car", "Bus")}
-        found = []
-        for order in (names, names[::-1]):
-            listing = listed(write_folder(tmp_path, weak_training=[f"{name},Car" for name in order]), **drawn)
-            assert listing.classes == ("Train", "Car", "Bus")  # as given, with an example or without
-            found.append(dict(zip(listing.clips.filename, listing.clips.split, strict=True)))
-        assert found[0] == found[1]
-        assert Counter(found[0][name] for name in names) == {"training": 5, "validation": 5}
-        assert found[0]["t.wav"] == "test"
+        listing = listed(write_folder(tmp_path, weak_training=[f"{number}.wav,Car" for number in range(10)]), **drawn)
+        assert listing.classes == ("Train", "Car", "Bus")  # as given, with an example or without
+        assert Counter(listing.clips.split) == {"training": 5, "validation": 5, "test": 2}
 
     @settings(max_examples=20, deadline=None)
     @given(EVENTS)
