@@ -18,17 +18,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from hpsed_lib.data.audio import write_audio
+from hpsed_lib.data.dcase2017.labels import STRONG_FILES, WEAK_FILES
 from hpsed_lib.data.synthesis import synthesize
 from hpsed_lib.dataset import STAND_IN
 
 SR = 16000
 DURATION = 10.0  # s
 N_TRAINING = 120
-FILES = [
-    "groundtruth_weak_label_training_set.csv",
-    "groundtruth_weak_label_testing_set.csv",
-    "groundtruth_strong_label_testing_set.csv",
-]
+FILES = (WEAK_FILES["training"], WEAK_FILES["development"], STRONG_FILES["development"])
 
 
 def stand_in(events: Sequence[tuple[float, float, str]], *, rng: np.random.Generator) -> np.ndarray:

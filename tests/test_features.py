@@ -188,10 +188,16 @@ class TestExtract:
         np.testing.assert_array_equal(features[2], again[2])
         assert (features[1] != again[1]).any()
         assert again[3].std() > 1
-        files["3.wav"].write_bytes(b"no audio")  # type: ignore[union-attr]
+        soundfile.write(files["3.wav"], noise(8000), 16000)
+        content = files["3.wav"].read_bytes()  # type: ignore[union-attr]
+        self.spoil(files["3.wav"])  # type: ignore[arg-type]
+        stat = files["3.wav"].stat()  # type: ignore[union-attr]
         third, _ = self.extract(files, tmp_path / "cache")
         assert third.state[3] == "unreadable"
         assert "3.wav: cannot be read as audio" in third.reason[3]
+        files["3.wav"].write_bytes(content)  # type: ignore[union-attr]
+        os.utime(files["3.wav"], ns=(stat.st_atime_ns, stat.st_mtime_ns))  # type: ignore[arg-type]
+        assert self.extract(files, tmp_path / "cache")[0].state[3] == "present"
 
     def test_a_disk_that_is_too_small_is_named_before_anything_is_done(
         self, files: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
