@@ -8,8 +8,6 @@ synthetic sounds of the labelled classes, at the labelled times where there are 
 
 from __future__ import annotations
 
-import argparse
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,16 +18,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from hpsed_lib.data.audio import write_audio
+from hpsed_lib.data.dcase2017.labels import STRONG_FILES, WEAK_FILES
 from hpsed_lib.data.synthesis import synthesize
 from hpsed_lib.dataset import STAND_IN
 
 SR = 16000
 DURATION = 10.0  # s
-FILES = [
-    "groundtruth_weak_label_training_set.csv",
-    "groundtruth_weak_label_testing_set.csv",
-    "groundtruth_strong_label_testing_set.csv",
-]
+N_TRAINING = 120
+FILES = (WEAK_FILES["training"], WEAK_FILES["development"], STRONG_FILES["development"])
 
 
 def stand_in(events: Sequence[tuple[float, float, str]], *, rng: np.random.Generator) -> np.ndarray:
@@ -43,12 +39,8 @@ def stand_in(events: Sequence[tuple[float, float, str]], *, rng: np.random.Gener
     return np.clip(y, -1, 1)
 
 
-def fill(labels: Path, folder: Path, *, n_training: int, distinct: int) -> None:
-    """Write label files, `n_training` training clips spread over the published list, and every test clip.
-
-    Of the training clips only the first `distinct` are synthesised; the others are links to these, label or no label,
-    for rehearsals of size.
-    """
+def fill(labels: Path, folder: Path) -> None:
+    """Write label files, `N_TRAINING` training clips spread over the published list, and every test clip."""
     audio = folder / "stand-in-audio"
     audio.mkdir(parents=True, exist_ok=True)
     (folder / STAND_IN).write_text("The audio in this folder was synthesised: it stands in for recordings.\n")
@@ -60,31 +52,16 @@ def fill(labels: Path, folder: Path, *, n_training: int, distinct: int) -> None:
     )
     rng = np.random.default_rng(0)
     listed = list(dict.fromkeys(weak.filename))
-    training = [listed[index] for index in np.linspace(0, len(listed) - 1, n_training).round().astype(int)]
+    training = [listed[index] for index in np.linspace(0, len(listed) - 1, N_TRAINING).round().astype(int)]
     of_clip = {name: rows.event_label.tolist() for name, rows in weak[weak.filename.isin(training)].groupby("filename")}
-    for index, name in enumerate(tqdm(training, desc="training clips")):
-        path = audio / f"Y{name}"
-        if index < distinct:
-            onsets = rng.uniform(0, 7, len(of_clip[name]))
-            events = [(onset, onset + 3, label) for onset, label in zip(onsets, of_clip[name], strict=True)]
-            write_audio(path, stand_in(events, rng=rng), sr=SR)
-        elif not path.exists():
-            os.link(audio / f"Y{training[index % distinct]}", path)
+    for name in tqdm(training, desc="training clips"):
+        onsets = rng.uniform(0, 7, len(of_clip[name]))
+        events = [(onset, onset + 3, label) for onset, label in zip(onsets, of_clip[name], strict=True)]
+        write_audio(audio / f"Y{name}", stand_in(events, rng=rng), sr=SR)
     for name, rows in tqdm(strong.groupby("filename"), desc="test clips"):
         events = list(rows[["onset", "offset", "event_label"]].itertuples(index=False, name=None))
         write_audio(audio / f"Y{name}", stand_in(events, rng=rng), sr=SR)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("labels", type=Path, help="folder of the published label files")
-    parser.add_argument("folder", type=Path, help="folder to fill")
-    parser.add_argument("--training", type=int, default=120, help="training clips (default: 120)")
-    parser.add_argument("--distinct", type=int, default=300, help="training clips that are no links (default: 300)")
-    options = parser.parse_args(arguments)
-    fill(options.labels, options.folder, n_training=options.training, distinct=options.distinct)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    fill(*map(Path, sys.argv[1:]))

@@ -11,7 +11,7 @@ from loopback import clip
 
 from hpsed_lib.data.dcase2017 import archives as dcase2017_archives
 from hpsed_lib.data.dcase2017.archives import ARCHIVES, unpack
-from hpsed_lib.data.dcase2017.clips import audio_path, missing, read_failures
+from hpsed_lib.data.dcase2017.clips import audio_path, failure_of, missing, read_failures, write_failures
 from hpsed_lib.errors import DataError
 from hpsed_lib.paths import FAILURES
 
@@ -43,15 +43,15 @@ def unpacked(folder: Path) -> dict[str, bytes]:
 
 
 def test_archive_is_unpacked_flat_and_only_what_is_missing(tmp_path: Path) -> None:
-    members = {f"audio/Y{CLIPS[0]}": SOUNDS[CLIPS[0]], CLIPS[1]: SOUNDS[CLIPS[1]]}
-    write_zip(tmp_path / "a.zip", members | {f"Y{CLIPS[2]}": b"not wanted", "README": b"text"})
-    folder = tmp_path / "audio"
-    unpack([tmp_path], folder, CLIPS[:2])
-    assert unpacked(folder) == {c: SOUNDS[c] for c in CLIPS[:2]}
-    audio_path(folder, CLIPS[0]).unlink()
+    wanted = {f"../../Y{CLIPS[0]}": SOUNDS[CLIPS[0]], CLIPS[1]: SOUNDS[CLIPS[1]]}
+    write_zip(tmp_path / "a.zip", wanted | {f"Y{CLIPS[2]}": b"not wanted", "README": b"text", "../evil.wav": b"evil"})
+    folder = tmp_path / "deep" / "audio"
+    folder.mkdir(parents=True)
     audio_path(folder, CLIPS[1]).write_bytes(b"the user's own")
     unpack([tmp_path], folder, CLIPS[:2])
     assert unpacked(folder) == {CLIPS[0]: SOUNDS[CLIPS[0]], CLIPS[1]: b"the user's own"}
+    written = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {tmp_path / "a.zip", folder / FAILURES, *(audio_path(folder, c) for c in CLIPS[:2])}
 
 
 def test_what_info_zip_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,14 +62,6 @@ def test_what_info_zip_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(dcase2017_archives, "PASSWORDS", ("another",))
     with pytest.raises(DataError, match=r"a\.zip: opens with none of the passwords another"):
         unpack([tmp_path / "a.zip"], tmp_path / "other", CLIPS)
-
-
-def test_no_member_leaves_the_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "deep" / "audio"
-    write_zip(tmp_path / "a.zip", {f"../../Y{CLIPS[0]}": SOUNDS[CLIPS[0]], "../evil.wav": b"evil"})
-    unpack([tmp_path / "a.zip"], folder, CLIPS)
-    written = {path for path in tmp_path.rglob("*") if path.is_file()}
-    assert written == {tmp_path / "a.zip", audio_path(folder, CLIPS[0]), folder / FAILURES}
 
 
 def test_damaged_member_is_a_failure_and_the_others_are_unpacked(tmp_path: Path) -> None:
@@ -102,3 +94,14 @@ def test_archives_that_cannot_be_used(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(DataError, match=f"{name}: .*{message}"):
             unpack([tmp_path / name], tmp_path / "audio", CLIPS)
+
+
+def test_failures_of_what_is_not_there(tmp_path: Path) -> None:
+    first, second = clips = ["_a_b_c_d_e__0.500_1.500.wav", "-5QrBL6MzLg_60.000_70.000.wav"]
+    assert read_failures(tmp_path) == {}
+    failures = {clip: failure_of(clip, "gone", 'removed,\n "they" say') for clip in clips}
+    write_failures(tmp_path, failures)
+    assert read_failures(tmp_path) == failures
+    assert failures[first].detail == 'removed, "they" say'
+    audio_path(tmp_path, second).touch()
+    assert list(read_failures(tmp_path)) == [first]

@@ -1,46 +1,27 @@
-"""The command that fills a folder with the audio of DCASE 2017 Task 4, with label files like the published ones."""
+"""The command that fills a folder with the audio of DCASE 2017 Task 4."""
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import re
 import socket
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from loopback import GOOD, SR, Server, clip
 
-from hpsed_lib import paths
-from hpsed_lib.data.dcase2017 import labels as dcase2017
+from hpsed_lib.data.dcase2017 import audio
 from hpsed_lib.data.dcase2017.audio import main
 from hpsed_lib.data.dcase2017.clips import missing, read_failures
-from hpsed_lib.data.dcase2017.labels import WEAK_FILES
 from hpsed_lib.paths import MARK
 
 
-@pytest.fixture
-def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Put label files of some sets into the folder to be filled, as if they were the published ones."""
-    folder, registry = tmp_path / "audio", tmp_path / "registry.txt"
-    folder.mkdir()
-    checksums = {address: checksum for checksum, address in map(str.split, dcase2017.LABELS_REGISTRY.open())}
-    monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
-    monkeypatch.setattr(dcase2017, "LABELS_REGISTRY", registry)
-
-    def publish(**sets: list[str]) -> Path:
-        for name, clips in sets.items():
-            path = folder / WEAK_FILES[name]
-            path.write_text("".join(f"{c}\t0\t10\t{label}\n" for c in clips for label in ("Car", "Bus")))
-            checksums[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        registry.write_text("".join(f"{checksum}  {address}\n" for address, checksum in checksums.items()))
-        return folder
-
-    return publish
+def publish(monkeypatch: pytest.MonkeyPatch, **sets: list[str]) -> None:
+    """Let label files list these clips."""
+    monkeypatch.setattr(audio, "clip_names", lambda name, **_: sets[name])
 
 
 def command(folder: Path, server: Server, *options: str) -> list[str]:
@@ -49,14 +30,14 @@ def command(folder: Path, server: Server, *options: str) -> list[str]:
 
 
 def test_archives_come_first_and_the_rest_is_fetched(
-    tmp_path: Path, server: Server, publish: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     zipped, good, dead, other = clips = [clip(video) for video in ("zipped", "good", "dead", "other")]
     server.have(good)
-    folder = publish(training=clips[:3], development=[zipped], evaluation=[other])
+    publish(monkeypatch, training=clips[:3], development=[zipped], evaluation=[other])
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(f"Y{zipped}", GOOD)
-    arguments = command(folder, server, "--archives", str(tmp_path))
+    arguments = command(tmp_path / "audio", server, "--archives", str(tmp_path))
     assert main([*arguments, "--no-fetch"]) == 0
     out = capsys.readouterr().out
     assert "training: 1 of 3 clips (33.3%)\ndevelopment: 1 of 1 clips (100.0%)\n  2 not asked for yet" in out
@@ -73,45 +54,43 @@ def test_archives_come_first_and_the_rest_is_fetched(
 
 
 def test_command_says_that_it_was_turned_away(
-    server: Server, publish: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     c = clip("busy")
     server.have(c, behaviour="403")
-    folder = publish(training=[c])
-    assert main(command(folder, server, "--sets", "training", "--refusals", "1")) == 1
+    publish(monkeypatch, training=[c])
+    assert main(command(tmp_path, server, "--sets", "training", "--refusals", "1")) == 1
     assert "1 clips in a row were turned away" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "option",
-    ["address here", "interval -1", "timeout 0", "refusals 0", "sr 0", "cookies nowhere.txt"],
-)
-def test_option_out_of_range_is_named(
-    option: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name, value = option.split()
+@pytest.mark.parametrize("option", ["address=x", "interval=-1", "timeout=0", "refusals=0", "sr=0", "cookies=nowhere"])
+def test_option_out_of_range_is_named(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(command(tmp_path / "audio", server, f"--{name}", value))
-    assert f"error: --{name}: " in capsys.readouterr().err
+        main(["--data", str(tmp_path / "audio"), f"--{option}"])
+    assert f"error: --{option.split('=')[0]}: " in capsys.readouterr().err
     assert not (tmp_path / "audio").exists()
 
 
-def in_own_process(registry: Path, arguments: list[str]) -> None:
-    """The command, with the label files that are as if published."""
-    dcase2017.LABELS_REGISTRY = registry
-    main(arguments)
+def in_own_process(clips: list[str], arguments: list[str]) -> None:
+    """The command, with these clips in the label files."""
+    with pytest.MonkeyPatch.context() as patch:
+        publish(patch, training=clips)
+        main(arguments)
 
 
 @pytest.mark.slow
-def test_killed_run_goes_on(server: Server, publish: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_run_goes_on(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second, third = clips = [clip(video) for video in ("first", "dead", "third")]
     server.have(first)
     server.have(third, behaviour="stalls")
-    folder = publish(training=clips)
+    publish(monkeypatch, training=clips)
+    folder = tmp_path / "audio"
     arguments = command(folder, server, "--sets", "training")
     # A fork need not import everything again; elsewhere than on Linux it is not safe.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    process = context.Process(target=in_own_process, args=(dcase2017.LABELS_REGISTRY, arguments))
+    process = context.Process(target=in_own_process, args=(clips, arguments))
     process.start()
     while server.count(third) < 2:  # its page, and its sound
         time.sleep(0.01)

@@ -115,17 +115,6 @@ def test_section_is_fetched_as_16_bit_mono_at_the_rate_asked_for(
     assert sum(last - first + 1 for first, last in ranges) < 0.6 * len(GOOD)
 
 
-def film() -> bytes:
-    """A video without sound."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="webm") as output:
-        stream = output.add_stream("libvpx", rate=1, width=16, height=16)
-        for _ in range(60):
-            output.mux(stream.encode(av.VideoFrame(16, 16, "yuv420p")))
-        output.mux(stream.encode(None))
-    return file.getvalue()
-
-
 def test_reasons_of_recordings(tmp_path: Path, server: Server) -> None:
     webm = compressed("webm", "libopus", 48000)  # its header says 25 s
     for c, file, behaviour, expected, detail in (
@@ -137,7 +126,7 @@ def test_reasons_of_recordings(tmp_path: Path, server: Server) -> None:
         (clip("text"), b"these are words " * 5000, "", "unreadable", ""),
         (clip("noise"), np.random.default_rng(0).bytes(50_000), "", "unreadable", ""),
         (clip("page"), b"<html><title>x</title><body>nothing</body></html>", "page", "unreadable", ""),
-        (clip("film"), film(), "", "unreadable", "no audio"),
+        (clip("words"), b"1\n00:00:00,000 --> 00:01:00,000\nsubtitles\n", "", "unreadable", "no audio"),
         (clip("empty"), encoded(np.zeros((0, 2))), "", "incomplete", "no sound"),
         (clip("dead"), GOOD, "404", "gone", "404"),
         (clip("busy"), GOOD, "429", "refused", "429"),
@@ -201,25 +190,22 @@ def test_pages_keep_their_distance_and_a_recording_that_opens_later_is_waited_fo
 def test_full_disk_is_said_beforehand_and_stops_the_run(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = clip("first"), clip("second")
-    server.have(first, second)
-    fetch([first], tmp_path, site=site(server))
-    free = audio_path(tmp_path, first).stat().st_size - 1
-    n_requests = len(server.requests)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, free))
-    with pytest.raises(DataError, match=r"GB are needed, 0\.0 GB are free"):
-        fetch([first, second], tmp_path, site=site(server))
-    assert len(server.requests) == n_requests
+    c = clip("good")
+    server.have(c)
 
-    def full(path: Path, *_: object, **__: object) -> None:
-        path.write_bytes(b"RIFF")
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    free += 1
     monkeypatch.setattr(fetching, "write_audio", full)
     with pytest.raises(DataError, match="No space left"):
-        fetch([first, second], tmp_path, site=site(server))
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".wav"] == [f"Y{first}"]
+        fetch([c], tmp_path, site=site(server))
+    assert list(tmp_path.iterdir()) == []
+    n_requests = len(server.requests)
+    free = 44 + 2 * 10 * SR - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, free))
+    with pytest.raises(DataError, match=r"GB are needed, 0\.0 GB are free"):
+        fetch([c], tmp_path, site=site(server))
+    assert len(server.requests) == n_requests
 
 
 @pytest.mark.parametrize(

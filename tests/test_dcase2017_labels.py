@@ -72,15 +72,6 @@ def listed(folder: Path, test_set: str = "development", *, download: bool = Fals
     return list_dcase2017(Dcase2017Data.model_validate(params), folder=folder, download=download)
 
 
-def strong_rows(listing: Listing) -> list[list]:
-    return listing.strong_labels[STRONG].to_numpy().tolist()
-
-
-def odd(listing: Listing) -> set[tuple[str, int, str]]:
-    """Remarks but for missing audio: file, line, kind."""
-    return {(row.file, row.line, row.kind) for row in listing.remarks.itertuples() if row.kind != "missing_audio"}
-
-
 class TestPublished:
     """The label files that were published, where there are some."""
 
@@ -113,138 +104,100 @@ class TestPublished:
             assert any(",".join(order) == rows[clip] for order in itertools.permutations(labels))
 
 
-class TestSplits:
-    def test_development(self, published: Path) -> None:
-        listing = listed(published)
-        assert listing.classes == CLASSES
-        assert Counter(listing.clips.split) == {"training": 3, "validation": 1, "test": 2}
-        assert strong_rows(listing) == EVENTS["testing"]
-        lists = (LABELS["training"], LABELS["testing"])
-        expected = {(clip, label) for clips in lists for clip, labels in clips.items() for label in labels}
-        assert set(map(tuple, listing.weak_labels.to_numpy().tolist())) == expected
-        assert listing.clips.sources.tolist()[:3] == ["Yabcdefghij", "-bcdefghijk", "_c_d_e_f_gh"]
-        assert odd(listing) == {(STRONG_FILES["development"], 1, "zero_duration")}
-
-    def test_evaluation_tunes_on_development(self, published: Path) -> None:
-        """One evaluation clip has no strong row, one is listed twice over and one shares a training clip's video."""
-        listing = listed(published, "evaluation")
-        assert Counter(listing.clips.split) == {"training": 3, "validation": 1, "tuning": 2, "test": 2}
-        assert strong_rows(listing) == EVENTS["testing"] + EVENTS["evaluation"]
-        assert odd(listing) == {
-            (STRONG_FILES["development"], 1, "zero_duration"),
-            (STRONG_FILES["evaluation"], 2, "duplicate"),
-            (WEAK_FILES["evaluation"], 2, "weak_without_row"),
-            (WEAK_FILES["evaluation"], 2, "shared_source"),
-        }
-        assert "0000000000a_90.000_100.000.wav" in listing.clips.filename[listing.clips.split == "test"].tolist()
+@pytest.mark.parametrize("test_set", ["development", "evaluation"])
+def test_splits(published: Path, test_set: str) -> None:
+    """One evaluation clip has no strong row, one is listed twice over and one shares a training clip's video."""
+    listing = listed(published, test_set)
+    names, splits = ["training", "testing"], {"training": 3, "validation": 1, "test": 2}
+    odd = {(STRONG_FILES["development"], 1, "zero_duration")}
+    if test_set == "evaluation":
+        names, splits = [*names, "evaluation"], splits | {"tuning": 2}
+        odd |= {(STRONG_FILES["evaluation"], 2, "duplicate"), (WEAK_FILES["evaluation"], 2, "weak_without_row")}
+        odd |= {(WEAK_FILES["evaluation"], 2, "shared_source")}
+    assert (listing.classes, Counter(listing.clips.split)) == (CLASSES, splits)
+    assert listing.clips.filename.tolist() == [clip for name in names for clip in LABELS[name]]
+    assert listing.clips.sources.tolist()[:3] == ["Yabcdefghij", "-bcdefghijk", "_c_d_e_f_gh"]
+    assert listing.strong_labels[STRONG].to_numpy().tolist() == [row for name in names[1:] for row in EVENTS[name]]
+    weak = {(clip, label) for name in names for clip, labels in LABELS[name].items() for label in labels}
+    assert set(map(tuple, listing.weak_labels.to_numpy().tolist())) == weak
+    remarks = listing.remarks[listing.remarks.kind != "missing_audio"]
+    assert set(remarks[["file", "line", "kind"]].itertuples(index=False, name=None)) == odd
 
 
-class TestAudio:
-    def with_files(self, folder: Path, *files: str) -> tuple[dict[str, str], list[tuple[str, int, str, str]]]:
-        """Each clip's path in a folder with these files, and each remark: file, line, kind and end of its message."""
-        for file in files:
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).touch()
-        listing = listed(folder)
-        remarks = [(row.file, row.line, row.kind, row.message.rsplit(": ")[-1]) for row in listing.remarks.itertuples()]
-        return dict(zip(listing.clips.filename, listing.clips.path, strict=True)), remarks
-
-    def test_with_and_without_the_leading_y_anywhere_below(self, published: Path) -> None:
-        files = {
-            "Yabcdefghij_30.000_40.000.wav": "Yabcdefghij_30.000_40.000.flac",  # Y is the id's own
-            "-bcdefghijk_0.000_10.000.wav": "a/b/Y-bcdefghijk_0.000_10.000.wav",
-            "_c_d_e_f_gh_7.000_17.000.wav": "a/_c_d_e_f_gh_7.000_17.000.MP3",
-            "0000000000a_30.000_40.000.wav": "Y0000000000a_30.000_40.000.ogg",
-        }
-        others = ["Y1111111111a_30.000_40.000.txt", "Y1111111111b_30.000_40.000", "YY1111111111b_30.000_40.000.wav"]
-        paths, remarks = self.with_files(published, *files.values(), *others)
-        assert paths == files | dict.fromkeys(LABELS["testing"], "")
-        weak_file = WEAK_FILES["development"]
-        missing = [(weak_file, line, "missing_audio", clip) for line, clip in enumerate(LABELS["testing"], start=1)]
-        assert [remark for remark in remarks if remark[2] == "missing_audio"] == missing
-
-    def test_the_first_of_two_files_is_used(self, published: Path) -> None:
-        clip = "1111111111a_30.000_40.000.wav"
-        paths, remarks = self.with_files(published, f"z/{clip}", f"b/Y{clip}", f"b/{clip}")
-        assert paths[clip] == f"b/{clip}"
-        expected = [f"{clip} as b/{clip}, b/Y{clip}, z/{clip}"]
-        assert [message for _, _, kind, message in remarks if kind == "two_files"] == expected
-
-    def test_a_file_belongs_to_one_clip(self) -> None:
-        """Ids one letter apart by a leading Y: no published ones are, all have eleven letters."""
-        for file, clip in (("Yb_0_1.wav", "b_0_1.wav"), ("YYb_0_1.wav", "Yb_0_1.wav"), ("b_0_1.wav", "b_0_1.wav")):
-            assert dcase2017.audio_files(["b_0_1.wav", "Yb_0_1.wav"], [file]) == {clip: [file]}
-
-    def test_linked_folders_are_entered_once(self, published: Path, tmp_path: Path) -> None:
-        clip = "1111111111a_30.000_40.000.wav"
-        (tmp_path / "elsewhere").mkdir()
-        (published / "audio").symlink_to(tmp_path / "elsewhere")
-        (tmp_path / "elsewhere" / "up").symlink_to(published)
-        paths, remarks = self.with_files(published, f"audio/{clip}")
-        assert paths[clip] == f"audio/{clip}"
-        assert "two_files" not in [remark[2] for remark in remarks]
+def test_audio_with_and_without_the_leading_y_anywhere_below(published: Path, tmp_path: Path) -> None:
+    """The first of two files is used; linked folders are entered once."""
+    files = {
+        "Yabcdefghij_30.000_40.000.wav": "Yabcdefghij_30.000_40.000.flac",  # Y is the id's own
+        "-bcdefghijk_0.000_10.000.wav": "a/b/Y-bcdefghijk_0.000_10.000.wav",
+        "_c_d_e_f_gh_7.000_17.000.wav": "linked/_c_d_e_f_gh_7.000_17.000.MP3",
+        "0000000000a_30.000_40.000.wav": "Y0000000000a_30.000_40.000.ogg",
+        "1111111111a_30.000_40.000.wav": "b/1111111111a_30.000_40.000.wav",
+    }
+    others = ["Y1111111111b_30.000_40.000.txt", "Y1111111111b_30.000_40.000", "YY1111111111b_30.000_40.000.wav"]
+    others += [".Y1111111111b_30.000_40.000.123.wav"]  # what a kill leaves
+    others += ["z/1111111111a_30.000_40.000.wav", "b/Y1111111111a_30.000_40.000.wav"]
+    (tmp_path / "elsewhere").mkdir()
+    (published / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(published)
+    for file in (*files.values(), *others):
+        (published / file).parent.mkdir(parents=True, exist_ok=True)
+        (published / file).touch()
+    listing = listed(published)
+    clip, last = LABELS["testing"]
+    assert dict(zip(listing.clips.filename, listing.clips.path, strict=True)) == files | {last: ""}
+    of_audio = listing.remarks[listing.remarks.kind.isin(["missing_audio", "two_files"])]
+    assert set(zip(of_audio.file, of_audio.line, of_audio.message.str.rsplit(": ").str[-1], strict=True)) == {
+        (WEAK_FILES["development"], 1, f"{clip} as b/{clip}, b/Y{clip}, z/{clip}"),
+        (WEAK_FILES["development"], 2, last),
+    }
 
 
-class TestLabelFiles:
-    def test_what_is_missing_is_named(self, published: Path, tmp_path: Path) -> None:
-        (tmp_path / "data").mkdir()
-        needed = f"{TRAINING}; {WEAK_FILES['development']}; {STRONG_FILES['development']}"
-        with pytest.raises(DataError, match=f"data: lacks {needed}; put .*DOWNLOAD=1"):
-            listed(tmp_path / "data")
-        with pytest.raises(DataError, match="nowhere: no such folder"):
-            listed(tmp_path / "nowhere")
+@pytest.mark.parametrize("convert", [(b"\n", b"\r\n"), (b"Car", b"Bus")])
+def test_label_files_that_are_missing_or_not_the_published_ones_are_named(
+    published: Path, tmp_path: Path, convert: tuple[bytes, bytes]
+) -> None:
+    before = listed(published)
+    path = published / "groundtruth_release" / TRAINING
+    path.rename(published / TRAINING)
+    path.write_bytes((published / TRAINING).read_bytes().replace(*convert))
+    assert listed(published).clips.equals(before.clips)
+    (published / TRAINING).unlink()
+    with pytest.raises(DataError, match=rf"{TRAINING}: not the published file .*line ends.*DOWNLOAD=1"):
+        listed(published, download=True)
+    path.unlink()
+    (published / "groundtruth_release" / STRONG_FILES["development"]).unlink()
+    with pytest.raises(
+        DataError, match=f"published: lacks {TRAINING}; {STRONG_FILES['development']}; put .*DOWNLOAD=1"
+    ):
+        listed(published)
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        listed(tmp_path / "nowhere")
 
-    @pytest.mark.parametrize("convert", [(b"\n", b"\r\n"), (b"Car", b"Bus")])
-    def test_another_file_than_the_published_one_is_refused_or_passed_over(
-        self, published: Path, convert: tuple[bytes, bytes]
-    ) -> None:
-        before = listed(published)
-        path = published / "groundtruth_release" / TRAINING
-        path.rename(published / TRAINING)
-        path.write_bytes((published / TRAINING).read_bytes().replace(*convert))
-        assert listed(published).clips.equals(before.clips)
-        (published / TRAINING).unlink()
-        with pytest.raises(DataError, match=rf"{TRAINING}: not the published file .*line ends.*DOWNLOAD=1"):
-            listed(published, download=True)
 
-
-class TestFetching:
-    """Against a server on this machine's loopback address."""
-
-    @pytest.fixture(autouse=True)
-    def site(self, published: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-        server.files = {path.name: path.read_bytes() for path in published.rglob("*.csv")}
-        monkeypatch.setattr(dcase2017, "LABELS_URL", server.address)
-        monkeypatch.setattr(download, "RETRIES", 0)
-        return server
-
-    def test_what_is_needed_is_fetched_once(
-        self, site: Server, published: Path, tmp_path: Path, own_cache: Path
-    ) -> None:
-        data = tmp_path / "data"
-        data.mkdir()
-        first = listed(data, download=True)
-        wanted = [TRAINING, WEAK_FILES["development"], STRONG_FILES["development"]]
-        assert sorted(path for _, path, _ in site.requests) == sorted(wanted)
-        assert sorted(path.name for path in own_cache.rglob("*.csv")) == sorted(wanted)
-        assert not list(data.iterdir())
-        assert listed(data).clips.equals(first.clips)
-        listed(data, "evaluation", download=True)
-        listed(published, "evaluation", download=True)  # all are in this folder
-        assert clip_names("training", folder=tmp_path / "not yet", download=False) == list(LABELS["training"])
-        assert len(site.requests) == 5
-
-    def test_another_file_or_none_is_an_error_and_so_is_a_damaged_copy_of_ours(
-        self, site: Server, tmp_path: Path, own_cache: Path
-    ) -> None:
-        good, site.files[TRAINING] = site.files[TRAINING], b"something else"
-        with pytest.raises(DataError, match=rf"127\.0\.0\.1.*{TRAINING}: could not be fetched"):
-            clip_names("training", folder=tmp_path / "data", download=True)
-        del site.files[TRAINING]
-        with pytest.raises(DataError, match=r"could not be fetched.*404.*put it into .*data"):
-            clip_names("training", folder=tmp_path / "data", download=True)
-        assert not list(own_cache.rglob("*.csv"))
-        own_cache.mkdir(parents=True, exist_ok=True)
-        (own_cache / TRAINING).write_bytes(good[:-1])
-        with pytest.raises(DataError, match=f"{TRAINING}: not the published file"):
-            clip_names("training", folder=tmp_path / "data", download=False)
+def test_what_is_needed_is_fetched_once(
+    published: Path, server: Server, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files = {path.name: path.read_bytes() for path in published.rglob("*.csv")}
+    good, server.files[TRAINING] = server.files[TRAINING], b"something else"
+    monkeypatch.setattr(dcase2017, "LABELS_URL", server.address)
+    monkeypatch.setattr(download, "RETRIES", 0)
+    data = tmp_path / "data"
+    data.mkdir()
+    with pytest.raises(DataError, match=rf"127\.0\.0\.1.*{TRAINING}: could not be fetched.*; put it into .*data"):
+        listed(data, download=True)
+    assert not list(own_cache.rglob("*.csv"))
+    server.files[TRAINING] = good
+    server.requests.clear()
+    first = listed(data, download=True)
+    wanted = [TRAINING, WEAK_FILES["development"], STRONG_FILES["development"]]
+    assert sorted(path for _, path, _ in server.requests) == sorted(wanted)
+    assert sorted(path.name for path in own_cache.rglob("*.csv")) == sorted(wanted)
+    assert not list(data.iterdir())
+    assert listed(data).clips.equals(first.clips)
+    listed(data, "evaluation", download=True)
+    listed(published, "evaluation", download=True)  # all are in this folder
+    assert clip_names("training", folder=tmp_path / "not yet", download=False) == list(LABELS["training"])
+    assert len(server.requests) == 5
+    (own_cache / TRAINING).write_bytes(good[:-1])
+    with pytest.raises(DataError, match=f"{TRAINING}: not the published file"):
+        clip_names("training", folder=data, download=False)

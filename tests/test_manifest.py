@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 
-from hpsed_lib.data.manifest import (
-    FLAGS,
-    MANIFEST,
-    coverage_by_class,
-    coverage_line,
-    report,
-    typed_manifest,
-    warning,
-)
+from hpsed_lib.data.manifest import FLAGS, MANIFEST, coverage_by_class, coverage_line, report, typed_manifest, warning
 
 CLASSES = ("Bus", "Car", "Train horn")
 STATES = ("present", "missing", "unreadable")
@@ -31,27 +25,20 @@ def drawn_manifest() -> tuple[pd.DataFrame, pd.DataFrame]:
     return typed_manifest(pd.DataFrame(rows)), pd.DataFrame(labels)
 
 
-def test_every_clip_is_counted_once() -> None:
-    manifest, _ = drawn_manifest()
-    counts = report(manifest)
-    assert set(counts) == {"training", "test"}
+def test_counts_are_those_of_a_plain_loop() -> None:
+    manifest, labels = drawn_manifest()
+    table, counts = coverage_by_class(manifest, labels, CLASSES), report(manifest)
+    assert (set(counts), list(table.index)) == ({"training", "test"}, list(CLASSES))
     for split, count in counts.items():
         rows = [row for row in manifest.to_dict("records") if row["split"] == split]
-        assert count["listed"] == len(rows) == count["used"] + count["missing"] + count["unreadable"]
+        assert count["listed"] == len(rows)
         for state, name in (("present", "used"), ("missing", "missing"), ("unreadable", "unreadable")):
             assert count[name] == sum(row["state"] == state for row in rows) > 0
         for flag in FLAGS:
             assert count[flag] == sum(row[flag] for row in rows) > 0
-
-
-def test_coverage_of_each_class_is_that_of_a_plain_loop() -> None:
-    manifest, labels = drawn_manifest()
-    table = coverage_by_class(manifest, labels, CLASSES)
-    assert list(table.index) == list(CLASSES)
-    for split in ("training", "test"):
         for label in CLASSES:
             names = set(labels.filename[labels.event_label == label])
-            states = [row.state for row in manifest.itertuples() if row.split == split and row.filename in names]
+            states = [row["state"] for row in rows if row["filename"] in names]
             assert table.loc[label, (split, "listed")] == len(states)
             assert table.loc[label, (split, "used")] == states.count("present")
     assert np.isnan(table.loc["Train horn", ("test", "share")])
@@ -68,8 +55,5 @@ def test_the_line_names_what_is_left_out_and_why() -> None:
 
 
 def test_a_title_warns_of_missing_test_clips_and_of_audio_that_stands_in() -> None:
-    whole, part = {"test": {"listed": 5, "used": 5}}, {"test": {"listed": 5, "used": 4}}
-    assert warning(whole, stand_in=False) == ""
-    assert warning(part, stand_in=False) == "INCOMPLETE TEST SET, 4 of 5 clips"
-    assert warning(part, stand_in=True).startswith("STAND-IN AUDIO")
-    assert "4 of 5" in warning(part, stand_in=True)
+    assert warning({"test": {"listed": 5, "used": 5}}, stand_in=False) == ""
+    assert re.match("STAND-IN AUDIO.*, 4 of 5 clips$", warning({"test": {"listed": 5, "used": 4}}, stand_in=True))

@@ -13,10 +13,9 @@ import pytest
 import soundfile
 from loopback import Server
 
-from hpsed_lib import dataset, paths
 from hpsed_lib.data import download, recordings
 from hpsed_lib.data.recordings import ESC10_NAMES, cut_event, download_esc10, find_recordings
-from hpsed_lib.data.soundscapes import recorded_event
+from hpsed_lib.data.soundscapes import make_soundscapes, recorded_event
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import load_experiment
 
@@ -35,11 +34,18 @@ def write_esc10(folder: Path, *, folds: range = range(1, 6), takes: str = "A") -
 
 
 def test_class_folders(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        find_recordings(tmp_path / "nowhere", subset="esc10")
+    with pytest.raises(DataError, match="neither class folders"):
+        find_recordings(tmp_path, subset="esc10")
     found = find_recordings(write_esc10(tmp_path, takes="BA"), subset="esc10")
     assert len(found) == 100
     assert found == sorted(found, key=lambda recording: (recording.event_label, recording.path.name))
     assert {recording.event_label for recording in found} == set(ESC10_NAMES.values())
     assert all(recording.path.name.startswith(f"{recording.fold}-") for recording in found)
+    (tmp_path / "001 - Dog bark" / "song.ogg").touch()
+    with pytest.raises(DataError, match=r"song\.ogg: expected"):
+        find_recordings(tmp_path, subset="esc10")
 
 
 def test_table_and_audio(tmp_path: Path) -> None:
@@ -54,8 +60,7 @@ def test_table_and_audio(tmp_path: Path) -> None:
     for name in table.filename:
         (tmp_path / "audio" / name).touch()
     found = find_recordings(tmp_path, subset="esc10")
-    assert len(found) == 50
-    assert {recording.event_label for recording in found} == set(ESC10_NAMES.values())
+    assert (len(found), {one.event_label for one in found}) == (50, set(ESC10_NAMES.values()))
     with pytest.raises(DataError, match="esc50 has 50 classes, found 11"):
         find_recordings(tmp_path, subset="esc50")
     table.drop(columns="fold").to_csv(tmp_path / "meta" / "esc50.csv", index=False)
@@ -63,47 +68,26 @@ def test_table_and_audio(tmp_path: Path) -> None:
         find_recordings(tmp_path, subset="esc10")
 
 
-def test_what_is_neither_layout_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither class folders"):
-        find_recordings(tmp_path, subset="esc10")
-    (tmp_path / "music").mkdir()
-    (tmp_path / "music" / "song.ogg").touch()
-    with pytest.raises(DataError, match=r"song\.ogg: expected"):
-        find_recordings(tmp_path, subset="esc10")
-    with pytest.raises(DataError, match="no such folder"):
-        find_recordings(tmp_path / "nowhere", subset="esc10")
-
-
 def test_events_are_cut_where_the_sound_is(tmp_path: Path) -> None:
-    recording = find_recordings(write_esc10(tmp_path, folds=range(1, 2)), subset="esc10")[0]
-    rng = np.random.default_rng(0)
-    whole = cut_event(recording, duration=(1.0, 5.0), sr=SR, rng=rng)
-    assert whole is not None
-    assert len(whole) / SR == pytest.approx(1.5, abs=0.5)
-    lengths = [cut_event(recording, duration=(0.5, 1.0), sr=SR, rng=rng) for _ in range(20)]
-    assert all(y is not None and 0.5 * SR <= len(y) <= 1.0 * SR for y in lengths)
-    assert cut_event(recording, duration=(2.5, 5.0), sr=SR, rng=rng) is None
-
-
-def test_a_class_without_usable_events_is_an_error(tmp_path: Path) -> None:
-    params = load_experiment("esc10").data.model_copy(update={"event_duration": (2.5, 5.0)})
     found = find_recordings(write_esc10(tmp_path), subset="esc10")
+    rng = np.random.default_rng(0)
+    for shortest, longest, least, most in ((1.0, 5.0, 1.0, 2.0), (0.5, 1.0, 0.5, 1.0)):
+        events = [cut_event(found[0], duration=(shortest, longest), sr=SR, rng=rng) for _ in range(20)]
+        assert all(y is not None and least * SR <= len(y) <= most * SR for y in events)
+    params = load_experiment("esc10").data.model_copy(update={"event_duration": (2.5, 5.0)})
     with pytest.raises(DataError, match=r"no recording of 'Dog' in folds \[5\]"):
-        recorded_event("Dog", np.random.default_rng(0), params=params, recordings=found, split="test")
+        recorded_event("Dog", rng, params=params, recordings=found, split="test")
 
 
-def test_splits_take_their_own_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
-    experiment = load_experiment("esc10")
-    counts = {"n_clips": {"training": 12, "validation": 6, "test": 6}}
-    data = type(experiment.data).model_validate({**experiment.data.model_dump(), **counts})
-    experiment = experiment.model_copy(update={"data": data})
-    dataset.prepare(experiment, data_folder=str(write_esc10(tmp_path / "esc")))
-    clips = pd.read_csv(tmp_path / "cache" / "esc10" / "clips.csv")
+def test_splits_take_their_own_folds(tmp_path: Path) -> None:
+    data = load_experiment("esc10").data
+    data = type(data).model_validate(data.model_dump() | {"n_clips": {"training": 6, "validation": 3, "test": 3}})
+    found = find_recordings(write_esc10(tmp_path / "esc"), subset="esc10")
+    clips = make_soundscapes(data, recordings=found, folder=tmp_path).clips
     for split, folds in data.folds.items():
-        assert {int(name) % 10 for row in clips.sources[clips.split == split] for name in row.split()} <= set(folds)
-    shared = dataset.shared_sources(experiment).to_numpy()
-    assert shared.sum() == np.trace(shared)
+        sources = {source for row in clips.sources[clips.split == split] for source in row.split()}
+        assert sources
+        assert {int(source) % 10 for source in sources} <= set(folds)
 
 
 def test_the_real_recordings_are_the_published_ones(esc10_folder: Path) -> None:
@@ -111,7 +95,7 @@ def test_the_real_recordings_are_the_published_ones(esc10_folder: Path) -> None:
     table = pd.DataFrame([(one.source, one.fold) for one in found], columns=["source", "fold"])
     assert table.fold.value_counts().to_dict() == dict.fromkeys(range(1, 6), 80)
     assert (table.groupby("source").fold.nunique() == 1).all()
-    assert {one.source for one in found} == {one.path.name.split("-")[1] for one in found}
+    assert len({line.split("  ")[1] for line in REGISTRY}) == len(found) == 400
     for recording in found[::20]:
         checksum = hashlib.sha256(recording.path.read_bytes()).hexdigest()
         assert f"{checksum}  {recording.path.relative_to(esc10_folder)}" in REGISTRY
@@ -120,36 +104,24 @@ def test_the_real_recordings_are_the_published_ones(esc10_folder: Path) -> None:
     assert sum(y is not None for y in events) > 0.7 * len(events)
 
 
-def test_the_registry_lists_all_of_esc10() -> None:
-    checksums, names = zip(*(line.split("  ", 1) for line in REGISTRY), strict=True)
-    assert len(set(names)) == 400
-    assert len(set(checksums)) >= 399
-    assert {len(checksum) for checksum in checksums} == {64}
-
-
-class TestDownload:
-    @pytest.fixture(autouse=True)
-    def site(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-        published = write_esc10(tmp_path / "published", folds=range(1, 2))
-        files = {str(path.relative_to(published)): path.read_bytes() for path in published.glob("*/*.ogg")}
-        server.files = {quote(name): content for name, content in files.items()}
-        lines = [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in files.items()]
-        (tmp_path / "registry.txt").write_text("\n".join(lines))
-        monkeypatch.setattr(recordings, "ESC10_URL", server.address)
-        monkeypatch.setattr(recordings, "ESC10_REGISTRY", tmp_path / "registry.txt")
-        monkeypatch.setattr(download, "RETRIES", 0)
-        return server
-
-    def test_every_file_comes_and_what_is_there_is_not_fetched_again(self, site: Server, tmp_path: Path) -> None:
-        found = find_recordings(download_esc10(tmp_path / "ESC-10"), subset="esc10")
-        assert len(found) == len(site.requests) == 10
-        found[3].path.unlink()
-        assert find_recordings(download_esc10(tmp_path / "ESC-10"), subset="esc10") == found
-        assert [path for _, path, _ in site.requests[10:]] == [
-            quote(str(found[3].path.relative_to(tmp_path / "ESC-10")))
-        ]
-
-    def test_another_file_than_the_published_one_is_refused(self, site: Server, tmp_path: Path) -> None:
-        site.files[min(site.files)] = b"something else"
-        with pytest.raises(DataError, match=r"001%20-%20.*could not be fetched"):
-            download_esc10(tmp_path / "ESC-10")
+def test_download_brings_what_is_not_there_and_refuses_another_file(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published, folder = write_esc10(tmp_path / "published", folds=range(1, 2)), tmp_path / "ESC-10"
+    files = {str(path.relative_to(published)): path.read_bytes() for path in published.glob("*/*.ogg")}
+    server.files = {quote(name): content for name, content in files.items()}
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in files.items()]
+    (tmp_path / "registry.txt").write_text("\n".join(lines))
+    monkeypatch.setattr(recordings, "ESC10_URL", server.address)
+    monkeypatch.setattr(recordings, "ESC10_REGISTRY", tmp_path / "registry.txt")
+    monkeypatch.setattr(download, "RETRIES", 0)
+    found = find_recordings(download_esc10(folder), subset="esc10")
+    assert len(found) == len(server.requests) == 10
+    found[3].path.unlink()
+    assert find_recordings(download_esc10(folder), subset="esc10") == found
+    gone = quote(str(found[3].path.relative_to(folder)))
+    assert [path for _, path, _ in server.requests[10:]] == [gone]
+    found[3].path.unlink()
+    server.files[gone] = b"something else"
+    with pytest.raises(DataError, match=rf"{gone}: could not be fetched"):
+        download_esc10(folder)

@@ -45,7 +45,7 @@ def test_labels_are_where_the_sound_is_at_the_ratio_asked_for(snr: float) -> Non
 
 
 def test_no_event_is_background_alone() -> None:
-    drawn = [mixed(seed, n_events=(0, 1)) for seed in range(30)]
+    drawn = [mixed(seed, n_events=(0, 1)) for seed in range(10)]
     assert {len(events) for _, events, _ in drawn} == {0, 1}
     assert all(np.isfinite(y).all() and np.abs(y).max() <= 0.91 for y, _, _ in drawn)
 

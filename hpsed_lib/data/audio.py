@@ -37,19 +37,9 @@ class Audio(NamedTuple):
 
 
 def read_audio(path: Path, *, sr: int, duration: float | None = None) -> Audio:
-    """Read one recording of any format that libsndfile reads (WAV, FLAC, Ogg, MP3 ...).
+    """Read one recording of any format that libsndfile reads (WAV, FLAC, Ogg, MP3 ...), at the rate wanted.
 
-    Parameters
-    ----------
-    sr : int
-        Sample rate wanted.
-    duration : float, optional
-        Length wanted: ``y`` is (round(duration * sr),) then. Otherwise the recording keeps its own.
-
-    Raises
-    ------
-    DataError
-        The file, which is named, is missing, is no audio, is damaged, is empty, or holds a value that is not finite.
+    ``y`` is (round(duration * sr),) if a duration is wanted; otherwise the recording keeps its own.
     """
     try:
         content = path.read_bytes()

@@ -20,10 +20,7 @@ def read_registry(path: Path) -> dict[str, str]:
 def fetch_published(base_url: str, registry: Mapping[str, str], folder: Path, *, or_else: str = "") -> None:
     """Fetch the files of a registry that are not in a folder yet, so that an interrupted call goes on.
 
-    Raises
-    ------
-    DataError
-        A file cannot be fetched, or is not the one that was published; `or_else` says what else could be done.
+    One that cannot be fetched, or is not the published one, is an error; `or_else` says what else could be done.
     """
     import pooch  # here, because it greets every notebook with a warning about missing widgets
 

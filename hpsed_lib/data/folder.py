@@ -31,13 +31,6 @@ def list_folder(params: FolderData, *, folder: Path) -> Listing:
 
     Without a label file of validation clips, these are drawn from the training clips (`draw_validation`). Without
     classes, they are the labels of the training clips, sorted.
-
-    Raises
-    ------
-    ParameterError
-        A class is given twice.
-    DataError
-        A folder or a label file is missing or none, or a row is of a kind that is refused.
     """
     audio_folder = folder / params.audio
     for needed in (folder, audio_folder):

@@ -37,12 +37,7 @@ REMOVALS = tuple(DEFECTS)[:6]
 
 
 def weak_labels(weak_target: np.ndarray, *, filenames: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
-    """Weak labels as rows, from an array (clips, classes) that is not 0 where a label is given.
-
-    >>> weak_labels(np.array([[0, 1]]), filenames=["a.wav"], classes=["Car", "Bus"])
-      filename event_label
-    0    a.wav         Bus
-    """
+    """Weak labels as rows, from an array (clips, classes) that is not 0 where a label is given."""
     clip, column = np.nonzero(weak_target)
     return pd.DataFrame({"filename": np.array(filenames)[clip], "event_label": np.array(classes)[column]})
 
@@ -50,12 +45,9 @@ def weak_labels(weak_target: np.ndarray, *, filenames: Sequence[str], classes: S
 def label_defects(
     strong: pd.DataFrame, weak: pd.DataFrame, *, filenames: Sequence[str], clip_duration: float
 ) -> dict[str, pd.DataFrame]:
-    """List every defect of the labels of some clips: `filenames` names them all, with labels or without.
+    """By the names in `DEFECTS`, the rows of `strong` or `weak` that have the defect, or the clips.
 
-    Returns
-    -------
-    dict of DataFrame
-        By the names in `DEFECTS`: the rows of `strong` or `weak` that have the defect, or the clips.
+    `filenames` names all clips, with labels or without.
     """
     strong, weak = strong.reset_index(drop=True), weak.reset_index(drop=True)
     events = strong[strong.offset > strong.onset]

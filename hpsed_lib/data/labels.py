@@ -114,11 +114,6 @@ def read_labels(path: Path, *, columns: Sequence[str], name: str = "") -> pd.Dat
     -------
     DataFrame
         Rows; ``onset`` and ``offset`` are missing where a clip without events is listed.
-
-    Raises
-    ------
-    DataError
-        The file is missing, empty, no text in UTF-8, lists no clip or has other columns.
     """
     records, separator = _read_records(path)
     header, bare = list(columns), STRONG if "onset" in columns else WEAK_IN_VIDEO
@@ -168,13 +163,7 @@ def gather(weak: Mapping[str, pd.DataFrame], strong: Mapping[str, pd.DataFrame])
 
 
 def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration: float, folder: Path) -> None:
-    """Stop if any row of what `gather` returns is of a kind that is refused.
-
-    Raises
-    ------
-    DataError
-        It names the data folder, has one line for each refused row, up to `MOST_SHOWN`, and says how many there are.
-    """
+    """Stop if any row of what `gather` returns is of a kind that is refused: the error names `MOST_SHOWN` at most."""
     mark(rows, "after_end", rows.onset >= clip_duration)
     unknown = ~rows.event_label.isin([*classes, ""]) & (rows.kind == "")
     mark(rows, "unknown_label", unknown)
@@ -196,11 +185,6 @@ def draw_validation(clips: pd.DataFrame, *, share: float, seed: int) -> pd.Serie
 
     The training clips' sources are ranked by the SHA-256 of seed and name; the first ones go, a share of all of them:
     one at least, and not the last. Neither the order of the clips nor whether their audio is there plays a part.
-
-    Raises
-    ------
-    DataError
-        All training clips have one source.
     """
     sources = clips.sources[clips.split == "training"].unique()
     if len(sources) < 2:

@@ -54,15 +54,7 @@ class Recording(NamedTuple):
 def find_recordings(folder: Path, *, subset: str) -> list[Recording]:
     """List recordings in either published layout, sorted by label and file name.
 
-    Parameters
-    ----------
-    subset : {"esc10", "esc50"}
-        ``esc10`` keeps the ten classes of ESC-10.
-
-    Raises
-    ------
-    DataError
-        The folder is missing, has neither layout, lacks a class of the subset, or its table names a missing file.
+    `subset` is esc10 or esc50, all classes of which must be there; esc10 keeps its ten.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with ESC-10 or ESC-50")

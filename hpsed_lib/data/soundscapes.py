@@ -89,20 +89,13 @@ def mix(
     classes: tuple[str, ...],
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, list[tuple[float, float, str]], list[str]]:
-    """Make one soundscape; its events are drawn from all classes alike.
+    """Make one soundscape: ``y``, its peak at 0.9 at most, its events (onset, offset, event_label), and their sources.
 
-    Returns
-    -------
-    y : np.ndarray, shape (round(clip_duration * sample_rate),), float32
-        The mixture, its peak at 0.9 at most.
-    events : list of (onset, offset, event_label)
-    sources : list of str
-        Where the events came from.
+    Events are drawn from all classes alike.
     """
     sr = params.sample_rate
     n_samples = round(params.clip_duration * sr)
-    background = synthesis.colored_noise(n_samples, exponent=rng.uniform(*params.background_exponent), rng=rng)
-    y = np.array(background, dtype=np.float32)
+    y = synthesis.colored_noise(n_samples, exponent=rng.uniform(*params.background_exponent), rng=rng)
     events, sources = [], []
     n_events = rng.integers(*params.n_events, endpoint=True)
     for label in rng.choice(classes, size=n_events).tolist():

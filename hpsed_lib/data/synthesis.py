@@ -623,17 +623,12 @@ CLASSES: tuple[str, ...] = tuple(SOUND_MODELS)
 
 
 def synthesize(event_label: str, *, duration: float, sr: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """One event of a class, in the open air, between two fades of 10 ms.
+    """One event of a class, in the open air, between two fades of 10 ms, which `duration` has to hold.
 
     Returns
     -------
     np.ndarray, shape (round(duration * sr),), float32
         Without offset, its peak at 1: the mixer sets the level.
-
-    Raises
-    ------
-    ParameterError
-        A duration that does not hold the fades.
 
     Examples
     --------

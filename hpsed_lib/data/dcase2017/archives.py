@@ -38,12 +38,8 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 def unpack(archives: Iterable[Path], folder: Path, clips: Sequence[str]) -> None:
     """Unpack the clips that are not in `folder` and are in zip files, encrypted or not, or in folders of such files.
 
-    A clip whose member is damaged gets into the folder's list of failures.
-
-    Raises
-    ------
-    DataError
-        There is no zip file, one is not what was published, none of `PASSWORDS` opens it, or the disk is too small.
+    A clip whose member is damaged gets into the folder's list of failures; an archive that is not what it should be, or
+    that none of `PASSWORDS` opens, is an error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path in archives:
@@ -59,7 +55,13 @@ def _unpack_archive(archive: Path, folder: Path, clips: Sequence[str]) -> None:
     if not members:
         return
     if archive.name in ARCHIVES:
-        _require_published(archive, *ARCHIVES[archive.name])
+        address, expected = ARCHIVES[archive.name]
+        with open(archive, "rb") as file:
+            found = hashlib.file_digest(file, "md5").hexdigest()
+        if found != expected:
+            raise DataError(
+                f"{archive}: its MD5 is {found}, not {expected} as published; fetch it again from {address}"
+            )
     require_space(folder, sum(info.file_size for info in members.values()))
     password = _find_password(archive, members.values())
     calls = [
@@ -91,13 +93,6 @@ def _members(archive: Path, clips: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
         if (other.CRC, other.file_size) != (info.CRC, info.file_size):
             raise DataError(f"{archive}: holds two different recordings of one clip, {other.filename}, {info.filename}")
     return found
-
-
-def _require_published(archive: Path, address: str, expected: str) -> None:
-    with open(archive, "rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != expected:
-        raise DataError(f"{archive}: its MD5 is {found}, not {expected} as published; fetch it again from {address}")
 
 
 def _find_password(archive: Path, infos: Iterable[zipfile.ZipInfo]) -> bytes | None:

@@ -31,8 +31,7 @@ LOCK = ".audio.lock"
 
 def coverage(folder: Path, sets: Mapping[str, Sequence[str]]) -> str:
     """Say how many clips of each set are there, and why the others are not: a line per set, then one per reason."""
-    lines, reasons = [], Counter[str]()
-    failures = read_failures(folder)
+    lines, reasons, failures = [], Counter[str](), read_failures(folder)
     for name, clips in sets.items():
         absent = missing(folder, clips)
         n_there = len(clips) - len(absent)
@@ -86,10 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-fetch", action="store_true", help="only unpack, and say what is there")
     parser.add_argument("--retry", action="store_true", help="ask again for clips known to be out of reach")
     for name, field in Site.model_fields.items():
-        kind = Path if field.default is None else type(field.default)
-        parser.add_argument(
-            f"--{name}", type=kind, default=field.default, help=f"{field.description} (default: %(default)s)"
+        kind, text = (
+            Path if field.default is None else type(field.default),
+            f"{field.description} (default: %(default)s)",
         )
+        parser.add_argument(f"--{name}", type=kind, default=field.default, help=text)
     return parser
 
 

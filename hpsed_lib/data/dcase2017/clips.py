@@ -53,7 +53,7 @@ def missing(folder: Path, clips: Iterable[str]) -> list[str]:
 
 
 def require_space(folder: Path, n_bytes: int) -> None:
-    """Refuse, by a `DataError`, to begin what needs more bytes than the disk of `folder` has left."""
+    """Refuse to begin what needs more bytes than the disk of `folder` has left."""
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
         raise DataError(
@@ -73,7 +73,7 @@ def read_failures(folder: Path) -> dict[str, Failure]:
 
 
 def write_failures(folder: Path, failures: Mapping[str, Failure]) -> None:
-    """Replace the list of failures of a folder, at once: a kill leaves the old one or the new one."""
+    """Replace the list of failures of a folder, at once."""
     with replacing(folder / FAILURES) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([Failure._fields, *failures.values()])
 

@@ -100,7 +100,16 @@ def read_section(file: Any, start: float, end: float, **opening: Any) -> tuple[n
         if start > PREROLL:
             container.seek(int((origin + start - PREROLL) * av.time_base))
         sr = stream.codec_context.sample_rate
-        begin, y = _decode(container, stream, until=origin + end)
+        resampler, begin, pieces = av.AudioResampler(format="fltp"), np.inf, []
+        for frame in container.decode(stream):
+            if frame.time >= origin + end:
+                break
+            # Only the first time counts: the others are rounded, in WebM to a millisecond, and would leave gaps.
+            begin = min(begin, frame.time)
+            pieces += [part.to_ndarray().mean(axis=0) for part in resampler.resample(frame)]
+    if not pieces:
+        raise _UnusableError("incomplete", "no sound came")
+    y = np.concatenate(pieces)
     offset = round((origin + start - begin) * sr)
     y = y[max(offset, 0) :][: round((end - start) * sr)]
     promised = min(end, last) - start
@@ -109,21 +118,6 @@ def read_section(file: Any, start: float, end: float, **opening: Any) -> tuple[n
     if not np.isfinite(y).all():
         raise _UnusableError("unreadable", "holds values that are not finite")
     return y, sr
-
-
-def _decode(container: Any, stream: Any, *, until: float) -> tuple[float, np.ndarray]:
-    """Decode up to a time in s; the time of the first sample, and the mean of the channels."""
-    resampler = av.AudioResampler(format="fltp")
-    begin, pieces = np.inf, []
-    for frame in container.decode(stream):
-        if frame.time >= until:
-            break
-        # Only the first time counts: the others are rounded, in WebM to a millisecond, and would leave gaps.
-        begin = min(begin, frame.time)
-        pieces += [part.to_ndarray().mean(axis=0) for part in resampler.resample(frame)]
-    if not pieces:
-        raise _UnusableError("incomplete", "no sound came")
-    return begin, np.concatenate(pieces)
 
 
 def classify(error: Exception) -> tuple[str, str]:
@@ -174,12 +168,7 @@ def fetch(clips: Iterable[str], folder: Path, *, site: Site, retry: bool = False
     """Fetch the clips that are not in `folder`, and write down in `FAILURES` why others are not.
 
     Those that failed for a `FINAL` reason are asked for again only with `retry`. Returns whether the site turned
-    everything away, so that the rest was not asked for.
-
-    Raises
-    ------
-    DataError
-        The disk is full, or will be.
+    everything away, so that the rest was not asked for. A disk that is full, or will be, is an error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     failures = read_failures(folder)

@@ -40,32 +40,20 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
     """List the clips and labels of DCASE 2017 Task 4; a clip's source is the YouTube id of its video.
 
     The test set is the development set (488 clips), or the evaluation set (1,103) with the development set for tuning.
-    Validation clips are drawn from the training clips by video (`draw_validation`).
-
-    Parameters
-    ----------
-    folder : Path
-        Audio files lie anywhere below it, and so may the label files.
-    download : bool
-        Fetch the label files that are neither there nor fetched before.
-
-    Raises
-    ------
-    DataError
-        The folder or a label file is missing, a label file is not the published one, or a row is of a kind that is
-        refused.
+    Validation clips are drawn from the training clips by video (`draw_validation`). Audio files lie anywhere below
+    `folder`, and so may the label files; with `download` those that are neither there nor fetched before are fetched.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with the audio of DCASE 2017 Task 4")
-    sets = {"training": "training", "tuning": "development", "test": params.test_set}
+    tested = {"tuning": "development", "test": params.test_set}
     if params.test_set == "development":
-        del sets["tuning"]
-    wanted = [WEAK_FILES[name] for name in sets.values()]
-    wanted += [STRONG_FILES[name] for split, name in sets.items() if split != "training"]
+        del tested["tuning"]
+    sets = {"training": "training"} | tested
     present = files_below(folder)
+    wanted = [*(WEAK_FILES[name] for name in sets.values()), *(STRONG_FILES[name] for name in tested.values())]
     found = iter(_label_files(wanted, folder=folder, present=present, download=download))
     weak = {split: read_labels(next(found), columns=WEAK) for split in sets}
-    strong = {split: read_labels(next(found), columns=STRONG) for split in sets if split != "training"}
+    strong = {split: read_labels(next(found), columns=STRONG) for split in tested}
     rows = gather(weak, strong)
     refuse_odd_rows(rows, classes=CLASSES, clip_duration=params.clip_duration, folder=folder)
 
@@ -85,11 +73,6 @@ def clip_names(name: str, *, folder: Path, download: bool) -> list[str]:
     """The clips of one set (a name in `WEAK_FILES`), each once, in the order of its label file.
 
     `folder` need not exist; it and `download` are those of `list_dcase2017`.
-
-    Raises
-    ------
-    DataError
-        The label file is missing or not the published one.
     """
     [path] = _label_files([WEAK_FILES[name]], folder=folder, present=files_below(folder), download=download)
     return read_labels(path, columns=WEAK).filename.unique().tolist()
