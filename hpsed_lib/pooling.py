@@ -139,7 +139,7 @@ def noisy_or_prob(frame_prob: Tensor) -> Tensor:
     References
     ----------
     Zhang, Platt, Viola: Multiple instance boosting for object detection, NIPS 2005; for sound arXiv:1804.01146, where
-    it does not localise.
+    it does not localise. Of 125 frames near 0.5, as an untrained network gives them, it is 1, and has no gradient.
     """
     return 1 - (1 - frame_prob).prod(1)
 
@@ -155,7 +155,7 @@ def feature_prob(frame_prob: Tensor, attention_logit: Tensor) -> Tensor:
     Kong et al.: Weakly labelled AudioSet tagging with attention neural networks, arXiv:1903.00765 (2019), which has a
     weight for each feature.
     """
-    return (attention_logit.softmax(1) * frame_prob.logit(eps=1e-6)).sum(1).sigmoid()
+    return (attention_logit.softmax(1) * frame_prob.logit(eps=2**-20)).sum(1).sigmoid()
 
 
 KINDS = ("_weight", "_prob")

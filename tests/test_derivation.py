@@ -129,5 +129,5 @@ def test_the_stop_gradient_changes_no_value(pooling):
 
 def test_unknown_weights_are_refused():
     for name in ("median", "any"):
-        with pytest.raises(ParameterError, match=f"unknown pooling '{name}'"):
+        with pytest.raises(ParameterError, match=f"no weights are derived for pooling '{name}'"):
             derivation.symbolic_weights(4, name)

@@ -99,7 +99,7 @@ def test_every_parameter_learns_under_bfloat16_autocast(narrow: Network, pooling
         if used.get(name.split(".")[0], True):
             assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name
-    assert network.frame_dense.weight.grad.abs().max() > 0
+    assert (network.frame_dense.weight.grad.abs().max() > 0) == (pooling != "noisy_or")
 
 
 def test_the_loss_is_a1_and_finite_at_both_ends() -> None:

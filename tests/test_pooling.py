@@ -44,7 +44,7 @@ def ranks(x: list[float]) -> list[int]:
 
 
 def logit(value: float) -> float:
-    value = min(max(value, 1e-6), 1 - 1e-6)
+    value = min(max(value, 2**-20), 1 - 2**-20)
     return math.log(value / (1 - value))
 
 
