@@ -18,7 +18,7 @@ print(setting("torch", "numpy"))
 
 # %% tags=["parameters"]
 experiment: str = "quick"  # name of a file in params/
-pooling: str = "linear"  # max | average | linear | exponential | attention | power | auto
+pooling: str = "linear"  # a function of hpsed_lib.pooling, or one of your own that the experiment names
 structure: str = "hierarchical"  # single | hierarchical | appendix | mixed
 seed: int = 0  # initial weights, data order, dropout
 

@@ -19,7 +19,7 @@ print(setting("torch", "numpy"))
 
 # %% tags=["parameters"]
 experiment: str = "esc10"  # name of a file in params/
-pooling: str = "linear"  # max | average | linear | exponential | attention | power | auto
+pooling: str = "linear"  # a function of hpsed_lib.pooling, or one of your own that the experiment names
 seed: int = 0  # initial weights, data order, dropout
 
 # %%

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from held import copy_project
 
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.own_pooling import GIVEN, check, pooling_function
@@ -82,6 +86,18 @@ def test_another_file_trains_its_runs_anew(tmp_path: Path, tiny_dataset, capsys:
         assert ("training starts anew" in capsys.readouterr().out) == (code == "frame_prob**2")
     linear = train(using(file, "f"), tiny_dataset, folder=tmp_path / "linear", **{**variant, "pooling": "linear"})
     assert trained[0] == trained[1] == linear.history.training_loss[0] != trained[2]
+
+
+@pytest.mark.slow
+def test_notebook_08_goes_through_it(tmp_path: Path) -> None:
+    copy_project(tmp_path, "hpsed_lib", "notebooks", "params")
+    command = [sys.executable, "-m", "hpsed_lib.launch.execution", "notebooks/08_your_own_pooling.ipynb", "08.ipynb"]
+    options = ["-p", "experiment", "smoke", "-p", "n_epochs", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    text = (tmp_path / "08.ipynb").read_text()
+    assert "the plain sum of the frames is not: with random frames, clip_prob goes from" in text
+    assert "<td>" in text
 
 
 def test_what_is_given_is_what_the_library_gives() -> None:
