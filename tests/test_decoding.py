@@ -149,6 +149,7 @@ def test_the_chosen_threshold_is_the_best_of_all(criterion: str, kind: type) -> 
         assert set(curve.Nsys) == {counts["Nsys"] for counts in every.values()}  # none is left out
         assert curve.Nsys.iloc[-1] == 0
         assert (np.diff(curve.threshold) > 0).all()
+        assert (np.diff(curve.Nsys) < 0).all()  # and none twice
         assert curve.threshold.dtype == kind
         chosen.add(threshold)
         without_reference += not reference.any()

@@ -18,15 +18,15 @@ BAG = [0.15, 0.2, 0.6, 0.3, 0.2, 0.1, 0.15, 0.2]
 @pytest.mark.parametrize("pooling", WEIGHTS)
 @pytest.mark.parametrize("target", [0, 1])
 def test_loss_gradients_are_autograds(pooling, structure, target):
-    x, w = np.random.default_rng(0).uniform(0.05, 0.95, size=(2, 8))
-    frame_prob, attention = (torch.tensor(v).reshape(1, -1, 1).requires_grad_() for v in (x, w))
-    sharpness = torch.tensor([2.0], dtype=torch.float64)
-    y = pool(frame_prob, attention, sharpness, pooling=pooling, structure=structure, segment_lengths=[4])
+    values = *np.random.default_rng(0).uniform(0.05, 0.95, size=(2, 1, 8, 1)), np.array([2.0])
+    tensors = [torch.tensor(value).requires_grad_() for value in values]
+    options = {"pooling": pooling, "structure": structure, "segment_lengths": [4]}
+    y = pool(*tensors, **options)
     loss = torch.nn.functional.binary_cross_entropy(y, torch.full_like(y, target))
-    expected = torch.autograd.grad(loss, (frame_prob, attention), allow_unused=True, materialize_grads=True)
-    chosen = {"pooling": pooling, "structure": structure, "segment_lengths": [4], "attention": w, "sharpness": 2.0}
+    expected = torch.autograd.grad(loss, tensors[:2], allow_unused=True, materialize_grads=True)
+    x, attention = (value.flatten() for value in values[:2])
     for quantity, gradient in zip(("dL/dx", "dL/dw"), expected, strict=True):
-        found = dynamics.loss_gradient(x, target, quantity=quantity, **chosen)
+        found = dynamics.loss_gradient(x, target, quantity=quantity, attention=attention, sharpness=2.0, **options)
         np.testing.assert_allclose(found, gradient.flatten(), atol=1e-13)
 
 

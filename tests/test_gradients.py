@@ -192,7 +192,8 @@ def test_the_ends_of_the_sharpness(structure, pooling, sharpness, same):
 def test_numbers_are_taken_in_float64():
     x, w = (values.astype(np.float32) for values in draw(50))
     for pooling, structure in ALL_ARMS:
-        single, double = (closed_forms(*args, pooling, structure, [5]) for args in ((x, w), (x.astype(float), w * 1.0)))
+        single = closed_forms(x, w, pooling, structure, [5])
+        double = closed_forms(x.astype(float), w.astype(float), pooling, structure, [5])
         assert_same(single, double, rtol=0)
     assert float(dloss_dy(np.float32(0.1), 1)) == -1 / float(np.float32(0.1))
 
