@@ -13,7 +13,7 @@ CORES ?=
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce compare publish status plan report learning-rate dcase2017-audio test slurm bench mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce compare publish status plan report learning-rate dcase2017-audio test slurm bench gpu carried mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -72,6 +72,13 @@ slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and
 bench: $(INSTALLED) ## time our ways, memory and all of quick beside what else there is; writes reproduced/bench/ (some 20 minutes; leave the machine alone)
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m hpsed_lib.bench
 	$(BIN)/python -m hpsed_lib.launch.execution notebooks/06_performance.ipynb reproduced/bench/notebooks/06_performance.ipynb
+
+gpu: ## check and time training on this machine's GPU, in at most eight minutes; writes reproduced/bench/gpu.json
+	PYTHONPATH=.:cache/carried $(if $(wildcard $(INSTALLED)),$(BIN)/python,$(PYTHON)) -m hpsed_lib.bench.gpu
+
+carried: $(INSTALLED) ## put into cache/carried/ what `make gpu` needs beside PyTorch and numpy on a machine without network (Linux, Python 3.12)
+	$(BIN)/python -m pip install --quiet --target cache/carried --python-version 3.12 --only-binary=:all: --no-deps --upgrade \
+	  $$(grep -E '^(pydantic|pydantic-core|annotated-types|typing-extensions|typing-inspection|pyyaml|tqdm|psutil|threadpoolctl)==' requirements.lock | cut -d' ' -f1)
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jupyter lab notebooks \

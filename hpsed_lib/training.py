@@ -18,15 +18,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from hpsed_lib import IS_PINNED
-from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.network import GatedCRNN
 from hpsed_lib.own_pooling import pooling_function
@@ -35,6 +33,11 @@ from hpsed_lib.paths import replacing
 from hpsed_lib.pooling import pool
 from hpsed_lib.progress import track
 from hpsed_lib.provenance import code_digest, describe_device
+
+if TYPE_CHECKING:  # here, so that a machine with PyTorch and numpy alone can train
+    import pandas as pd
+
+    from hpsed_lib.dataset import Dataset, Split
 
 EPSILON = 1e-7
 """How near to 0 and 1 the loss lets a clip probability come: the resolution of float32 below 1."""
@@ -209,9 +212,16 @@ class Trained:
     """A trained variant."""
 
     network: GatedCRNN  # with the weights of the best validation loss, in evaluation mode
-    history: pd.DataFrame  # epoch, training_loss, validation_loss, seconds
+    epochs: list[dict[str, float]]  # epoch, training_loss, validation_loss, seconds
     best_epoch: int
     resumed_after: list[int]  # epochs after which the run was taken up again
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The epochs as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.epochs)
 
 
 def train(
@@ -262,7 +272,7 @@ def train(
         print(f"epoch {epoch:3d}  training loss {training_loss:.4f}  validation loss {validation_loss:.4f}", flush=True)
     network.load_state_dict(state.best_weights)
     network.eval()
-    return Trained(network, pd.DataFrame(state.history), int(state.best["epoch"]), state.resumed_after)
+    return Trained(network, state.history, int(state.best["epoch"]), state.resumed_after)
 
 
 KEPT = ("best", "best_weights", "history", "resumed_after")  # in a checkpoint, under their own names

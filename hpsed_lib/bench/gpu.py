@@ -1,0 +1,357 @@
+"""What a GPU does with all of this: ``make gpu``, in at most eight minutes, with PyTorch, numpy and little else.
+
+Checks come first: pooling, gradients, network and short trainings agree with the CPU's within stated tolerances, and a
+run that was cut short goes on. Then measurements: the training step at the paper's width in several forms, as a share
+of what the card reaches in a matrix product; narrow runs side by side; transfer. After each part ``gpu.json`` is
+written anew, so that whatever ends it early loses nothing; a part that fails says so in its place. Trainings are of
+random features: no score comes of them. With ``--device cpu`` it is done in a small way, without what only a card has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from hpsed_lib import IS_PINNED, provenance  # before numpy and PyTorch
+
+# isort: split
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpsed_lib import training
+from hpsed_lib.network import GatedCRNN
+from hpsed_lib.params import Experiment, load_experiment
+from hpsed_lib.paths import replacing, results_folder
+from hpsed_lib.pooling import POOLINGS, STRUCTURES, has_weights, pool
+
+ARMS = [(name, each) for name in POOLINGS for each in (STRUCTURES if has_weights(name) else ("single",))]
+TOLERANCES = {  # largest differences from the CPU: absolute, of probabilities, in proportion for gradients and losses
+    "pooling, float32 against float64": 1e-5,
+    "gradients, float32 against float64": 1e-4,
+    "network, float32": 1e-4,
+    "network, bfloat16 autocast": 0.05,
+    "losses of a short training": 0.05,
+    "losses of a run that was cut short": 1e-3,
+    "losses, channels last": 0.05,
+    "losses, compiled": 0.05,
+}
+
+
+def random_data(experiment: Experiment, n_clips: int) -> Any:
+    """Random features and labels that can be learned, as much of a `hpsed_lib.dataset.Dataset` as training wants."""
+    rng = np.random.default_rng(0)
+    shape = (n_clips, experiment.n_frames, experiment.features.n_mels)
+    target = (rng.random((n_clips, 17)) < 0.2).astype("f")
+    features = rng.standard_normal(shape).astype("f")
+    for band in range(17):  # a class is heard in a band of its own
+        features[:, :, band] += 2 * target[:, band, None]
+    split = SimpleNamespace(features=features, weak_target=target, filenames=range(n_clips))
+    return SimpleNamespace(
+        classes=[str(index) for index in range(17)],
+        training=split,
+        validation=split,
+        training_checksum="random",
+        mean=np.zeros(shape[2], "f"),
+        std=np.ones(shape[2], "f"),
+    )
+
+
+def with_training(experiment: Experiment, **changes: Any) -> Experiment:
+    """The experiment with other settings of training."""
+    return experiment.model_copy(update={"training": experiment.training.model_copy(update=changes)})
+
+
+def check_pooling(device: torch.device) -> Iterator[tuple[str, str, float]]:
+    """Every pooling function and structure, and its gradient by the frames."""
+    x, logit = torch.rand(4, 125, 17, dtype=torch.float64), torch.randn(4, 125, 17, dtype=torch.float64)
+    for pooling, structure in ARMS:
+        found = []
+        for kind, place in ((torch.float64, torch.device("cpu")), (torch.float32, device)):
+            frames, logits = x.to(place, kind, copy=True).requires_grad_(), logit.to(place, kind)
+            beside = (logits.softmax(2), torch.ones(17, device=place, dtype=kind), logits)
+            y = pool(frames, *beside, pooling=pooling, structure=structure)
+            y.square().sum().backward()
+            found.append([value.detach().cpu().double() for value in (y, frames.grad) if value is not None])
+        (y, gradient), (ours, our_gradient) = found
+        yield "pooling, float32 against float64", f"{pooling} {structure}", float((y - ours).abs().max())
+        scale = max(float(gradient.abs().max()), 1e-6)  # noisy-or has next to none
+        difference = float((gradient - our_gradient).abs().max()) / scale
+        yield "gradients, float32 against float64", f"{pooling} {structure}", difference
+
+
+@torch.no_grad()
+def check_network(device: torch.device, experiment: Experiment) -> Iterator[tuple[str, str, float]]:
+    """Frame probabilities of an untrained network, with and without autocast."""
+    data = random_data(experiment, 4)
+    network = training.build_network(experiment, data, seed=0).eval()
+    features = torch.from_numpy(data.training.features)
+    expected, _ = network(features)
+    frame_prob, _ = network.to(device)(features.to(device))
+    yield "network, float32", experiment.name, float((frame_prob.cpu() - expected).abs().max())
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        frame_prob, _ = network(features.to(device))
+    yield "network, bfloat16 autocast", experiment.name, float((frame_prob.cpu() - expected).abs().max())
+
+
+def check_training(
+    device: torch.device, *, n_clips: int, arms: list[tuple[str, str]]
+) -> Iterator[tuple[str, str, float]]:
+    """Short trainings: here and on the CPU, cut short and not, in other memory layout, compiled."""
+    smoke = with_training(load_experiment("smoke"), max_epochs=3, device=device.type)
+    data = random_data(smoke, n_clips)
+
+    def losses(folder: str, *, pooling: str = "linear", structure: str = "single", **changes: Any) -> np.ndarray:
+        variant: dict[str, Any] = {"pooling": pooling, "structure": structure, "seed": 0}
+        trained = training.train(with_training(smoke, **changes), data, folder=Path(folder), **variant)
+        return np.array([epoch["training_loss"] for epoch in trained.epochs])
+
+    def apart(ours: np.ndarray, expected: np.ndarray) -> float:
+        return float(np.abs(ours / expected - 1).max())
+
+    with tempfile.TemporaryDirectory() as root:
+        for pooling, structure in arms:
+            variant, name = {"pooling": pooling, "structure": structure}, f"{pooling} {structure}"
+            expected = losses(f"{root}/cpu {name}", device="cpu", **variant)
+            yield "losses of a short training", name, apart(losses(f"{root}/{name}", **variant), expected)
+        expected, add_epoch = losses(f"{root}/whole"), training.State.add_epoch
+
+        def stop(state: training.State, *args: float) -> None:
+            add_epoch(state, *args)
+            if len(state.history) == 2:
+                raise KeyboardInterrupt
+
+        with contextlib.suppress(KeyboardInterrupt), patch.object(training.State, "add_epoch", stop):
+            losses(f"{root}/cut")
+        yield "losses of a run that was cut short", "linear single", apart(losses(f"{root}/cut"), expected)
+        changes: dict[str, dict[str, Any]] = {"channels last": {"channels_last": True}, "compiled": {"compile": True}}
+        for name in changes if device.type != "cpu" else ("channels last",):
+            yield f"losses, {name}", "linear single", apart(losses(f"{root}/{name}", **changes[name]), expected)
+
+
+def peaks(device: torch.device, size: int) -> dict[str, float]:
+    """Operations a second in a matrix product, and bytes a second in a copy."""
+    found = {}
+    for kind in (torch.float32, torch.bfloat16):
+        square = torch.rand(size, size, device=device, dtype=kind)
+        found[f"{str(kind)[6:]} (FLOP/s)"] = 2 * size**3 / seconds(device, partial(torch.matmul, square, square))
+    long = torch.rand(64 * size * size // 16, device=device)
+    found["copy (B/s)"] = 2 * long.nbytes / seconds(device, lambda: long.clone())
+    host = torch.rand(size * size, pin_memory=device.type == "cuda")
+    found["to the card (B/s)"] = host.nbytes / seconds(device, lambda: host.to(device, non_blocking=True))
+    return found
+
+
+def seconds(device: torch.device, run: Callable[[], Any], n: int = 10) -> float:
+    """Seconds of one call, of `n` in a row, after three that do not count."""
+    for _ in range(3):
+        run()
+    _wait(device)
+    started = time.perf_counter()
+    for _ in range(n):
+        run()
+    _wait(device)
+    return (time.perf_counter() - started) / n
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def stepper(experiment: Experiment, device: torch.device, n_clips: int) -> tuple[GatedCRNN, Callable[[], Tensor]]:
+    """A network and a function that makes one training step, always on the same clips."""
+    data = random_data(experiment, n_clips)
+    network = training.build_network(experiment, data, seed=0).to(device)
+    network = training.prepare_for_training(network, experiment.training)
+    features, target = (torch.from_numpy(a).to(device) for a in (data.training.features, data.training.weak_target))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, capturable=device.type == "cuda")
+
+    def step() -> Tensor:
+        _, clip_prob = training.predict(network, features, experiment, pooling="linear", structure="single")
+        loss = training.clip_loss(clip_prob, target)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return network, step
+
+
+def plain_step(experiment: Experiment, device: torch.device, n_clips: int) -> Callable[[], Tensor]:
+    """The same step as one would write it first: float32, everything as PyTorch has it."""
+    network, step = stepper(experiment, device, n_clips)
+
+    def plain() -> Tensor:
+        with torch.autocast(device.type, enabled=False):
+            return step()
+
+    forward = network.forward
+    network.forward = lambda features: _without_autocast(forward, features, device)  # type: ignore[method-assign]
+    return plain
+
+
+def _without_autocast(forward: Callable, features: Tensor, device: torch.device) -> Any:
+    with torch.autocast(device.type, enabled=False):
+        return forward(features)
+
+
+def graphed(step: Callable[[], Tensor]) -> Callable[[], Any]:
+    """The step as one CUDA graph, which the card replays without the processor."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def training_steps(device: torch.device, experiment: Experiment, n_clips: int, peak: float) -> Iterator[dict[str, Any]]:
+    """Clips a second of a training step in each form, and the share of the card's bfloat16 peak."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    experiment = with_training(experiment, channels_last=False, compile=False)
+    with FlopCounterMode(display=False) as counter:
+        stepper(experiment, device, 1)[1]()
+    per_clip = counter.get_total_flops()  # of convolutions and matrix products; of cuDNN's GRU nothing
+    last = with_training(experiment, channels_last=True)
+    forms: dict[str, Callable[[], Callable[[], Any]]] = {
+        "plain PyTorch, float32": lambda: plain_step(experiment, device, n_clips),
+        "autocast": lambda: stepper(experiment, device, n_clips)[1],
+        "autocast, channels last": lambda: stepper(last, device, n_clips)[1],
+    }
+    if device.type != "cpu":
+        compiled = with_training(last, compile=True)
+        forms["autocast, channels last, compiled"] = lambda: stepper(compiled, device, n_clips)[1]
+        forms["autocast, channels last, CUDA graph"] = lambda: graphed(stepper(last, device, n_clips)[1])
+    for form, make in forms.items():
+        row: dict[str, Any] = {"network": experiment.name, "clips": n_clips, "form": form}
+        try:
+            clips = n_clips / seconds(device, make())
+            row |= {"clips a second": clips, "share of the peak": clips * per_clip / peak}
+        except Exception as error:  # one form less; the others count
+            row["failed"] = f"{type(error).__name__}: {error}".splitlines()[0]
+        if device.type == "cuda":
+            row["memory (B)"] = torch.cuda.max_memory_allocated(device)
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
+        yield row
+
+
+def _steps_for(name: str, kind: str, n_clips: int, n_steps: int, ready: Any) -> None:
+    device = torch.device(kind)
+    _, step = stepper(load_experiment(name), device, n_clips)
+    seconds(device, step, n=2)
+    ready.wait()
+    seconds(device, step, n=n_steps)
+    ready.wait()
+
+
+def side_by_side(device: torch.device, name: str, counts: tuple[int, ...], n_steps: int) -> Iterator[dict[str, Any]]:
+    """Clips a second of several runs of a narrow network on one card, each in its process."""
+    context, n_clips = multiprocessing.get_context("spawn"), load_experiment(name).training.batch_size
+    for n_runs in counts:
+        ready = context.Barrier(n_runs + 1)
+        jobs = [
+            context.Process(target=_steps_for, args=(name, device.type, n_clips, n_steps, ready)) for _ in range(n_runs)
+        ]
+        for job in jobs:
+            job.start()
+        try:
+            ready.wait(120)
+            started = time.perf_counter()
+            ready.wait(120)
+            taken = time.perf_counter() - started
+            yield {"network": name, "runs": n_runs, "clips a second": n_runs * (n_steps + 3) * n_clips / taken}
+        except Exception as error:
+            yield {"network": name, "runs": n_runs, "failed": f"{type(error).__name__}: {error}"}
+        for job in jobs:
+            job.join(5)
+            job.kill()
+
+
+def parts(device: torch.device, *, tiny: bool) -> dict[str, Callable[[dict], Any]]:
+    """Everything that is done, in the order of its worth; each part takes what the parts before have found."""
+    smoke, paper = load_experiment("smoke"), load_experiment("smoke" if tiny else "paper")
+
+    def steps(found: dict) -> list[dict]:
+        peak = found.get("peaks", {}).get("bfloat16 (FLOP/s)", float("nan"))
+        return list(training_steps(device, paper, 2 if tiny else paper.training.batch_size, peak))
+
+    return {
+        "pooling": lambda found: _judged(check_pooling(device)),
+        "network": lambda found: _judged(check_network(device, smoke)),
+        "peaks": lambda found: peaks(device, 256 if tiny else 8192),
+        "training steps": steps,
+        "training": lambda found: _judged(check_training(device, n_clips=12, arms=ARMS[:2] if tiny else ARMS)),
+        "side by side": lambda found: list(
+            side_by_side(device, "smoke" if tiny else "esc10", (1, 2) if tiny else (1, 2, 4, 8), 2 if tiny else 50)
+        ),
+    }
+
+
+def _judged(checks: Iterator[tuple[str, str, float]]) -> list[dict[str, Any]]:
+    """The largest difference of each kind, where it was found, and whether it is within its tolerance."""
+    worst: dict[str, dict[str, Any]] = {}
+    for kind, where, difference in checks:
+        if kind not in worst or not difference <= worst[kind]["difference"]:
+            bound = TOLERANCES[kind]
+            worst[kind] = {"check": kind, "tolerance": bound, "difference": difference, "where": where}
+            worst[kind]["passed"] = difference <= bound
+    return list(worst.values())
+
+
+def main() -> int:
+    """Command line; returns 1 if a check failed."""
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench.gpu", description="Checks and speed on a GPU.")
+    parser.add_argument("--device", default="cuda", help="cuda, mps, or cpu: small, to see that it works")
+    parser.add_argument("--minutes", type=float, default=8.0, help="no part is begun after so many (default: 8)")
+    parser.add_argument("--output", type=Path, default=results_folder("bench") / "gpu.json")
+    options = parser.parse_args()
+    device, started = training.select_device(options.device), time.monotonic()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 is float32
+    found: dict[str, Any] = {
+        "commit": provenance.commit(),
+        "python": sys.version.split()[0],
+        "torch": str(torch.__version__),
+        "cuda": torch.version.cuda,
+        "pinned": IS_PINNED,
+        **provenance.describe_device(device),
+    }
+    for name, part in parts(device, tiny=device.type == "cpu").items():
+        begun = time.monotonic()
+        if begun - started > 60 * options.minutes:
+            found[name] = "not begun: no time left"
+            continue
+        try:
+            found[name] = part(found)
+        except Exception as error:
+            found[name] = {"failed": f"{type(error).__name__}: {error}"}
+        found.setdefault("seconds", {})[name] = round(time.monotonic() - begun, 1)
+        with replacing(options.output) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: {json.dumps(found[name])}", flush=True)
+    checks = [row for value in found.values() if isinstance(value, list) for row in value if "passed" in row]
+    failed = [row["check"] for row in checks if not row["passed"]]
+    print(f"{len(checks) - len(failed)} of {len(checks)} checks passed{': not ' if failed else ''}{', '.join(failed)}")
+    print(options.output)
+    return 1 if failed or len(checks) < len(TOLERANCES) - (device.type == "cpu") else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
