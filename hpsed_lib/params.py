@@ -153,9 +153,10 @@ class Features(Section):
     fmax: Positive | None  # null: half the sample rate
 
 
-class Network(Section):
+class GatedCrnn(Section):
     """Gated CRNN (Figs. 2 and 3)."""
 
+    kind: Literal["gated_crnn"]
     block_channels: Annotated[tuple[Count, ...], Field(min_length=1)]
     block_pools: tuple[Pool, ...]  # (time, frequency) of each block
     last_channels: Count
@@ -169,10 +170,14 @@ class Network(Section):
         return math.prod(time for time, _ in (*self.block_pools, self.last_pool))
 
     @model_validator(mode="after")
-    def _one_pool_per_block(self) -> Network:
+    def _one_pool_per_block(self) -> GatedCrnn:
         if len(self.block_pools) != len(self.block_channels):
             raise ValueError(f"{len(self.block_channels)} block_channels need as many block_pools")
         return self
+
+
+NETWORK_SECTIONS = (GatedCrnn,)
+Network = GatedCrnn
 
 
 @functools.cache
@@ -409,13 +414,21 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+TAGGED: dict[str, tuple[str, tuple[type[Section], ...]]] = {
+    "data": ("source", DATA_SECTIONS),
+    "network": ("kind", NETWORK_SECTIONS),
+}
+"""Sections that come in several kinds: the key that tells them apart, and the kinds."""
+
+
 def _known_keys(location: tuple[str | int, ...]) -> set[str]:
     """Every key known in the section that an error's location points into."""
     if len(location) == 1:
         return set(Experiment.model_fields) - {"name"}
     sections: list[Any] = [Experiment.model_fields[str(location[0])].annotation]
-    if location[0] == "data":
-        sections = [kind for kind in DATA_SECTIONS if location[1] in get_args(kind.model_fields["source"].annotation)]
+    if location[0] in TAGGED:
+        tag, kinds = TAGGED[str(location[0])]
+        sections = [kind for kind in kinds if location[1] in get_args(kind.model_fields[tag].annotation)]
     keys: set[str] = set()
     while sections:
         section = sections.pop()

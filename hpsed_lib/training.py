@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from hpsed_lib import IS_PINNED
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.network import GatedCRNN
+from hpsed_lib.networks import FrameNetwork, build
 from hpsed_lib.own_pooling import pooling_function
 from hpsed_lib.params import Experiment, Training, run_name
 from hpsed_lib.paths import replacing
@@ -72,10 +72,10 @@ def clip_loss(clip_prob: Tensor, target: Tensor) -> Tensor:
     return nn.functional.binary_cross_entropy(clip_prob, target)
 
 
-def build_network(experiment: Experiment, dataset: Dataset, *, seed: int) -> GatedCRNN:
+def build_network(experiment: Experiment, dataset: Dataset, *, seed: int) -> FrameNetwork:
     """A network with its initial weights, the same for every variant of one seed."""
     torch.manual_seed(seed)
-    return GatedCRNN(
+    return build(
         experiment.network,
         n_mels=experiment.features.n_mels,
         n_classes=len(dataset.classes),
@@ -84,7 +84,7 @@ def build_network(experiment: Experiment, dataset: Dataset, *, seed: int) -> Gat
     )
 
 
-def prepare_for_training(network: GatedCRNN, params: Training) -> GatedCRNN:
+def prepare_for_training(network: FrameNetwork, params: Training) -> FrameNetwork:
     """The network in the memory layout, and compiled, as the experiment asks for it."""
     if params.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -93,8 +93,8 @@ def prepare_for_training(network: GatedCRNN, params: Training) -> GatedCRNN:
             import torch._inductor.config as inductor  # beside kernels for AVX2, its own for AVX-512 give NaN
 
             inductor.cpp.simdlen = 256
-        network.blocks.compile()
-        network.last.compile()
+        for name in network.convolutions:
+            getattr(network, name).compile()
     return network
 
 
@@ -211,7 +211,7 @@ def learning_rate(params: Training, n_epochs: float) -> float:
 class Trained:
     """A trained variant."""
 
-    network: GatedCRNN  # with the weights of the best validation loss, in evaluation mode
+    network: FrameNetwork  # with the weights of the best validation loss, in evaluation mode
     epochs: list[dict[str, float]]  # epoch, training_loss, validation_loss, seconds
     best_epoch: int
     resumed_after: list[int]  # epochs after which the run was taken up again
@@ -281,7 +281,7 @@ KEPT = ("best", "best_weights", "history", "resumed_after")  # in a checkpoint, 
 class State:
     """All that changes from epoch to epoch, and what a checkpoint keeps of it."""
 
-    def __init__(self, network: GatedCRNN, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    def __init__(self, network: FrameNetwork, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         self.network, self.optimizer, self.device = network, optimizer, device
         self.best = {"loss": float("inf"), "epoch": 0}
         self.best_weights = copy.deepcopy(network.state_dict())
@@ -361,14 +361,14 @@ def _train_epoch(
 
 
 def predict(
-    network: GatedCRNN, features: Tensor, experiment: Experiment, *, pooling: str, structure: str
+    network: FrameNetwork, features: Tensor, experiment: Experiment, *, pooling: str, structure: str
 ) -> tuple[Tensor, Tensor]:
     """Frame and clip probabilities of one batch, (batch, frames, classes) and (batch, classes), float32 or wider."""
     with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=features.device.type == "cuda"):
         frame_prob, attention_logit = network(features)
     clip_prob = pool(
         frame_prob,
-        attention_logit.softmax(2),
+        None if attention_logit is None else attention_logit.softmax(2),
         network.sharpness,
         attention_logit,
         pooling=pooling_function(experiment, pooling),
@@ -379,7 +379,9 @@ def predict(
 
 
 @torch.no_grad()
-def evaluate_loss(network: GatedCRNN, split: Split, experiment: Experiment, *, pooling: str, structure: str) -> float:
+def evaluate_loss(
+    network: FrameNetwork, split: Split, experiment: Experiment, *, pooling: str, structure: str
+) -> float:
     """Mean loss over a split, in evaluation mode."""
     network.eval()
     params, total = experiment.training, 0.0
@@ -392,7 +394,7 @@ def evaluate_loss(network: GatedCRNN, split: Split, experiment: Experiment, *, p
 
 @torch.no_grad()
 def predict_split(
-    network: GatedCRNN, split: Split, experiment: Experiment, *, pooling: str, structure: str
+    network: FrameNetwork, split: Split, experiment: Experiment, *, pooling: str, structure: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Frame and clip probabilities of a split, (clips, frames, classes) and (clips, classes), in evaluation mode."""
     network.eval()
@@ -408,7 +410,8 @@ def _fingerprint(experiment: Experiment, dataset: Dataset, run: str, device: tor
     """What a checkpoint belongs to."""
     params = experiment.model_dump(include={"features", "network"})
     training = experiment.training.model_dump(exclude={"loader_workers"})
-    modules = ("network", "pooling", "training", "features", "data/audio", "dataset")
+    networks = [f"networks/{name}" for name in (experiment.network.kind, "base", "gru")]
+    modules = (*networks, "pooling", "training", "features", "data/audio", "dataset")
     code = code_digest([f"{module}.py" for module in modules], pooling=run.partition("-")[0])
     machine = [str(torch.__version__), describe_device(device)]
     data = [experiment.data.sample_rate, experiment.data.clip_duration, dataset.classes, dataset.training_checksum]

@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from hpsed_lib import dataset, plots, training
-from hpsed_lib.network import layer_table
+from hpsed_lib.networks.base import layer_table
 from hpsed_lib.params import load_experiment, run_name
 from hpsed_lib.runs import finish_run, run_folder
 

@@ -99,7 +99,7 @@ class TestWhatARunRestsOn:
             ("pooling.py", "    return frame_prob.exp()\n", "    return (2 * frame_prob).exp()\n", "exponential"),
             ("pooling.py", "share * x", "x * share", "linear"),
             ("training.py", "1e-7", "1e-6", "linear"),
-            ("network.py", "padding=1", "padding=2", "linear"),
+            ("networks/base.py", "padding=1", "padding=2", "linear"),
         ],
     )
     def test_what_the_run_executes_does(self, digest, file, old, new, pooling):

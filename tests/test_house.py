@@ -10,7 +10,7 @@ FLOORS = [  # from the ground up; a module may import those below it and, withou
     {"params", "pooling", "own_pooling", "scoring"},
     {"data"},
     {"features"},
-    {"dataset", "network", "decoding"},
+    {"dataset", "networks", "decoding"},
     {"training"},
     {"runs"},
     {"comparison", "tables", "plots", "theory", "launch"},

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from hpsed_lib import networks
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.network import BidirectionalGRU, GatedConv, GatedCRNN, layer_table
+from hpsed_lib.networks.base import FrameNetwork, GatedConv, layer_table
+from hpsed_lib.networks.gru import BidirectionalGRU
 from hpsed_lib.params import Network, load_experiment
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, has_weights, pool
 from hpsed_lib.training import EPSILON, clip_loss
@@ -16,9 +18,9 @@ from hpsed_lib.training import EPSILON, clip_loss
 ALL_ARMS = [(name, each) for name in POOLINGS for each in (STRUCTURES if has_weights(name) else ("single",))]
 
 
-def build(params: Network, n_classes: int = 17) -> GatedCRNN:
+def build(params: Network, n_classes: int = 17) -> FrameNetwork:
     torch.manual_seed(0)
-    return GatedCRNN(params, n_mels=80, n_classes=n_classes, mean=np.zeros(80, "f"), std=np.ones(80, "f"))
+    return networks.build(params, n_mels=80, n_classes=n_classes)
 
 
 @pytest.fixture(scope="module")

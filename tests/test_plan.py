@@ -7,7 +7,7 @@ import pytest
 from hpsed_lib import paths
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.launch import plan
-from hpsed_lib.network import GatedCRNN
+from hpsed_lib.networks import build
 from hpsed_lib.params import load_experiment, with_seeds
 
 MEASURED = plan.Calibration(training=0.1, features=0.03, memory=1e9, n_parameters=1000)
@@ -26,7 +26,7 @@ def test_disk_is_what_the_files_take(tiny, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     counts = {split: len(getattr(tiny_dataset, split).filenames) for split in COUNTS}
     assert plan.clip_counts(tiny) == counts
-    network = GatedCRNN(tiny.network, n_mels=80, n_classes=17, mean=tiny_dataset.mean, std=tiny_dataset.std)
+    network = build(tiny.network, n_mels=80, n_classes=17)
     measured = MEASURED._replace(n_parameters=sum(parameter.numel() for parameter in network.parameters()))
     disk = plan.make_plan(tiny, measured, counts, at_once=2, cores=2).disk
     folder = tiny_dataset.training.features.path.parents[1]

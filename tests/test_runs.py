@@ -12,7 +12,7 @@ import pytest
 from hpsed_lib import paths, runs
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.decoding import decode, to_events
-from hpsed_lib.network import GatedCRNN
+from hpsed_lib.networks import FrameNetwork
 from hpsed_lib.params import Experiment
 from hpsed_lib.runs import finish_run, load_predictions, reference_activity, to_json
 from hpsed_lib.scoring import event_activity, sed_eval_scores
@@ -34,7 +34,7 @@ def finished(
     rng = np.random.default_rng(0)
 
     def walks(
-        network: GatedCRNN, split: Split, experiment: Experiment, *, pooling: str, structure: str
+        network: FrameNetwork, split: Split, experiment: Experiment, *, pooling: str, structure: str
     ) -> tuple[np.ndarray, np.ndarray]:
         _, clip_prob = predict_split(network, split, experiment, pooling=pooling, structure=structure)
         truth = np.repeat(reference_activity(tiny, tiny_dataset, split), 13, axis=1)[:, : tiny.n_output_frames]

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from hpsed_lib import training
-from hpsed_lib.network import GatedCRNN
+from hpsed_lib.networks import FrameNetwork
 from hpsed_lib.params import Experiment, load_experiment
 from hpsed_lib.paths import replacing, results_folder
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, has_weights, pool
@@ -170,7 +170,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def stepper(experiment: Experiment, device: torch.device, n_clips: int) -> tuple[GatedCRNN, Callable[[], Tensor]]:
+def stepper(experiment: Experiment, device: torch.device, n_clips: int) -> tuple[FrameNetwork, Callable[[], Tensor]]:
     """A network and a function that makes one training step, always on the same clips."""
     data = random_data(experiment, n_clips)
     network = training.build_network(experiment, data, seed=0).to(device)
@@ -198,7 +198,7 @@ def plain_step(experiment: Experiment, device: torch.device, n_clips: int) -> Ca
             return step()
 
     forward = network.forward
-    network.forward = lambda features: _without_autocast(forward, features, device)  # type: ignore[method-assign]
+    network.forward = lambda features: _without_autocast(forward, features, device)
     return plain
 
 

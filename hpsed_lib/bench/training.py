@@ -10,13 +10,13 @@ import copy
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpsed_lib.bench.timing import Comparison
-from hpsed_lib.network import GatedCRNN
+from hpsed_lib.networks import build
+from hpsed_lib.networks.gated_crnn import GatedCRNN
 from hpsed_lib.params import Experiment, load_experiment
 from hpsed_lib.training import clip_loss, predict
 
@@ -45,10 +45,9 @@ class PlainGRU(nn.GRU):
 def random_network(experiment: Experiment) -> GatedCRNN:
     """The experiment's network with random weights, for 17 classes."""
     torch.manual_seed(0)
-    n_mels = experiment.features.n_mels
-    return GatedCRNN(
-        experiment.network, n_mels=n_mels, n_classes=N_CLASSES, mean=np.zeros(n_mels), std=np.ones(n_mels)
-    ).float()
+    network = build(experiment.network, n_mels=experiment.features.n_mels, n_classes=N_CLASSES)
+    assert isinstance(network, GatedCRNN)
+    return network
 
 
 def stepper(network: GatedCRNN, experiment: Experiment, batch_size: int) -> Callable[[], float]:

@@ -8,9 +8,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from hpsed_lib.params import Experiment
+from hpsed_lib.params import NETWORK_SECTIONS, Experiment
 from hpsed_lib.paths import ROOT, cache_folder, replacing
 from hpsed_lib.provenance import code_digest
 
@@ -38,12 +38,20 @@ def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
     waiting = set(_imported(_code_of(notebook)))
     while waiting:
         module = waiting.pop()
-        path = ROOT / f"{module.replace('.', '/')}.py"
+        stem = ROOT / module.replace(".", "/")
+        path = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+        file = path.relative_to(ROOT / "hpsed_lib").as_posix()
         left_out = any(module == name or module.startswith(f"{name}.") for name in without)
-        if module not in found and not left_out and path.is_file():
-            found.add(module)
+        if file not in found and not left_out and path.is_file():
+            found.add(file)
             waiting.update(_imported(path.read_text(encoding="utf-8")))
-    return [f"{module.removeprefix('hpsed_lib.').replace('.', '/')}.py" for module in sorted(found)]
+    return sorted(found)
+
+
+def other_networks(experiment: Experiment) -> list[str]:
+    """Modules of the networks that an experiment does not use."""
+    kinds = [get_args(section.model_fields["kind"].annotation)[0] for section in NETWORK_SECTIONS]
+    return [f"hpsed_lib.networks.{kind}" for kind in kinds if kind != experiment.network.kind]
 
 
 def _code_of(notebook: str) -> str:

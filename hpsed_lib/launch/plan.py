@@ -52,7 +52,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     import torch
 
     from hpsed_lib.features import log_mel
-    from hpsed_lib.network import GatedCRNN
+    from hpsed_lib.networks import build
     from hpsed_lib.training import clip_loss, predict, prepare_for_training, select_device
 
     def step() -> None:
@@ -74,8 +74,7 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     noise = torch.rand(round(experiment.data.clip_duration * experiment.data.sample_rate)).numpy() - 0.5
     features = torch.randn(n_clips, experiment.n_frames, n_mels).to(device)
     target = (torch.rand(n_clips, _n_classes(experiment)) < 0.1).float().to(device)
-    mean, std = np.zeros(n_mels, dtype=np.float32), np.ones(n_mels, dtype=np.float32)
-    network = GatedCRNN(experiment.network, n_mels=n_mels, n_classes=target.shape[1], mean=mean, std=std).to(device)
+    network = build(experiment.network, n_mels=n_mels, n_classes=target.shape[1]).to(device)
     network = prepare_for_training(network, experiment.training)
     optimizer = torch.optim.Adam(network.parameters(), lr=experiment.training.learning_rate)
     before = float(psutil.Process().memory_info().rss)
