@@ -99,7 +99,7 @@ class TestLauncher:
 
     @pytest.mark.parametrize(
         ("experiment", "cluster", "n_seeds", "n_runs"),
-        [("smoke", "", 3, 24), ("smoke", "slurm", 3, 24), ("quick", "", 1, 9)],
+        [("smoke", "", 3, 24), ("smoke", "slurm", 3, 24), ("quick", "", 1, 6)],
     )
     def test_seeds_add_runs_and_nothing_else(self, bundle, experiment, cluster, n_seeds, n_runs):
         jobs = dict(re.findall(r"^(\w+) +(\d+)$", dry_run(bundle, experiment, n_seeds, cluster), flags=re.MULTILINE))
