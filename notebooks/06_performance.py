@@ -19,9 +19,11 @@ from hpsed_lib.provenance import setting
 print(setting("torch", "pandas", "matplotlib"))
 
 # %%
+import json
+
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from hpsed_lib import plots
 from hpsed_lib.paths import published_folder, results_folder
@@ -99,7 +101,20 @@ ax.set(xlabel="seconds of a core", title=parts.task[0])
 plt.show()
 
 # %% [markdown]
-# ## 5 What was tried
+# ## 5 On a GPU
+#
+# What `make gpu` found, where it has been run: checks against the CPU, then speed.
+
+# %%
+card = folder / "gpu.json"
+found = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+print(found.get("device_name", "It has not been run: no figure here was measured on a GPU."))
+for part in ("pooling", "network", "training", "training steps", "side by side"):
+    if part in found:
+        display(pd.DataFrame(found[part] if isinstance(found[part], list) else [{part: found[part]}]))
+
+# %% [markdown]
+# ## 6 What was tried
 #
 # On two cores of an AMD EPYC with AVX2, one thread if not said otherwise; times are medians or, where two are compared
 # in turn, the fastest of nine. Other machines will differ.

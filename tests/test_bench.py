@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from hpsed_lib.bench import __main__ as bench
-from hpsed_lib.bench import experiment, features, memory, scoring, timing, training
+from hpsed_lib.bench import experiment, features, gpu, memory, scoring, timing, training
 from hpsed_lib.bench.timing import Comparison
 from hpsed_lib.errors import HpsedError
+from hpsed_lib.paths import ROOT
 
 
 def test_every_comparison_agrees_and_is_timed() -> None:
@@ -87,3 +92,42 @@ def test_an_experiment_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(experiment, "available_cores", lambda: 0)
     with pytest.raises(HpsedError, match="smoke failed: error: CORES must be 1 or more"):
         experiment.measure(tiny=True)
+
+
+BARE = """
+import sys, tomllib
+project = tomllib.loads(open("pyproject.toml").read())["project"]
+there = {"torch", "numpy", "sympy", "jinja2"}  # the last two come with PyTorch
+there |= {"pydantic", "pyyaml", "psutil", "threadpoolctl", "tqdm"}  # `make carried`
+for name in project["dependencies"] + project["optional-dependencies"]["dev"]:
+    if name.split("<")[0].split("[")[0] not in there:
+        sys.modules[{"scikit-learn": "sklearn"}.get(name, name.split("<")[0])] = None
+import json
+import torch
+from hpsed_lib.bench import gpu
+cpu, found = torch.device("cpu"), {}
+gpu.ARMS = gpu.ARMS[:1]
+parts = gpu.parts(cpu, tiny=True)
+for name in ("pooling", "network", "peaks", "training"):
+    found[name] = parts[name](found)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_make_gpu_needs_pytorch_and_numpy_and_what_can_be_carried() -> None:
+    """On the CPU, with every other dependency out of reach."""
+    ran = subprocess.run([sys.executable, "-c", BARE], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout.splitlines()[-1])
+    assert found.pop("peaks")["float32 (FLOP/s)"] > 1e6
+    checks = [row for part in found.values() for row in part]
+    assert {row["check"] for row in checks} == set(gpu.TOLERANCES) - {"losses, compiled"}
+    assert all(row["passed"] for row in checks), checks
+
+
+def test_a_check_on_a_gpu_can_fail() -> None:
+    kind, bound = "network, float32", gpu.TOLERANCES["network, float32"]
+    found = gpu._judged(iter([(kind, "here", bound / 2), (kind, "there", 2 * bound)]))
+    assert found == [{"check": kind, "tolerance": bound, "difference": 2 * bound, "where": "there", "passed": False}]
+    assert not gpu._judged(iter([(kind, "here", math.nan)]))[0]["passed"]
