@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 from loopback import Server
+from scipy import stats
 
 from hpsed_lib.data import download, recordings
 from hpsed_lib.data.recordings import ESC10_NAMES, cut_event, download_esc10, find_recordings
@@ -77,6 +78,19 @@ def test_events_are_cut_where_the_sound_is(tmp_path: Path) -> None:
     params = load_experiment("esc10").data.model_copy(update={"event_duration": (2.5, 5.0)})
     with pytest.raises(DataError, match=r"no recording of 'Dog' in folds \[5\]"):
         recorded_event("Dog", rng, params=params, recordings=found, split="test")
+
+
+def test_every_source_is_used_alike_however_many_files_it_has(tmp_path: Path) -> None:
+    first, *others = [one for one in find_recordings(write_esc10(tmp_path), subset="esc10") if one.event_label == "Dog"]
+    params = load_experiment("esc10").data
+    chosen, rng = (
+        {"params": params, "recordings": [*9 * [first], *others], "split": "training"},
+        np.random.default_rng(0),
+    )
+    drawn = [recorded_event("Dog", rng, **chosen).source for _ in range(300)]
+    times = pd.Series(drawn).value_counts()
+    assert len(times) == 3
+    assert stats.chisquare(times).pvalue > 0.01
 
 
 def test_splits_take_their_own_folds(tmp_path: Path) -> None:

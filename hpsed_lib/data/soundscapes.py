@@ -55,13 +55,18 @@ def synthetic_event(event_label: str, rng: np.random.Generator, *, params: Synth
 def recorded_event(
     event_label: str, rng: np.random.Generator, *, params: RecordedData, recordings: list[Recording], split: str
 ) -> Event:
-    """An event cut from a recording of its class in the split's folds."""
+    """An event cut from a recording of its class in the split's folds.
+
+    Drawn is a source, then one of the files that were cut from it: every source counts alike, however many files it has.
+    """
     folds = params.folds[split]
     candidates = [one for one in recordings if one.event_label == event_label and one.fold in folds]
-    for index in rng.permutation(len(candidates)):
-        y = cut_event(candidates[index], duration=params.event_duration, sr=params.sample_rate, rng=rng)
+    place = {source: rng.random() for source in sorted({one.source for one in candidates})}
+    shuffled = [candidates[index] for index in rng.permutation(len(candidates))]
+    for recording in sorted(shuffled, key=lambda one: place[one.source]):
+        y = cut_event(recording, duration=params.event_duration, sr=params.sample_rate, rng=rng)
         if y is not None:
-            return Event(y, event_label, candidates[index].source)
+            return Event(y, event_label, recording.source)
     raise DataError(
         f"no recording of {event_label!r} in folds {list(folds)} has an event of {params.event_duration[0]} s or more"
     )
