@@ -57,7 +57,7 @@ def recorded_event(
 ) -> Event:
     """An event cut from a recording of its class in the split's folds.
 
-    Drawn is a source, then one of the files that were cut from it: every source counts alike, however many files it has.
+    Drawn is a source, then one of the files cut from it: every source counts alike, however many files it has.
     """
     folds = params.folds[split]
     candidates = [one for one in recordings if one.event_label == event_label and one.fold in folds]
