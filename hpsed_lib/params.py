@@ -14,7 +14,7 @@ import hashlib
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -176,8 +176,40 @@ class GatedCrnn(Section):
         return self
 
 
-NETWORK_SECTIONS = (GatedCrnn,)
-Network = GatedCrnn
+class ScaledNetwork(Section):
+    """A published network that has one size: `width` times its numbers of channels and units."""
+
+    width: Positive  # 1.0: as published
+    time_pooling: ClassVar[int]  # input frames per output frame
+
+    def scaled(self, number: int) -> int:
+        """A published number of channels or units, in this width; at least 1."""
+        return max(1, round(self.width * number))
+
+
+class Surrey(ScaledNetwork):
+    """One model of Surrey's system (the paper's reference [15])."""
+
+    kind: Literal["surrey"]
+    time_pooling = 1
+
+
+class GcCaps(ScaledNetwork):
+    """Gated convolutions and capsules (the paper's reference [17])."""
+
+    kind: Literal["gccaps"]
+    time_pooling = 8
+
+
+class Wang(ScaledNetwork):
+    """Wang and Metze's network (the paper's reference [8])."""
+
+    kind: Literal["wang"]
+    time_pooling = 4
+
+
+NETWORK_SECTIONS = (GatedCrnn, Surrey, GcCaps, Wang)
+Network = GatedCrnn | Surrey | GcCaps | Wang
 
 
 @functools.cache
@@ -308,10 +340,11 @@ class Experiment(Section):
     title: str
     data: Annotated[SyntheticData | RecordedData | Dcase2017Data | FolderData, Field(discriminator="source")]
     features: Features
-    network: Network
+    network: Annotated[Network, Field(discriminator="kind")]
     pooling: Pooling
     training: Training
     decoding: Decoding
+    own_decoding: Decoding | None = None  # a published system's own, with its threshold: a second score
     scoring: Scoring
     comparison: Comparison
     resources: Resources
@@ -355,6 +388,12 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _own_threshold_is_given(self) -> Experiment:
+        if self.own_decoding and self.own_decoding.threshold == "validation":
+            raise ValueError("own_decoding.threshold: validation is what decoding.threshold is for; give a number")
+        return self
+
+    @model_validator(mode="after")
     def _family_is_trained(self) -> Experiment:
         for name in self.comparison.family:
             if not {(name, "single"), (name, "appendix")} <= set(self.pooling.variants):
@@ -366,7 +405,7 @@ class Experiment(Section):
         fmax = self.features.fmax or self.data.sample_rate / 2
         if not self.features.fmin < fmax <= self.data.sample_rate / 2:
             raise ValueError(f"features need fmin < fmax <= {self.data.sample_rate / 2:g} Hz, half the sample rate")
-        if self.n_frames % self.network.time_pooling:
+        if self.n_frames % self.network.time_pooling and isinstance(self.network, GatedCrnn):  # others cut off the end
             raise ValueError(f"{self.n_frames} frames are not a multiple of the pools' {self.network.time_pooling}")
         if self.n_output_frames % math.prod(self.pooling.segment_lengths):
             raise ValueError(

@@ -60,6 +60,16 @@ def attention_weight(attention: Tensor) -> Tensor:
     return attention
 
 
+def sigmoid_weight(attention_logit: Tensor) -> Tensor:
+    """Weights of attention pooling with a sigmoid: ``w_i = 1 / (1 + exp(-a_i))``, so that no class takes from another.
+
+    References
+    ----------
+    Iqbal, Xu, Kong, Wang: Capsule routing for sound event detection, arXiv:1806.04699 (2018).
+    """
+    return attention_logit.sigmoid()
+
+
 def power_weight(frame_prob: Tensor, sharpness: Tensor) -> Tensor:
     """Weights of power pooling: ``w_i = x_i ** n``, with a trained n for each class.
 

@@ -9,8 +9,16 @@ import numpy as np
 from hpsed_lib import params
 from hpsed_lib.networks.base import FrameNetwork
 from hpsed_lib.networks.gated_crnn import GatedCRNN
+from hpsed_lib.networks.gccaps import GatedCapsules
+from hpsed_lib.networks.surrey import SurreyCRNN
+from hpsed_lib.networks.wang import WangCRNN
 
-NETWORKS: dict[type[params.Section], Callable[..., FrameNetwork]] = {params.GatedCrnn: GatedCRNN}
+NETWORKS: dict[type[params.Section], Callable[..., FrameNetwork]] = {
+    params.GatedCrnn: GatedCRNN,
+    params.Surrey: SurreyCRNN,
+    params.GcCaps: GatedCapsules,
+    params.Wang: WangCRNN,
+}
 """The network of each section of `hpsed_lib.params.Network`."""
 
 

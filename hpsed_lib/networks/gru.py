@@ -1,7 +1,8 @@
-"""A bidirectional gated recurrent layer that is fast on the CPU."""
+"""A bidirectional gated recurrent layer that is fast on the CPU, and whose activation can be chosen."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,21 +22,23 @@ class BidirectionalGRU(nn.GRU):
     ----------
     Arrays here are (frames, direction, batch, ...), direction 1 on the frames in reverse order; gates lie in torch's
     order: reset r, update z, new n. ``r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)``, z alike,
-    ``n = tanh(W_in x + b_in + r (W_hn h + b_hn))``, ``h' = n + z (h - n)``.
+    ``n = tanh(W_in x + b_in + r (W_hn h + b_hn))``, ``h' = n + z (h - n)``. Another `activation` than tanh, of n alone,
+    has no equal in PyTorch, and runs as written here everywhere.
     """
 
-    def __init__(self, n_features: int, n_units: int) -> None:
+    def __init__(self, n_features: int, n_units: int, *, activation: str = "tanh") -> None:
         super().__init__(n_features, n_units, batch_first=True, bidirectional=True)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Outputs of both directions, (batch, frames, 2 * units), for an input (batch, frames, features)."""
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" and self.activation == "tanh":
             return super().forward(x)[0]
         stacked = (
             torch.stack([getattr(self, f"{name}_l0"), getattr(self, f"{name}_l0_reverse")])
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        return _Recurrence.apply(x, *stacked)
+        return _Recurrence.apply(x, self.activation, *stacked)
 
 
 def _both_ways(x: Tensor) -> Tensor:
@@ -54,9 +57,24 @@ def _by_frame(values: Tensor, n_frames: int) -> Tensor:
     return values.unflatten(1, (n_frames, -1)).transpose(0, 1).contiguous()
 
 
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "linear": lambda x, *, out: out.copy_(x),
+}
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": lambda y: 1 - y.square(),
+    "sigmoid": lambda y: y * (1 - y),
+    "linear": torch.ones_like,
+}
+"""Derivatives of the `ACTIVATIONS`, as functions of their values."""
+
+
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, activation: str, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+    ) -> Tensor:
         n_batch, n_frames, _ = x.shape
         n_units = weight_hh.shape[2]
         products = torch.baddbmm(bias_ih[:, None], _by_direction(_both_ways(x)), weight_ih.transpose(1, 2))
@@ -71,21 +89,22 @@ class _Recurrence(torch.autograd.Function):
             torch.sigmoid(from_input[frame, :, :, : 2 * n_units] + from_state[:, :, : 2 * n_units], out=gates[frame])
             hidden_new[frame] = from_state[:, :, 2 * n_units :]
             pre = torch.addcmul(from_input[frame, :, :, 2 * n_units :], gates[frame, :, :, :n_units], hidden_new[frame])
-            torch.tanh(pre, out=new[frame])
+            ACTIVATIONS[activation](pre, out=new[frame])
             torch.lerp(new[frame], states[frame], gates[frame, :, :, n_units:], out=states[frame + 1])
+        ctx.activation = activation
         ctx.save_for_backward(x, weight_ih, weight_hh, states, gates, new, hidden_new)
         forward, backward = states[1:].unbind(1)  # (frames, batch, units) each
         return torch.cat([forward, backward.flip(0)], dim=2).transpose(0, 1).contiguous()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_ih, weight_hh, states, gates, new, hidden_new = ctx.saved_tensors
         n_frames, n_units = new.shape[0], new.shape[3]
         reset, update = gates.split(n_units, dim=3)
         before = states[:-1]
         # Slopes that do not depend on what comes from later frames, for all frames at once.
-        new_slope = (1 - update) * (1 - new.square())
+        new_slope = (1 - update) * SLOPES[ctx.activation](new)
         slopes = torch.cat(
             [new_slope * hidden_new * reset * (1 - reset), (before - new) * update * (1 - update), new_slope * reset],
             dim=3,
@@ -111,6 +130,7 @@ class _Recurrence(torch.autograd.Function):
         d_x = (d_both[:, 0] + d_both[:, 1].flip(0)).transpose(0, 1)
         return (
             d_x,
+            None,
             torch.bmm(rows.transpose(1, 2), _by_direction(_both_ways(x))),
             torch.bmm(recurrent_rows.transpose(1, 2), _by_direction(before)),
             rows.sum(1),
