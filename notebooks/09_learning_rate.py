@@ -24,6 +24,7 @@ seed: int = 0  # initial weights, data order, dropout
 
 # %%
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 
@@ -45,7 +46,8 @@ print(f"{len(data.training.filenames)} training clips, {len(data.validation.file
 
 # %%
 schedules = {"constant 0.003": ("constant", 0.003, 0)}
-schedules |= {f"cosine {rate}": ("cosine", rate, 2) for rate in (0.003, 0.005, 0.01)}
+warmup_epochs = min(2, choices.training.max_epochs - 1)
+schedules |= {f"cosine {rate}": ("cosine", rate, warmup_epochs) for rate in (0.003, 0.005, 0.01)}
 histories, tuned = [], {}
 for name, values in schedules.items():
     changes = dict(zip(("schedule", "learning_rate", "warmup_epochs"), values, strict=True))
@@ -70,7 +72,7 @@ curves = pd.concat(histories, ignore_index=True)
 with replacing(results_folder(experiment) / "tables" / f"learning_rate_{pooling}.csv") as temporary:
     curves.drop(columns="seconds").to_csv(temporary, index=False, float_format="%.6g")
 by_schedule = curves.groupby("schedule", sort=False)
-last = by_schedule.validation_loss.agg(lambda loss: (loss.iloc[-1] / loss.iloc[-4]) ** (1 / 3) - 1)
+last = by_schedule.validation_loss.agg(lambda loss: np.exp(np.diff(np.log(loss.tail(4))).mean()) - 1)
 summary = pd.DataFrame(
     {
         "lowest validation loss": by_schedule.validation_loss.min().round(4),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from held import copy_project
@@ -89,15 +90,25 @@ def test_another_file_trains_its_runs_anew(tmp_path: Path, tiny_dataset, capsys:
 
 
 @pytest.mark.slow
-def test_notebook_08_goes_through_it(tmp_path: Path) -> None:
+def test_notebook_08_goes_through_it_and_09_through_schedules(tmp_path: Path) -> None:
     copy_project(tmp_path, "hpsed_lib", "notebooks", "params")
-    command = [sys.executable, "-m", "hpsed_lib.launch.execution", "notebooks/08_your_own_pooling.ipynb", "08.ipynb"]
-    options = ["-p", "experiment", "smoke", "-p", "n_epochs", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, check=True)
-    text = (tmp_path / "08.ipynb").read_text()
+
+    def executed(notebook: str, *options: str) -> str:
+        command = [sys.executable, "-m", "hpsed_lib.launch.execution", f"notebooks/{notebook}.ipynb", "made.ipynb"]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        chosen = ["-p", "experiment", "smoke", *options]
+        subprocess.run([*command, *chosen], cwd=tmp_path, env=environment, capture_output=True, check=True)
+        return (tmp_path / "made.ipynb").read_text()
+
+    text = executed("08_your_own_pooling", "-p", "n_epochs", "2")
     assert "the plain sum of the frames is not: with random frames, clip_prob goes from" in text
     assert "<td>" in text
+    assert "an epoch" in executed("09_learning_rate")  # on the same clips
+    curves = pd.read_csv(tmp_path / "reproduced/smoke/tables/learning_rate_linear.csv")
+    assert curves.groupby("schedule").size().to_dict() == {
+        **dict.fromkeys((f"cosine {rate}" for rate in (0.003, 0.005, 0.01)), 2),
+        "constant 0.003": 2,
+    }
 
 
 def test_what_is_given_is_what_the_library_gives() -> None:
