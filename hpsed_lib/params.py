@@ -550,5 +550,5 @@ def run_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     return {
         section: {key: value for key, value in content.items() if key not in NOT_OF_A_RUN.get(section, ())}
         for section, content in parameters.items()
-        if section not in ("name", "title", "comparison")
+        if section not in ("name", "title", "comparison") and content is not None
     }

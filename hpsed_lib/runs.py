@@ -161,27 +161,32 @@ def _provenance(experiment: Experiment, dataset: Dataset, trained: Trained) -> d
 
 
 def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[str, np.ndarray]) -> dict[str, dict]:
-    """Scores of the test clips at three thresholds: 0.5, and those with the best F1 and ER on the tuning clips.
+    """Scores of the test clips at three thresholds, and with a published system's own decoding, if there is one.
 
     Takes predictions (clips, frames, classes) for ``test`` and, if there are tuning clips, ``tuning``.
 
     Returns
     -------
     dict of dict, by name
-        ``fixed``, ``global_f_measure`` and ``global_error_rate``; without tuning clips ``fixed`` alone. Each has
-        ``threshold``, ``criterion`` and ``tuning``, what it was chosen by and the value there (None: not chosen, or no
-        reference activity), and ``test``, sed_eval's overall scores.
+        ``fixed``, 0.5, ``global_f_measure`` and ``global_error_rate``, with the best F1 and ER on the tuning clips, and
+        ``own``; without tuning clips not the two in the middle. Each has ``threshold``, ``criterion`` and ``tuning``,
+        what it was chosen by and the value there (None: not chosen, or no reference activity), and ``test``, sed_eval's
+        overall scores.
     """
     chosen: dict[str, tuple[str | None, float, float]] = {"fixed": (None, 0.5, math.nan)}
     for criterion in CRITERIA if dataset.tuning else ():
         threshold, value, _ = tuned_threshold(experiment, dataset, frame_prob["tuning"], criterion)
         chosen[f"global_{criterion}"] = criterion, threshold, value
+    decoded = dict.fromkeys(chosen, experiment)
+    if own := experiment.own_decoding:
+        chosen["own"] = None, float(own.threshold), math.nan
+        decoded["own"] = experiment.model_copy(update={"decoding": own})
     return {
         name: {
             "threshold": threshold,
             "criterion": criterion,
             "tuning": value if math.isfinite(value) else None,
-            "test": score(experiment, dataset, dataset.test, frame_prob["test"], threshold=threshold)["overall"],
+            "test": score(decoded[name], dataset, dataset.test, frame_prob["test"], threshold=threshold)["overall"],
         }
         for name, (criterion, threshold, value) in chosen.items()
     }

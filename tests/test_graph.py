@@ -73,7 +73,7 @@ class TestWhatARunRestsOn:
             text = path.read_text()
             assert old in text
             path.write_text(text.replace(old, new, 1))
-            out = ["hpsed_lib.plots", "hpsed_lib.data"]
+            out = ["hpsed_lib.plots", "hpsed_lib.data", *graph.other_networks(load_experiment("quick"))]
             basis = graph.basis("notebooks/03_train_variant.ipynb", {}, "cache", without=out, pooling=pooling)
             return (tmp_path / basis).read_text()
 
@@ -83,6 +83,7 @@ class TestWhatARunRestsOn:
         before = digest()
         assert digest("scoring.py", '"""Detection scores', '"""Detection scores, said otherwise') == before
         assert digest("plots.py", "import", "# drawn otherwise\nimport") == before
+        assert digest("networks/wang.py", "padding=2", "padding=3") == before
         assert digest("data/synthesis.py", "def ", "def another() -> None: ...\n\n\ndef ") == before
         for name in ("cubic_weight", "cubic_prob"):
             assert (
@@ -100,6 +101,9 @@ class TestWhatARunRestsOn:
             ("pooling.py", "share * x", "x * share", "linear"),
             ("training.py", "1e-7", "1e-6", "linear"),
             ("networks/base.py", "padding=1", "padding=2", "linear"),
+            ("networks/gated_crnn.py", "padding=1", "padding=2", "linear"),
+            ("networks/gru.py", "1 - y.square()", "1 - y * y", "linear"),
+            ("networks/__init__.py", "dtype=np.float32", "dtype=np.float64", "linear"),
         ],
     )
     def test_what_the_run_executes_does(self, digest, file, old, new, pooling):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -96,7 +98,7 @@ def test_every_parameter_learns_under_bfloat16_autocast(narrow: Network, pooling
     assert clip_prob.dtype == torch.float32
     clip_loss(clip_prob, torch.eye(2, 17)).backward()
     for name, parameter in network.named_parameters():
-        of_attention = ("attention", "decision", "feature")
+        of_attention = ("attention", "sigmoid", "decision", "feature")
         used = {"attention_dense": pooling in of_attention, "sharpness": pooling in ("power", "auto")}
         if used.get(name.split(".")[0], True):
             assert parameter.grad is not None, name
@@ -135,6 +137,38 @@ def test_values_and_gradients_are_torchs(
     for name, ours, theirs in zip(names, *results, strict=True):
         scale = max(float(theirs.abs().max()), 1.0)
         torch.testing.assert_close(ours / scale, theirs / scale, **tolerance, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def by_loop(gru: BidirectionalGRU, x: torch.Tensor, activation: Callable) -> torch.Tensor:
+    """The recurrence frame by frame, from its formulas, left to automatic differentiation."""
+    outputs = []
+    for suffix, order in (("", range(x.shape[1])), ("_reverse", range(x.shape[1] - 1, -1, -1))):
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        w_ih, w_hh, b_ih, b_hh = (getattr(gru, f"{name}_l0{suffix}") for name in names)
+        h, states = x.new_zeros(len(x), gru.hidden_size), {}
+        for frame in order:
+            i_r, i_z, i_n = (x[:, frame] @ w_ih.T + b_ih).chunk(3, dim=1)
+            h_r, h_z, h_n = (h @ w_hh.T + b_hh).chunk(3, dim=1)
+            z = (i_z + h_z).sigmoid()
+            h = (1 - z) * activation(i_n + (i_r + h_r).sigmoid() * h_n) + z * h
+            states[frame] = h
+        outputs.append(torch.stack([states[frame] for frame in range(x.shape[1])], dim=1))
+    return torch.cat(outputs, dim=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"), [("tanh", torch.tanh), ("sigmoid", torch.sigmoid), ("linear", lambda x: x)]
+)
+def test_every_activation_is_the_loops(name: str, activation: Callable) -> None:
+    torch.manual_seed(0)
+    gru = BidirectionalGRU(3, 4, activation=name).double()
+    x = torch.randn(2, 7, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 7, 8, dtype=torch.float64)
+    ours, theirs = (
+        [output, *torch.autograd.grad((output * weight).sum(), (x, *gru.parameters()))]
+        for output in (gru(x), by_loop(gru, x, activation))
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
 def test_the_output_is_the_same_every_time() -> None:

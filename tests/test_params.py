@@ -26,8 +26,23 @@ def test_every_experiment_loads(file: Path) -> None:
     assert experiment.name == file.stem
     assert len(experiment.runs()) == len(set(experiment.runs())) > 0
     assert experiment.n_frames == 500
-    assert experiment.n_output_frames == 125
-    assert experiment.frame_duration == pytest.approx(0.08)
+    assert experiment.n_output_frames == {"surrey": 500, "gccaps": 62}.get(experiment.network.kind, 125)
+    assert experiment.frame_duration == pytest.approx(0.02 * (500 // experiment.n_output_frames))
+
+
+def test_the_systems_of_table_3_differ_in_what_is_theirs_alone() -> None:
+    def common(name: str) -> dict:
+        content = load_experiment(name).model_dump(include={"data", "features", "training", "decoding", "scoring"})
+        del content["training"]["learning_rate"], content["decoding"]["median_length"]
+        return content
+
+    names = [file.stem for file in FILES if file.stem.startswith("table3_")]
+    assert names == ["table3_gccaps", "table3_surrey", "table3_wang"]
+    for name in names:
+        experiment = load_experiment(name)
+        assert common(name) == common("esc10"), name
+        assert experiment.decoding.median_length * experiment.frame_duration == pytest.approx(0.44, abs=0.05)
+        assert experiment.network.kind == name.removeprefix("table3_")
 
 
 def test_paper_has_the_printed_values() -> None:
@@ -81,6 +96,14 @@ def test_names_are_those_of_the_pooling_module() -> None:
         ("learning_rate: 0.005", "learning_rate: .inf", r"learning_rate.*finite"),
         ("  threads: 1", "  thread: 1", r"unknown key 'resources.thread'; the nearest known key is 'threads'"),
         ("memory: 2000", "memory: 2 GB", r"resources.memory.*integer.*2 GB"),
+        ("gru_units: 32", "gru_unit: 32", r"network.gated_crnn.gru_unit'; the nearest known key is 'gru_units'"),
+        ("kind: gated_crnn", "kind: gated_crn", r"network: .*'gated_crn' .*'surrey'"),
+        (
+            "\nscoring:",
+            "\nown_decoding: {threshold: validation, median_length: 1, minimum_gap: 0.0, "
+            "minimum_duration: 0.0}\n\nscoring:",
+            r"own_decoding.threshold: .*give a number",
+        ),
         ("cooccurrence: 0.3", "cooccurence: 0.3", r"the nearest known key is 'cooccurrence'"),
     ],
 )

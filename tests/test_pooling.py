@@ -25,6 +25,7 @@ LOOP_WEIGHTS = {
     "linear": lambda x, w, s: x,
     "exponential": lambda x, w, s: [math.exp(value) for value in x],
     "attention": lambda x, w, s: w,
+    "sigmoid": lambda x, w, s: [sigmoid(value) for value in w],
     "power": lambda x, w, s: [value**s for value in x],
     "auto": lambda x, w, s: [math.exp(s * value) for value in x],
     "decision": lambda x, w, s: [math.exp(value) for value in w],

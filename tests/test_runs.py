@@ -13,7 +13,7 @@ from hpsed_lib import paths, runs
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.decoding import decode, to_events
 from hpsed_lib.networks import FrameNetwork
-from hpsed_lib.params import Experiment
+from hpsed_lib.params import Decoding, Experiment
 from hpsed_lib.runs import finish_run, load_predictions, reference_activity, to_json
 from hpsed_lib.scoring import event_activity, sed_eval_scores
 from hpsed_lib.training import Trained, build_network, predict_split
@@ -85,6 +85,20 @@ def test_every_operating_point_scores_what_its_threshold_decodes(
         assert point["criterion"] == (None if name == "fixed" else name.removeprefix("global_"))
     assert len({json.dumps(point["test"]) for point in points.values()}) == len(points)
     assert points["fixed"]["threshold"] == 0.5
+
+
+def test_a_systems_own_decoding_is_one_more_operating_point(
+    tiny: Experiment, tiny_dataset: Dataset, finished: tuple
+) -> None:
+    _, _, predictions = finished
+    own = Decoding(threshold=0.3, median_length=1, minimum_gap=0.6, minimum_duration=0.9)
+    points = runs.operating_points(tiny.model_copy(update={"own_decoding": own}), tiny_dataset, predictions)
+    assert list(points) == ["fixed", "global_f_measure", "global_error_rate", "own"]
+    events = decoded_events(tiny.model_copy(update={"decoding": own}), tiny_dataset, predictions["test"], threshold=0.3)
+    names = {"filenames": tiny_dataset.test.filenames, "classes": tiny_dataset.classes}
+    scores = sed_eval_scores(tiny_dataset.test.strong_labels, events, **names, clip_duration=10.0, time_resolution=1.0)
+    assert points["own"] == {"threshold": 0.3, "criterion": None, "tuning": None, "test": scores["overall"]}
+    assert points["fixed"] == finished[0]["operating_points"]["fixed"]
 
 
 def test_the_record_is_the_configured_decoding(tiny: Experiment, tiny_dataset: Dataset, finished: tuple) -> None:

@@ -140,7 +140,7 @@ def publish(experiment: Experiment) -> Path:
     if "+changes" in metrics[0]["commit"] or metrics[0]["commit"] == "unknown":
         raise DataError(f"{experiment.name} was made by code that is in no commit ({metrics[0]['commit']})")
     for name in (experiment.name, *{Path(folder).parent.name for folder in SHARED.values()}):
-        _replace(name, keep=("table2.csv", "table3.csv"))
+        _replace(name, keep=("table2.csv", "table3.csv", "mlms8.json"))
     return published_folder(experiment.name)
 
 

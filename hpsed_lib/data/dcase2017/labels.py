@@ -12,6 +12,8 @@ import hashlib
 import os
 from pathlib import Path
 
+import pandas as pd
+
 from hpsed_lib.data.download import fetch_published, read_registry
 from hpsed_lib.data.label_audit import STRONG, WEAK
 from hpsed_lib.data.labels import Listing, draw_validation, gather, make_listing, read_labels, refuse_odd_rows
@@ -76,6 +78,12 @@ def clip_names(name: str, *, folder: Path, download: bool) -> list[str]:
     """
     [path] = _label_files([WEAK_FILES[name]], folder=folder, present=files_below(folder), download=download)
     return read_labels(path, columns=WEAK).filename.unique().tolist()
+
+
+def reference_events(name: str, *, folder: Path, download: bool) -> tuple[list[str], pd.DataFrame]:
+    """The clips of one set (a name in `STRONG_FILES`) and its strong labels; the rest as in `clip_names`."""
+    [path] = _label_files([STRONG_FILES[name]], folder=folder, present=files_below(folder), download=download)
+    return clip_names(name, folder=folder, download=download), read_labels(path, columns=STRONG)[STRONG]
 
 
 def _label_files(wanted: list[str], *, folder: Path, present: list[str], download: bool) -> list[Path]:
