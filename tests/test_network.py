@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hpsed_lib import networks
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.networks.base import FrameNetwork, GatedConv, layer_table
 from hpsed_lib.networks.gru import BidirectionalGRU
-from hpsed_lib.params import Network, load_experiment
+from hpsed_lib.params import NETWORK_SECTIONS, Network, load_experiment
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, has_weights, pool
 from hpsed_lib.training import EPSILON, clip_loss
 
@@ -104,6 +105,38 @@ def test_every_parameter_learns_under_bfloat16_autocast(narrow: Network, pooling
             assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name
     assert (network.frame_dense.weight.grad.abs().max() > 0) == (pooling != "noisy_or")
+
+
+PUBLISHED = [  # kind, its pooling function, frames, mel bands, parameters, output frames, bands that are too few
+    ("surrey", "attention", 240, 64, 1_267_106 + 2 * 2 * 3 * 128, 240, 63),  # PyTorch's GRUs have a second bias
+    ("surrey", "attention", 500, 80, 1_267_106 + 2 * 2 * 3 * 128, 500, 63),
+    ("gccaps", "sigmoid", 240, 64, 447_449, 30, 7),
+    ("gccaps", "sigmoid", 500, 80, 457_241, 62, 7),
+    ("wang", "linear", 400, 64, 936_041, 100, 7),
+    ("wang", "linear", 500, 80, 1_089_641, 125, 7),
+]
+
+
+@pytest.mark.parametrize(("kind", "pooling", "n_frames", "n_mels", "n_parameters", "n_outputs", "too_few"), PUBLISHED)
+def test_the_systems_of_table_3_have_their_published_size_and_learn_in_a_smaller_one(
+    kind: str, pooling: str, n_frames: int, n_mels: int, n_parameters: int, n_outputs: int, too_few: int
+) -> None:
+    torch.manual_seed(0)
+    [section] = [each for each in NETWORK_SECTIONS if get_args(each.model_fields["kind"].annotation) == (kind,)]
+    network = networks.build(section(kind=kind, width=1.0), n_mels=n_mels, n_classes=17)
+    assert sum(each.numel() for each in network.parameters()) - 17 == n_parameters
+    narrow = networks.build(section(kind=kind, width=1 / 16), n_mels=n_mels, n_classes=17)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        frame_prob, logit = narrow(torch.randn(2, n_frames, n_mels))
+    assert frame_prob.shape == (2, n_outputs, 17)
+    assert n_outputs == n_frames // section.time_pooling
+    assert {each.dtype for each in (frame_prob, logit) if each is not None} == {torch.float32}
+    attention = None if logit is None else logit.softmax(2)
+    clip_loss(pool(frame_prob, attention, attention_logit=logit, pooling=pooling), torch.eye(2, 17)).backward()
+    unused = [name for name, each in narrow.named_parameters() if each.grad is None or not each.grad.isfinite().all()]
+    assert unused == ["sharpness"]
+    with pytest.raises(ParameterError, match=f"no band of {too_few} mel bands"):
+        networks.build(section(kind=kind, width=1.0), n_mels=too_few, n_classes=17)
 
 
 def test_the_loss_is_a1_and_finite_at_both_ends() -> None:
