@@ -45,7 +45,8 @@ print(f"{run} on {device.type}: {len(data.training.filenames)} training clips, {
 # layer with sigmoid for $x_i$, and one with softmax, from the same input, for the weights of attention pooling. The
 # frame rate falls from 50 Hz to 12.5 Hz.
 #
-# > Channels, pools and units are not printed in the text; `params/paper.yaml` says where ours come from.
+# > Channels, pools and units are not printed in the text; `params/paper.yaml` says where ours come from. An experiment
+# > whose `network.kind` is another trains that one, of another system of Table 3: the table shows its layers.
 
 # %%
 network = training.build_network(choices, data, seed=seed)

@@ -20,10 +20,10 @@ class SurreyCRNN(FrameNetwork):
 
     References
     ----------
-    Xu, Kong, Wang, Plumbley: Large-scale weakly supervised audio classification using gated convolutional neural
-    network, ICASSP 2018, and its published code, with all eight gated convolutions in use (the code as it stands skips
-    the last two). The recurrent layers' candidate states have a linear and a sigmoid activation. Not followed: the
-    attention clipped at 1e-7; Keras's GRU, which has a bias less, resets before its product and has a hard sigmoid.
+    Xu, Kong, Wang, Plumbley: SurreyCVSSP system for DCASE2017 challenge task4, arXiv:1709.00551 (the paper's reference
+    [15]), and its published code, with all eight gated convolutions in use (the code as it stands skips the last two).
+    The recurrent layers' candidate states have a linear and a sigmoid activation. Not followed: the attention clipped
+    at 1e-7; Keras's GRU, which has a bias less, resets before its product and has a hard sigmoid.
     """
 
     convolutions = ("blocks", "last")
