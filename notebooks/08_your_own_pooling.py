@@ -89,6 +89,8 @@ given = {
 y = {own: pool(x, **given, pooling=pooling_function(choices, own)) for own, x in frames.items()}
 for value in y.values():
     value.sum().backward()
+
+# %%
 figure, axes = plt.subplots(2, 1, figsize=(7, 4.4), sharex=True)
 axes[0].fill_between(time, curve, color="0.85")
 axes[0].set(ylabel="frame_prob", ylim=(0, 1))

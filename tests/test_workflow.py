@@ -123,11 +123,11 @@ class TestLauncher:
             return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.json")}
 
         before = bases()
-        assert len(before) == 5
+        assert len(before) == 6
         assert bases(memory=1, run_time=1) == before
         after = bases(threads=2)
         changed = {name for name in before if after[name] != before[name]}
-        assert changed == {"linear/03_train_variant.json", "power/03_train_variant.json"}
+        assert changed == {f"{name}/03_train_variant.json" for name in ("linear", "power", "top_half")}
 
     def test_report_of_what_was_reproduced(self, bundle):
         copy_reproduced(bundle, "quick", "derivation", "paper")
