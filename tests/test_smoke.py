@@ -15,7 +15,12 @@ from held import NAME, ROOT, Project, wait_until
 
 from hpsed_lib.bench.experiment import account
 
-RUNS = [f"{p}-{s}-seed0" for p in ("linear", "power") for s in ("single", "hierarchical", "appendix", "mixed")]
+STRUCTURES = {
+    "linear": ("single", "hierarchical", "appendix", "mixed"),
+    "power": ("single", "hierarchical"),
+    "top_half": ("single", "appendix"),  # from a file of its own, outside the library
+}
+RUNS = [f"{pooling}-{structure}-seed0" for pooling, structures in STRUCTURES.items() for structure in structures]
 N_EPOCHS = 12
 CORES = "--cores 2"
 
