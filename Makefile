@@ -109,8 +109,8 @@ lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean: ## remove cache/: downloads, prepared data, checkpoints, predictions, DATA as remembered; reproduced/ stays
-	@echo "removing cache/ (downloads, prepared data, checkpoints, predictions, DATA as remembered); reproduced/ stays"
+clean: ## remove cache/: downloads, prepared data, checkpoints, DATA as remembered; reproduced/ stays
+	@echo "removing cache/ (downloads, prepared data, checkpoints, DATA as remembered); reproduced/ stays"
 	@rm -rf cache
 
 lock: $(INSTALLED) ## resolve requirements.lock again; pins that still fit pyproject.toml stay

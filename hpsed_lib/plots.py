@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from hpsed_lib.dataset import Dataset, Split
+from hpsed_lib.dataset import Dataset
 from hpsed_lib.params import Experiment
 from hpsed_lib.paths import replacing
-from hpsed_lib.runs import load_predictions
+from hpsed_lib.runs import event_to_show
 
 LINE_STYLES = {"single": "-", "hierarchical": "--", "appendix": ":", "mixed": "-."}
 """How each structure is drawn, in every figure."""
@@ -143,22 +143,12 @@ def plot_class_scores(class_scores: pd.DataFrame, *, ax: Axes) -> Axes:
     return ax
 
 
-def event_to_show(split: Split, *, shortest: float = 1.0, longest: float = 4.0) -> tuple[str, str]:
-    """The first clip, and class, with one event of that class of a length in seconds; else the very first event's."""
-    events = split.strong_labels
-    alone = events.groupby(["filename", "event_label"]).onset.transform("size") == 1
-    fitting = events[alone & (events.offset - events.onset).between(shortest, longest)]
-    first = (fitting if len(fitting) else events).iloc[0]
-    return first.filename, first.event_label
-
-
 def figure5(experiment: Experiment, dataset: Dataset, metrics: list[dict]) -> Figure:
     """Figure 5's view: every system's frame probabilities for one test event, under its spectrogram and events.
 
     Of several seeds in `metrics` the first is drawn.
     """
     filename, label = event_to_show(dataset.test)
-    clip, column = dataset.test.filenames.index(filename), dataset.classes.index(label)
     events = dataset.test.strong_labels.query("filename == @filename")
     runs = {(run["pooling"], run["structure"]): run for run in reversed(metrics)}  # the first seed comes last
     names = experiment.pooling.functions
@@ -169,12 +159,16 @@ def figure5(experiment: Experiment, dataset: Dataset, metrics: list[dict]) -> Fi
         height_ratios=[2.2, 1] + [1.3] * len(names),
         sharex=True,
     )
-    plot_spectrogram(dataset.test.features[clip], hop_duration=experiment.features.hop_duration, ax=axes[0])
+    plot_spectrogram(
+        dataset.test.features[dataset.test.filenames.index(filename)],
+        hop_duration=experiment.features.hop_duration,
+        ax=axes[0],
+    )
     plot_events(events, clip_duration=experiment.data.clip_duration, ax=axes[1])
     for ax, pooling in zip(axes[2:], names, strict=True):
         shown = {structure: runs[pooling, structure] for structure in experiment.pooling.functions[pooling].structures}
         plot_frame_predictions(
-            {name: load_predictions(experiment, run["run"])["test"][clip, :, column] for name, run in shown.items()},
+            {name: np.array(run["example"]["frame_prob"]) for name, run in shown.items()},
             events.query("event_label == @label"),
             thresholds={name: run["threshold"] for name, run in shown.items()},
             frame_duration=experiment.frame_duration,

@@ -1,4 +1,4 @@
-"""From a trained network to the files of its run: predictions, thresholds, scores, and what made them.
+"""From a trained network to the files of its run: thresholds, events, scores, and what made them.
 
 Thresholds are chosen on the *tuning* clips, those with strong labels beside the test clips: the validation clips, where
 they have such labels. The test clips meet the finished choice only. Without tuning clips the one threshold is the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hpsed_lib.scoring import (
     clip_scores,
     event_activity,
     event_based_scores,
+    frame_prob_counts,
     sed_eval_scores,
     threshold_free_scores,
 )
@@ -37,30 +39,39 @@ TAGGING_THRESHOLD = 0.5
 
 
 def run_folder(experiment: Experiment, run: str) -> Path:
-    """Where a run keeps its checkpoint and its predictions."""
+    """Where a run keeps its checkpoint."""
     return cache_folder(experiment.name) / "runs" / run
 
 
-def load_predictions(experiment: Experiment, run: str) -> dict[str, np.ndarray]:
-    """Frame probabilities (clips, frames, classes) of a finished run, by split (test, and tuning if there is one)."""
-    path = run_folder(experiment, run) / "predictions.npz"
+def load_events(experiment: Experiment, run: str) -> pd.DataFrame:
+    """Events that a finished run found in the test clips: filename, onset, offset (s), event_label."""
+    path = results_folder(experiment.name) / "events" / f"{run}.tsv"
     if not path.is_file():
         raise DataError(f"{path}: not there; run notebook 03_train_variant for {run}")
-    with np.load(path) as stored:
-        return {split: stored[split] for split in stored}
+    return pd.read_csv(path, sep="\t", dtype={"filename": str, "event_label": str}, keep_default_na=False)
+
+
+def event_to_show(split: Split, *, shortest: float = 1.0, longest: float = 4.0) -> tuple[str, str]:
+    """The first clip, and class, with one event of that class of a length in seconds; else the very first event's."""
+    events = split.strong_labels
+    alone = events.groupby(["filename", "event_label"]).onset.transform("size") == 1
+    fitting = events[alone & (events.offset - events.onset).between(shortest, longest)]
+    first = (fitting if len(fitting) else events).iloc[0]
+    return first.filename, first.event_label
 
 
 def finish_run(
     experiment: Experiment, dataset: Dataset, trained: Trained, *, pooling: str, structure: str, seed: int
 ) -> tuple[dict, pd.DataFrame]:
-    """Predict, choose thresholds on tuning clips, score the test clips, write the run's files.
+    """Predict, choose thresholds on tuning clips, score the test clips, write the run's events and metrics.
 
     Returns
     -------
     metrics : dict
         What ``metrics/<run>.json`` holds: ``test`` is the score of the decoding that the
-        experiment asks for, ``operating_points`` has those of `operating_points`, ``threshold_free``, ``event_based``
-        and ``tagging`` those of `hpsed_lib.scoring`.
+        experiment asks for, ``operating_points`` has those of `operating_points`, ``threshold_free``, ``event_based``,
+        ``tagging`` and ``frame_prob_counts`` those of `hpsed_lib.scoring`; ``example`` has the frame probabilities of
+        one event (`event_to_show`).
     curve : DataFrame with columns threshold, f_measure and the counts
         As `choose_threshold` returns it; without tuning clips it has no row.
     """
@@ -76,6 +87,7 @@ def finish_run(
     if dataset.tuning:
         threshold, _, curve = tuned_threshold(experiment, dataset, frame_prob["tuning"], "f_measure")
     threshold = threshold if rule == "validation" else float(rule)
+    events = estimated_events(experiment, dataset, dataset.test, frame_prob["test"], threshold=threshold)
     metrics = {
         "run": run,
         "experiment": experiment.name,
@@ -86,15 +98,25 @@ def finish_run(
         "n_thresholds_tried": len(curve) if rule == "validation" else 0,
         "best_epoch": trained.best_epoch,
         "n_test_clips": len(dataset.test.filenames),
-        **_scores(experiment, dataset, frame_prob, predicted["test"][1], threshold=threshold),
+        **_scores(experiment, dataset, frame_prob, predicted["test"][1], events, threshold=threshold),
+        "example": _example(dataset.test, dataset.classes, frame_prob["test"]),
         "own_pooling": experiment.pooling.digest(pooling),
         **_provenance(experiment, dataset, trained),
     }
-    with replacing(run_folder(experiment, run) / "predictions.npz") as temporary:
-        np.savez_compressed(temporary, **frame_prob)  # type: ignore[arg-type]
+    with replacing(results_folder(experiment.name) / "events" / f"{run}.tsv") as temporary:
+        events.to_csv(temporary, sep="\t", index=False)
     with replacing(results_folder(experiment.name) / "metrics" / f"{run}.json") as temporary:
         temporary.write_text(to_json(metrics) + "\n", encoding="utf-8")
     return metrics, curve
+
+
+def _example(test: Split, classes: Sequence[str], frame_prob: np.ndarray) -> dict | None:
+    """What Figure 5's view shows of a run; None, if no test clip has an event."""
+    if test.strong_labels.empty:
+        return None
+    filename, label = event_to_show(test)
+    shown = frame_prob[test.filenames.index(filename), :, classes.index(label)]
+    return {"filename": filename, "event_label": label, "frame_prob": [round(float(x), 4) for x in shown]}
 
 
 def tuned_threshold(
@@ -117,13 +139,13 @@ def _scores(
     dataset: Dataset,
     frame_prob: dict[str, np.ndarray],
     clip_prob: np.ndarray,
+    estimated: pd.DataFrame,
     *,
     threshold: float,
 ) -> dict:
     """Every score of a run, in the order of its metrics file."""
     test, tuning = dataset.test, dataset.tuning
     names: dict[str, Any] = {"filenames": test.filenames, "classes": dataset.classes}
-    estimated = estimated_events(experiment, dataset, test, frame_prob["test"], threshold=threshold)
     tuned = score(experiment, dataset, tuning, frame_prob["tuning"], threshold=threshold) if tuning else None
     return {
         "best_constant_guess": best_constant_guess(reference_activity(experiment, dataset, test)),
@@ -142,6 +164,13 @@ def _scores(
         ),
         "event_based": event_based_scores(test.strong_labels, estimated, **names),
         "tagging": clip_scores(test.weak_target > 0, clip_prob, threshold=TAGGING_THRESHOLD),
+        "frame_prob_counts": frame_prob_counts(
+            frame_prob["test"],
+            test.strong_labels,
+            test.weak_target > 0,
+            **names,
+            frame_duration=experiment.frame_duration,
+        ),
     }
 
 

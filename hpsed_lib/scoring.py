@@ -379,6 +379,36 @@ def threshold_free_scores(
     }
 
 
+N_BINS = 20
+"""Of `frame_prob_counts`, from 0 to 1."""
+
+
+def frame_prob_counts(
+    frame_prob: np.ndarray,
+    reference: pd.DataFrame,
+    present: np.ndarray,
+    *,
+    filenames: Sequence[str],
+    classes: Sequence[str],
+    frame_duration: float,
+) -> dict[str, list[int]]:
+    """How many frame probabilities (clips, frames, classes) lie in each of `N_BINS` bins, and where.
+
+    Returns
+    -------
+    dict of list of int
+        ``inside`` an event of the class, ``beside`` it, in clips where the class is `present` (bool, clips, classes),
+        and ``absent``, in those where it is not.
+    """
+    names: dict[str, Any] = {"filenames": filenames, "classes": classes}
+    inside = frame_activity(reference, **names, n_frames=frame_prob.shape[1], frame_duration=frame_duration)
+    beside = ~inside & present[:, None]
+    where = {"inside": inside, "beside": beside, "absent": ~(inside | beside)}
+    return {
+        name: np.histogram(frame_prob[frames], bins=N_BINS, range=(0, 1))[0].tolist() for name, frames in where.items()
+    }
+
+
 def clip_scores(reference: np.ndarray, clip_prob: np.ndarray, *, threshold: float) -> dict[str, float]:
     """Audio tagging above a threshold, of arrays (clips, classes): what subtask A of DCASE 2017 Task 4 measures."""
     precision, recall, f_measure, _ = precision_recall_fscore_support(

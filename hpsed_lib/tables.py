@@ -21,7 +21,7 @@ from hpsed_lib.dataset import Dataset, read_table
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import Dcase2017Data, Experiment
 from hpsed_lib.paths import ROOT, published_folder, replacing, results_folder
-from hpsed_lib.runs import estimated_events, load_predictions
+from hpsed_lib.runs import load_events
 
 RATES = ["substitution_rate", "deletion_rate", "insertion_rate", "error_rate"]
 LATEX = str.maketrans({"`": "", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
@@ -99,7 +99,6 @@ def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd
 
 def label_effects(experiment: Experiment, dataset: Dataset, run: dict) -> pd.DataFrame:
     """What is odd in the test clips' labels, and what removing it would do to one run's score (`label_report`)."""
-    frame_prob = load_predictions(experiment, run["run"])["test"]
     names: dict[str, Any] = {"filenames": dataset.test.filenames, "classes": dataset.classes}
     return label_report(
         dataset.test.strong_labels,
@@ -107,7 +106,7 @@ def label_effects(experiment: Experiment, dataset: Dataset, run: dict) -> pd.Dat
         **names,
         clip_duration=experiment.data.clip_duration,
         time_resolution=experiment.scoring.time_resolution,
-        estimated=estimated_events(experiment, dataset, dataset.test, frame_prob, threshold=run["threshold"]),
+        estimated=load_events(experiment, run["run"]),
     )
 
 

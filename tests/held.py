@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import psutil
 import torch
@@ -248,10 +247,8 @@ class Project:
             for key in ("time", "commit", "commit_date", "audio_folder"):
                 content.pop(key, None)
             found[path.name] = json.dumps(content).encode()
-        for path in (self.cache / "runs").glob("*/predictions.npz"):
-            with np.load(path) as stored:  # the archive itself holds the time of its making
-                found |= {f"{path.parent.name} {split}": stored[split].tobytes() for split in stored}
         files = [*(self.cache / "features").glob("[!.]*.npy"), *(self.results / "tables").glob("[!.]*")]
+        files += (self.results / "events").glob("[!.]*.tsv")
         files += [self.cache / f"{name}.csv" for name in ("clips", "strong_labels", "weak_labels", "remarks")]
         found |= {path.name: path.read_bytes() for path in files}
         found["manifest"] = pd.read_csv(self.cache / "manifest.csv").drop(columns="modified").to_csv().encode()

@@ -56,7 +56,7 @@ def interrupt(project: Project, kind: str, moment: str) -> None:
     """Launch, hold at the moment, end it in this way, look at what is left."""
     held_at = MOMENTS[moment]
     if (kind, moment) == ("full disk", "before metrics"):  # once a metrics file is to be moved it needs no more room
-        held_at = held_at | {"path": rf"{RUN}/predictions\.npz$"}
+        held_at = held_at | {"path": rf"events/{RUN}\.tsv$"}
     n_epochs = project.n_epochs(RUN)
     launched = project.launch(held_at)
     project.wait_until(project.is_held, moment, launched)

@@ -1,4 +1,4 @@
-"""The files of a finished run: what is recorded of its scores, and that it follows from the predictions."""
+"""The files of a finished run: its events and scores, and that these follow from the predictions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 from hpsed_lib import paths, runs
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.decoding import decode, to_events
+from hpsed_lib.errors import DataError
 from hpsed_lib.networks import FrameNetwork
 from hpsed_lib.params import Decoding, Experiment
-from hpsed_lib.runs import finish_run, load_predictions, reference_activity, to_json
+from hpsed_lib.runs import event_to_show, finish_run, load_events, reference_activity, to_json
 from hpsed_lib.scoring import event_activity, sed_eval_scores
 from hpsed_lib.training import Trained, build_network, predict_split
 
@@ -22,8 +23,8 @@ from hpsed_lib.training import Trained, build_network, predict_split
 @pytest.fixture(scope="module")
 def finished(
     tiny: Experiment, tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict, pd.DataFrame, dict[str, np.ndarray]]:
-    """Metrics as read from the file, curve and predictions.
+) -> tuple[dict, pd.DataFrame, dict[str, np.ndarray], pd.DataFrame]:
+    """Metrics as read from the file, curve, predictions, and events as read from their file.
 
     The network was never trained; in its place stand walks between 0 and 1 that lean to the truth: they cross every
     threshold many times, so that no two operating points decode the same.
@@ -32,6 +33,7 @@ def finished(
     history = pd.DataFrame({"epoch": [1], "training_loss": [0.7], "validation_loss": [0.7], "seconds": [0.1]})
     trained = Trained(build_network(tiny, tiny_dataset, seed=0).eval(), history, best_epoch=1, resumed_after=[])
     rng = np.random.default_rng(0)
+    predictions = {}
 
     def walks(
         network: FrameNetwork, split: Split, experiment: Experiment, *, pooling: str, structure: str
@@ -39,17 +41,21 @@ def finished(
         _, clip_prob = predict_split(network, split, experiment, pooling=pooling, structure=structure)
         truth = np.repeat(reference_activity(tiny, tiny_dataset, split), 13, axis=1)[:, : tiny.n_output_frames]
         steps = rng.normal(0, 0.8, truth.shape)
-        return (1 / (1 + np.exp(1.5 - np.cumsum(steps, axis=1) - 2 * truth))).astype(np.float32), clip_prob
+        frame_prob = (1 / (1 + np.exp(1.5 - np.cumsum(steps, axis=1) - 2 * truth))).astype(np.float32)
+        predictions["test" if split is tiny_dataset.test else "tuning"] = frame_prob
+        return frame_prob, clip_prob
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "ROOT", folder)
         patch.setattr(runs, "predict_split", walks)
         metrics, curve = finish_run(tiny, tiny_dataset, trained, pooling="linear", structure="single", seed=0)
-        predictions = load_predictions(tiny, "linear-single-seed0")
+        events = load_events(tiny, "linear-single-seed0")
+        with pytest.raises(DataError, match=r"linear-single-seed1\.tsv: not there"):
+            load_events(tiny, "linear-single-seed1")
     [path] = (folder / "reproduced").rglob("linear-single-seed0.json")
     assert json.loads(path.read_text()) == json.loads(json.dumps(metrics))
     assert len(path.read_text().splitlines()) < 1200  # counts of all clips are on one line each
-    return json.loads(path.read_text()), curve, predictions
+    return json.loads(path.read_text()), curve, predictions, events
 
 
 def decoded_events(
@@ -69,7 +75,7 @@ def decoded_events(
 def test_every_operating_point_scores_what_its_threshold_decodes(
     tiny: Experiment, tiny_dataset: Dataset, finished: tuple
 ) -> None:
-    metrics, _, predictions = finished
+    metrics, _, predictions, _ = finished
     points = metrics["operating_points"]
     assert list(points) == ["fixed", "global_f_measure", "global_error_rate"]
     for name, point in points.items():
@@ -90,7 +96,7 @@ def test_every_operating_point_scores_what_its_threshold_decodes(
 def test_a_systems_own_decoding_is_one_more_operating_point(
     tiny: Experiment, tiny_dataset: Dataset, finished: tuple
 ) -> None:
-    _, _, predictions = finished
+    _, _, predictions, _ = finished
     own = Decoding(threshold=0.3, median_length=1, minimum_gap=0.6, minimum_duration=0.9)
     points = runs.operating_points(tiny.model_copy(update={"own_decoding": own}), tiny_dataset, predictions)
     assert list(points) == ["fixed", "global_f_measure", "global_error_rate", "own"]
@@ -102,7 +108,7 @@ def test_a_systems_own_decoding_is_one_more_operating_point(
 
 
 def test_the_record_is_the_configured_decoding(tiny: Experiment, tiny_dataset: Dataset, finished: tuple) -> None:
-    metrics, curve, _ = finished
+    metrics, curve, _, _ = finished
     assert metrics["threshold"] == metrics["operating_points"]["global_f_measure"]["threshold"]
     assert metrics["test"]["overall"] == metrics["operating_points"]["global_f_measure"]["test"]
     assert metrics["tuning"]["f_measure"] == pytest.approx(curve.f_measure.max())
@@ -112,7 +118,7 @@ def test_the_record_is_the_configured_decoding(tiny: Experiment, tiny_dataset: D
 def test_counts_of_the_clips_stand_in_the_order_of_the_files(
     tiny: Experiment, tiny_dataset: Dataset, finished: tuple
 ) -> None:
-    metrics, _, predictions = finished
+    metrics, _, predictions, written = finished
     counts = metrics["test"]["clip_counts"]
     for name, of_clips in counts.items():
         assert len(of_clips) == len(tiny_dataset.test.filenames)
@@ -121,6 +127,7 @@ def test_counts_of_the_clips_stand_in_the_order_of_the_files(
     assert counts["Nref"] == reference.sum((1, 2)).tolist()
     assert len(set(counts["Nref"])) > 1
     events = decoded_events(tiny, tiny_dataset, predictions["test"], threshold=metrics["threshold"])
+    pd.testing.assert_frame_equal(written, events, check_dtype=False)
     for index, name in enumerate(tiny_dataset.test.filenames):
         active = event_activity(
             events[events.filename == name],
@@ -130,6 +137,26 @@ def test_counts_of_the_clips_stand_in_the_order_of_the_files(
             time_resolution=1.0,
         )
         assert counts["Ntp"][index] == (active[0] & reference[index]).sum()
+
+
+def test_frame_probabilities_are_counted_where_they_lie(
+    tiny: Experiment, tiny_dataset: Dataset, finished: tuple
+) -> None:
+    metrics, _, predictions, _ = finished
+    test, counted = tiny_dataset.test, {name: [0] * 20 for name in ("inside", "beside", "absent")}
+    by_class = test.strong_labels.groupby(["filename", "event_label"])
+    for clip, filename in enumerate(test.filenames):
+        for column, label in enumerate(tiny_dataset.classes):
+            events = by_class.get_group((filename, label)) if (filename, label) in by_class.groups else ()
+            for frame, value in enumerate(predictions["test"][clip, :, column]):
+                time = (frame + 0.5) * tiny.frame_duration
+                here = len(events) and ((events.onset <= time) & (time < events.offset)).any()
+                where = "inside" if here else "beside" if len(events) else "absent"
+                counted[where][min(int(20 * np.float64(value)), 19)] += 1
+    assert metrics["frame_prob_counts"] == counted
+    filename, label = event_to_show(test)
+    shown = predictions["test"][test.filenames.index(filename), :, tiny_dataset.classes.index(label)]
+    assert metrics["example"]["frame_prob"] == pytest.approx(shown.tolist(), abs=5.1e-5)
 
 
 def test_a_metrics_file_reads_back_and_keeps_lists_of_numbers_on_a_line(tmp_path: Path) -> None:

@@ -49,10 +49,9 @@ class Traces:
         return path
 
     def finish(self, run):
-        predictions = self.write(f"cache/smoke/runs/{run}/predictions.npz")
         self.write(f"reproduced/smoke/notebooks/03_train_variant/{run}.ipynb")
         metrics = {"parameters": self.experiment.model_dump(mode="json"), "history": HISTORY}
-        return predictions, self.write(f"reproduced/smoke/metrics/{run}.json", json.dumps(metrics))
+        return self.write(f"reproduced/smoke/metrics/{run}.json", json.dumps(metrics))
 
     def shown(self, name=RUN):
         [found] = [row for row in status.statuses(self.experiment) if row.name == name]
@@ -111,21 +110,21 @@ def test_stopped_goes_on_from_a_checkpoint_that_can_be_read(traces):
     assert traces.shown() == "stopped"
 
 
-@pytest.mark.parametrize("change", ["settings", "predictions", "data", ""])
+@pytest.mark.parametrize("change", ["settings", "metrics", "data", ""])
 def test_results_of_something_else_are_not_done(tiny, traces, change):
     traces.begin()
-    predictions, _ = traces.finish(RUN)
+    metrics = traces.finish(RUN)
     if change == "settings":
         traces.experiment = tiny
-    elif change == "predictions":
-        predictions.unlink()
+    elif change == "metrics":
+        metrics.unlink()
     elif change == "data":
-        later(traces.data, predictions)
+        later(traces.data, metrics)
     assert traces.shown() == ("waiting" if change else "done 2/10 0.8000")
 
 
 def test_tables_are_done_when_they_are_newer_than_every_run(traces):
-    metrics = [traces.finish(run)[1] for run in traces.experiment.runs()]
+    metrics = [traces.finish(run) for run in traces.experiment.runs()]
     tables = traces.write(f"reproduced/smoke/notebooks/{TABLES}.ipynb")
     assert traces.shown(TABLES) == "done"
     later(metrics[0], tables)

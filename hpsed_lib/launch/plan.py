@@ -134,7 +134,6 @@ def make_plan(
         "soundscapes": made_here * n_clips * 2 * experiment.data.clip_duration * experiment.data.sample_rate,
         "features": n_clips * 4 * experiment.n_frames * experiment.features.n_mels,
         "checkpoints": n_runs * 4 * 4 * measured.n_parameters,  # weights, the best ones, and Adam's two moments
-        "predictions": n_runs * 4 * n_evaluated * experiment.n_output_frames * _n_classes(experiment),
     }
     return Plan(data, run, data + -(-n_runs // at_once) * run, at_once * measured.memory, disk)
 

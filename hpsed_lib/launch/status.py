@@ -73,7 +73,7 @@ def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) 
         return Status(name, "failed", failure=failure.read_text(encoding="utf-8").strip())
     if log.is_file() and not _is_newer(notebook, [log]):
         return Status(name, "stopped", _history(checkpoint))
-    made = cache / f"runs/{name}/predictions.npz" if is_run else notebook
+    made = metrics / f"{name}.json" if is_run else notebook
     made_from = [] if name in SHARED else [cache / "data.json"]
     made_from += [metrics / f"{run}.json" for run in experiment.runs()] if name == "04_result_tables" else []
     if not notebook.is_file() or not _is_newer(made, made_from):
