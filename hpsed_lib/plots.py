@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from scipy import stats
 
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.params import Experiment
@@ -226,3 +227,44 @@ def operating_point_legend(structures: Sequence[str]) -> list[Line2D]:
     """Handles for a legend of `plot_operating_points`: marker by operating point, colour by structure."""
     markers = [Line2D([], [], color="0.3", marker=m, linestyle="none", label=name) for name, m in POINT_MARKERS.items()]
     return markers + [Line2D([], [], color=structure_colors()[name], linewidth=3, label=name) for name in structures]
+
+
+def plot_runs(scores: pd.DataFrame, *, measure: str, ax: Axes) -> Axes:
+    """Draw every run as a dot, arm by arm, and each arm's mean with Student's 95 % interval over seeds.
+
+    `scores` is `hpsed_lib.tables.scores`, `measure` one of its columns, in percent.
+    """
+    arms = scores.assign(arm=scores.pooling + " " + scores.structure)
+    names = list(dict.fromkeys(arms.arm))
+    for place, (_, runs) in enumerate(arms.groupby("arm", sort=False)):
+        color, values = structure_colors()[runs.structure.iloc[0]], runs[measure].to_numpy()
+        spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
+        ax.plot(values, place + spread, "o", color=color, markersize=4, alpha=0.6, linestyle="none")
+        if len(values) > 1:
+            half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+            ax.errorbar(values.mean(), place, xerr=half, color="0.15", capsize=4, fmt="|", markersize=14)
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    ax.set_xlabel("F1 (%); dot: one run, bar: mean and its 95 % interval over seeds")
+    return ax
+
+
+def plot_probabilities(shares: pd.DataFrame, *, pooling: str, where: str, ax: Axes) -> Axes:
+    """Draw how the frame probabilities of one pooling function's arms are distributed in one place.
+
+    `shares` is `hpsed_lib.findings.probabilities`; the axis is logarithmic, for most frames lie near 0.
+    """
+    for structure, bins in shares.query("pooling == @pooling and `where` == @where").groupby("structure", sort=False):
+        style: dict[str, Any] = {"color": structure_colors()[structure], "linestyle": LINE_STYLES[structure]}
+        ax.stairs(bins.share, [*bins.low, 1.0], label=structure, linewidth=1.6, **style)
+    ax.set(yscale="log", xlim=(0, 1), xlabel="frame_prob", ylabel="share of frames", title=f"{pooling}, {where}")
+    return ax
+
+
+def plot_directions(looked: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Draw the share of frames that each training pushes up, over its epochs (`hpsed_lib.theory.directions`)."""
+    for structure, rows in looked.groupby("trained_as", sort=False):
+        style: dict[str, Any] = {"color": structure_colors()[str(structure)], "linestyle": LINE_STYLES[str(structure)]}
+        ax.plot(rows.epoch, 100 * rows.up, label=structure, **style)
+    ax.set(xlabel="epoch", ylabel="frames pushed up (%)", ylim=(-3, 103))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax

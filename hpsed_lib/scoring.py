@@ -383,6 +383,26 @@ N_BINS = 20
 """Of `frame_prob_counts`, from 0 to 1."""
 
 
+def places(
+    reference: pd.DataFrame,
+    present: np.ndarray,
+    *,
+    filenames: Sequence[str],
+    classes: Sequence[str],
+    n_frames: int,
+    frame_duration: float,
+) -> dict[str, np.ndarray]:
+    """Where frames lie, each bool (clips, n_frames, classes).
+
+    ``inside`` an event of the class; ``beside`` it, in clips where the class is `present` (bool, clips, classes); and
+    ``absent``, in those where it is not.
+    """
+    names: dict[str, Any] = {"filenames": filenames, "classes": classes}
+    inside = frame_activity(reference, **names, n_frames=n_frames, frame_duration=frame_duration)
+    beside = ~inside & present[:, None]
+    return {"inside": inside, "beside": beside, "absent": ~(inside | beside)}
+
+
 def frame_prob_counts(
     frame_prob: np.ndarray,
     reference: pd.DataFrame,
@@ -392,18 +412,9 @@ def frame_prob_counts(
     classes: Sequence[str],
     frame_duration: float,
 ) -> dict[str, list[int]]:
-    """How many frame probabilities (clips, frames, classes) lie in each of `N_BINS` bins, and where.
-
-    Returns
-    -------
-    dict of list of int
-        ``inside`` an event of the class, ``beside`` it, in clips where the class is `present` (bool, clips, classes),
-        and ``absent``, in those where it is not.
-    """
+    """How many frame probabilities (clips, frames, classes) lie in each of `N_BINS` bins, by their `places`."""
     names: dict[str, Any] = {"filenames": filenames, "classes": classes}
-    inside = frame_activity(reference, **names, n_frames=frame_prob.shape[1], frame_duration=frame_duration)
-    beside = ~inside & present[:, None]
-    where = {"inside": inside, "beside": beside, "absent": ~(inside | beside)}
+    where = places(reference, present, **names, n_frames=frame_prob.shape[1], frame_duration=frame_duration)
     return {
         name: np.histogram(frame_prob[frames], bins=N_BINS, range=(0, 1))[0].tolist() for name, frames in where.items()
     }

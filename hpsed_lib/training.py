@@ -15,7 +15,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,6 +232,7 @@ def train(
     structure: str,
     seed: int,
     folder: Path,
+    after_epoch: Callable[[int, FrameNetwork], None] | None = None,
 ) -> Trained:
     """Train one variant, or go on with it, or load it if it is done.
 
@@ -243,6 +244,8 @@ def train(
         Decides the initial weights, the data order and dropout.
     folder : Path
         Where ``checkpoint.pt`` is kept.
+    after_epoch : function, optional
+        Called with the number of each epoch and the network as that epoch leaves it, to look at.
 
     References
     ----------
@@ -268,6 +271,8 @@ def train(
         training_loss = _train_epoch(state, dataset.training, experiment, seed=seed, epoch=epoch, **variant)
         validation_loss = evaluate_loss(network, dataset.validation, experiment, **variant)
         state.add_epoch(training_loss, validation_loss, time.perf_counter() - started)
+        if after_epoch:
+            after_epoch(epoch, network)
         state.save(path, fingerprint)
         print(f"epoch {epoch:3d}  training loss {training_loss:.4f}  validation loss {validation_loss:.4f}", flush=True)
     network.load_state_dict(state.best_weights)

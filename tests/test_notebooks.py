@@ -17,7 +17,7 @@ SOURCES = sorted(FOLDER.glob("*.py"))
 
 
 def test_every_source_has_its_notebook() -> None:
-    assert [path.stem[:2] for path in SOURCES] == [f"{number:02d}" for number in range(1, 10)]
+    assert [path.stem[:2] for path in SOURCES] == [f"{number:02d}" for number in range(1, 12)]
     assert [path.stem for path in sorted(FOLDER.glob("*.ipynb"))] == [path.stem for path in SOURCES]
 
 

@@ -1,0 +1,131 @@
+"""What an experiment's F1 hides: did its trainings learn, where do probabilities and thresholds lie, what is missed.
+
+Everything is read from the runs' metrics files and events; arms are (pooling, structure), as in `hpsed_lib.comparison`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from hpsed_lib.scoring import N_BINS
+
+FALLING = -0.01
+"""Of itself an epoch: a validation loss that still falls by more was cut short."""
+LENGTHS = (0.0, 1.0, 2.0, 3.0, np.inf)
+"""Bounds, in seconds, of the groups of `coverage_by_length`."""
+
+
+def loss_change(history: Sequence[Mapping], *, n_epochs: int = 3) -> float:
+    """By how much of itself the validation loss changed an epoch, geometric mean over the last `n_epochs`.
+
+    Examples
+    --------
+    >>> round(loss_change([{"validation_loss": loss} for loss in (4.0, 1.0, 0.9, 0.81, 0.729)]), 6)
+    -0.1
+    """
+    last = [row["validation_loss"] for row in history][-n_epochs - 1 :]
+    return float((last[-1] / last[0]) ** (1 / (len(last) - 1)) - 1) if len(last) > 1 else float("nan")
+
+
+def trainings(metrics: Sequence[Mapping]) -> pd.DataFrame:
+    """Of every arm: runs, epoch and lowest validation loss (means), its last change, and how many still fell."""
+    rows = [
+        {
+            "pooling": run["pooling"],
+            "structure": run["structure"],
+            "best_epoch": run["best_epoch"],
+            "validation_loss": min(row["validation_loss"] for row in run["history"]),
+            "last_change": loss_change(run["history"]),
+        }
+        for run in metrics
+    ]
+    runs = pd.DataFrame(rows).assign(still_falling=lambda table: table.last_change < FALLING)
+    groups = runs.groupby(["pooling", "structure"], sort=False)
+    means = groups[["best_epoch", "validation_loss", "last_change"]].mean()
+    return means.assign(n_runs=groups.size(), n_still_falling=groups.still_falling.sum())
+
+
+def probabilities(metrics: Sequence[Mapping]) -> pd.DataFrame:
+    """Where the frame probabilities of every arm lie, all runs together.
+
+    Returns
+    -------
+    DataFrame with columns pooling, structure, where, low, high, n_frames, share
+        ``where``: ``inside`` an event, ``beside`` one in the same clip, or in clips where the class is ``absent``
+        (`hpsed_lib.scoring.frame_prob_counts`); ``share`` of these frames lie in the bin from ``low`` to ``high``.
+    """
+    counts: dict[tuple[str, str, str], np.ndarray] = {}
+    for run in metrics:
+        for where, of_run in run["frame_prob_counts"].items():
+            key = run["pooling"], run["structure"], where
+            counts[key] = counts.get(key, np.zeros(N_BINS, dtype=int)) + of_run
+    edges = np.arange(N_BINS + 1) / N_BINS
+    names = ("pooling", "structure", "where")
+    tables = [
+        pd.DataFrame({"low": edges[:-1], "high": edges[1:], "n_frames": found, "share": found / max(found.sum(), 1)})
+        .assign(**dict(zip(names, key, strict=True)))
+        .reindex(columns=[*names, "low", "high", "n_frames", "share"])
+        for key, found in counts.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def thresholds(scores: pd.DataFrame) -> pd.DataFrame:
+    """Of every arm: tuned thresholds (lowest, median, highest), F1 there and at 0.5, precision and recall, in percent.
+
+    Takes `hpsed_lib.tables.scores`; scores are means over seeds.
+    """
+    groups = scores.groupby(["pooling", "structure"], sort=False)
+    ends = groups.threshold.agg(["min", "median", "max"]).add_prefix("threshold_")
+    return ends.join(groups[["f_measure", "f_measure_fixed", "precision", "recall"]].mean())
+
+
+def coverage_by_length(reference: pd.DataFrame, estimated: pd.DataFrame) -> pd.DataFrame:
+    """How much of the reference events is found, by their length.
+
+    Parameters
+    ----------
+    reference, estimated : DataFrame with columns filename, onset, offset, event_label
+        In seconds; the estimated events of one class and clip do not overlap.
+
+    Returns
+    -------
+    DataFrame, one row for each interval of `LENGTHS`
+        ``n_events``, and ``covered``: the mean share of an event's time in which its class is detected.
+    """
+    events = reference.reset_index(drop=True).rename_axis("event").reset_index()
+    pairs = events.merge(estimated, on=["filename", "event_label"], suffixes=("", "_estimated"))
+    shared = np.minimum(pairs.offset, pairs.offset_estimated) - np.maximum(pairs.onset, pairs.onset_estimated)
+    length = (events.offset - events.onset).round(6)  # 4.4 - 1.4 is more than 3
+    covered = shared.clip(lower=0).groupby(pairs.event).sum().reindex(events.event, fill_value=0) / length
+    groups = pd.DataFrame({"length": pd.cut(length, LENGTHS), "covered": covered}).groupby("length", observed=False)
+    return groups.covered.agg(n_events="size", covered="mean")
+
+
+def detections(reference: pd.DataFrame, estimated: Mapping[tuple[str, str], Sequence[pd.DataFrame]]) -> pd.DataFrame:
+    """What each arm detects: number and length of events, and the share of reference events covered, by length.
+
+    Parameters
+    ----------
+    reference : DataFrame
+        As `coverage_by_length` takes it.
+    estimated : dict of list of DataFrame
+        The events of an arm's runs.
+
+    Returns
+    -------
+    DataFrame, one row per arm, and ``reference``
+        ``n_events`` (a run), ``median_length`` in seconds, ``covered`` by length; means over runs.
+    """
+    lengths = reference.offset - reference.onset
+    rows = [{"pooling": "reference", "structure": "", "n_events": len(reference), "median_length": lengths.median()}]
+    for (pooling, structure), runs in estimated.items():
+        found = [coverage_by_length(reference, events).covered for events in runs]
+        every = pd.concat(runs)
+        row = {"pooling": pooling, "structure": structure, "n_events": len(every) / len(runs)}
+        row |= {"median_length": (every.offset - every.onset).median()}
+        rows.append(row | {f"covered {span}": value for span, value in pd.concat(found, axis=1).mean(axis=1).items()})
+    return pd.DataFrame(rows).set_index(["pooling", "structure"])
