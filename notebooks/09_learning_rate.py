@@ -47,7 +47,7 @@ print(f"{len(data.training.filenames)} training clips, {len(data.validation.file
 # %%
 schedules = {"constant 0.003": ("constant", 0.003, 0)}
 warmup_epochs = min(2, choices.training.max_epochs - 1)
-schedules |= {f"cosine {rate}": ("cosine", rate, warmup_epochs) for rate in (0.003, 0.005, 0.01)}
+schedules |= {f"cosine {rate}": ("cosine", rate, warmup_epochs) for rate in (0.003, 0.005)}
 histories, tuned = [], {}
 for name, values in schedules.items():
     changes = dict(zip(("schedule", "learning_rate", "warmup_epochs"), values, strict=True))
