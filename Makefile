@@ -13,7 +13,7 @@ CORES ?=
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: help reproduce compare publish status plan report learning-rate mlms8 dcase2017-audio test slurm bench gpu carried mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce compare publish status plan report learning-rate directions mlms8 dcase2017-audio test slurm bench gpu carried mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -56,6 +56,10 @@ report: $(INSTALLED) ## write Snakemake's report of EXPERIMENT's results, one HT
 learning-rate: $(INSTALLED) ## compare schedules on EXPERIMENT's validation clips (notebook 09), for linear softmax and attention
 	for pooling in linear attention; do $(BIN)/python -m hpsed_lib.launch.execution notebooks/09_learning_rate.ipynb \
 	  reproduced/$(EXPERIMENT)/notebooks/09_learning_rate-$$pooling.ipynb -p experiment "$(EXPERIMENT)" -p pooling $$pooling || exit; done
+
+directions: $(INSTALLED) ## which frames the gradients of single and appendix push in EXPERIMENT (notebook 10), for linear softmax and attention
+	for pooling in linear attention; do $(BIN)/python -m hpsed_lib.launch.execution notebooks/10_directions.ipynb \
+	  reproduced/$(EXPERIMENT)/notebooks/10_directions-$$pooling.ipynb -p experiment "$(EXPERIMENT)" -p pooling $$pooling || exit; done
 
 mlms8: $(INSTALLED) ## score published outputs of a system of Table 3 again; its files and labels from DATA, or DOWNLOAD=1
 	@$(BIN)/python -m hpsed_lib.systems $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download)

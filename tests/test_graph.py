@@ -33,7 +33,7 @@ def library(tmp_path, monkeypatch):
 def test_every_execution_has_its_notebook():
     experiment = load_experiment("quick")
     paths = graph.executed_notebooks(experiment)
-    assert len(paths) == len(experiment.runs()) + 5
+    assert len(paths) == len(experiment.runs()) + 6
     run = experiment.runs()[0]
     assert paths[run] == f"reproduced/quick/notebooks/03_train_variant/{run}.ipynb"
     assert paths["02_pooling_gradients"] == "reproduced/derivation/notebooks/02_pooling_gradients.ipynb"

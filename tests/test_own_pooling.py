@@ -90,7 +90,7 @@ def test_another_file_trains_its_runs_anew(tmp_path: Path, tiny_dataset, capsys:
 
 
 @pytest.mark.slow
-def test_notebook_08_goes_through_it_and_09_through_schedules(tmp_path: Path) -> None:
+def test_notebook_08_goes_through_it_09_through_schedules_and_10_looks_at_gradients(tmp_path: Path) -> None:
     copy_project(tmp_path, "hpsed_lib", "notebooks", "params")
 
     def executed(notebook: str, *options: str) -> str:
@@ -104,6 +104,11 @@ def test_notebook_08_goes_through_it_and_09_through_schedules(tmp_path: Path) ->
     assert "the plain sum of the frames is not: with random frames, clip_prob goes from" in text
     assert "<td>" in text
     assert "an epoch" in executed("09_learning_rate")  # on the same clips
+    executed("10_directions")
+    looked = pd.read_csv(tmp_path / "reproduced/smoke/tables/directions_linear.csv")
+    assert looked.groupby(["trained_as", "epoch"]).size().to_dict() == {
+        (structure, epoch): 6 for structure in ("single", "appendix") for epoch in (1, 2)
+    }
     curves = pd.read_csv(tmp_path / "reproduced/smoke/tables/learning_rate_linear.csv")
     assert curves.groupby("schedule").size().to_dict() == {
         **dict.fromkeys((f"cosine {rate}" for rate in (0.003, 0.005)), 2),

@@ -90,7 +90,8 @@ def test_tables_and_figures(project: Project, metrics: dict[str, dict]) -> None:
         overall = metrics[f"{row.pooling}-{row.structure}-seed0"]["test"]["overall"]
         assert row.error_rate == pytest.approx(overall["error_rate"], rel=1e-5)
         assert row.f_measure == pytest.approx(100 * overall["f_measure"], rel=1e-5, abs=1e-9)
-    for name in ("learning_curves", "class_scores", "figure5", "contrasts", "operating_points"):
+    figures = ("learning_curves", "class_scores", "figure5", "contrasts", "operating_points", "runs", "probabilities")
+    for name in figures:
         assert (project.results / f"figures/{name}.png").stat().st_size > 10_000
     agreement = pd.read_csv(project.results / "tables/structure_agreement.csv")
     exact = agreement.query("dtype == 'float64' and structure == 'hierarchical'")
@@ -103,7 +104,7 @@ def test_tables_and_figures(project: Project, metrics: dict[str, dict]) -> None:
 @pytest.mark.slow
 def test_notebooks(project: Project) -> None:
     assert (project.results / "tables/table2.md").read_text() in project.log(2)  # it ends by printing it
-    for name in ("01_data_preparation", "07_identity_in_training", "04_result_tables"):
+    for name in ("01_data_preparation", "07_identity_in_training", "04_result_tables", "11_findings"):
         assert f"reproduced/{NAME}/notebooks/{name}.ipynb" in project.log(2)
     assert "reproduced/derivation/notebooks/02_pooling_gradients.ipynb" in project.log(2)
     path = project.results / "notebooks/03_train_variant/linear-appendix-seed0.ipynb"

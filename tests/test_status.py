@@ -95,9 +95,9 @@ def test_failed_and_waiting(traces, capsys):
     before = {path: path.stat().st_mtime_ns for path in traces.folder.rglob("*")}
     assert status.main(["smoke"]) == 0
     shown = capsys.readouterr().out
-    assert [line.split()[0] for line in shown.splitlines()[1:14]] == list(executed_notebooks(traces.experiment))
+    assert [line.split()[0] for line in shown.splitlines()[1:15]] == list(executed_notebooks(traces.experiment))
     assert f"\n\n{RUN} failed in cell 5" in shown
-    assert shown.endswith("\n  kept: cache/x.ipynb\n\n12 waiting, 1 failed\n")
+    assert shown.endswith("\n  kept: cache/x.ipynb\n\n13 waiting, 1 failed\n")
     assert {path: path.stat().st_mtime_ns for path in traces.folder.rglob("*")} == before  # asking changes nothing
 
 

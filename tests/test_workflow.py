@@ -14,7 +14,7 @@ from held import copy_project, copy_reproduced
 
 from hpsed_lib import paths
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.launch import graph, workflow
+from hpsed_lib.launch import graph, status, workflow
 from hpsed_lib.params import load_experiment, run_settings, with_seeds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +83,8 @@ class TestLauncher:
     )
     @pytest.mark.parametrize("failed", [True, False], ids=["failed", "ended"])
     def test_a_notebook_that_failed_or_was_ended_is_reported(self, tmp_path, monkeypatch, capsys, name, folder, failed):
-        monkeypatch.setattr(paths, "ROOT", tmp_path)
+        for module in (paths, status):
+            monkeypatch.setattr(module, "ROOT", tmp_path)
         traces = tmp_path / folder / "notebooks-in-progress"
         traces.mkdir(parents=True)
         (traces / f"{name}.log").touch()
@@ -99,14 +100,14 @@ class TestLauncher:
 
     @pytest.mark.parametrize(
         ("experiment", "cluster", "n_seeds", "n_runs"),
-        [("smoke", "", 3, 24), ("smoke", "slurm", 3, 24), ("quick", "", 1, 6)],
+        [("smoke", "", 3, 24), ("smoke", "slurm", 3, 24), ("quick", "", 1, 4)],
     )
     def test_seeds_add_runs_and_nothing_else(self, bundle, experiment, cluster, n_seeds, n_runs):
         jobs = dict(re.findall(r"^(\w+) +(\d+)$", dry_run(bundle, experiment, n_seeds, cluster), flags=re.MULTILINE))
         assert jobs == {
-            **dict.fromkeys(("all", "audit", "data", "gradients", "identity", "tables"), "1"),
+            **dict.fromkeys(("all", "audit", "data", "findings", "gradients", "identity", "tables"), "1"),
             "train": str(n_runs),
-            "total": str(n_runs + 6),
+            "total": str(n_runs + 7),
         }
 
     def test_nothing_is_done_again_for_other_memory_or_run_time(self, bundle):
@@ -123,7 +124,7 @@ class TestLauncher:
             return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.json")}
 
         before = bases()
-        assert len(before) == 6
+        assert len(before) == 7
         assert bases(memory=1, run_time=1) == before
         after = bases(threads=2)
         changed = {name for name in before if after[name] != before[name]}

@@ -25,7 +25,7 @@ def executed_notebooks(experiment: Experiment) -> dict[str, str]:
     folder = f"reproduced/{experiment.name}/notebooks"
     paths = {"01_data_preparation": f"{folder}/01_data_preparation.ipynb"}
     paths |= {run: f"{folder}/03_train_variant/{run}.ipynb" for run in experiment.runs()}
-    paths |= {name: f"{folder}/{name}.ipynb" for name in ("07_identity_in_training", "04_result_tables")}
+    paths |= {name: f"{folder}/{name}.ipynb" for name in ("07_identity_in_training", "04_result_tables", "11_findings")}
     return paths | {name: f"{shared_folder}/{name}.ipynb" for name, shared_folder in SHARED.items()}
 
 

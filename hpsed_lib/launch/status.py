@@ -75,7 +75,8 @@ def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) 
         return Status(name, "stopped", _history(checkpoint))
     made = metrics / f"{name}.json" if is_run else notebook
     made_from = [] if name in SHARED else [cache / "data.json"]
-    made_from += [metrics / f"{run}.json" for run in experiment.runs()] if name == "04_result_tables" else []
+    if name in ("04_result_tables", "11_findings"):  # made from all runs
+        made_from += [metrics / f"{run}.json" for run in experiment.runs()]
     if not notebook.is_file() or not _is_newer(made, made_from):
         return Status(name, "waiting")
     if not is_run:
