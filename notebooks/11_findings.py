@@ -54,8 +54,8 @@ Markdown(
 # %% [markdown]
 # ## 2 Have the trainings learned?
 #
-# > *last_change*: of the validation loss, of itself, an epoch, over the last three epochs. *n_still_falling* counts
-# > runs in which it fell by more than 1 %: these were cut short.
+# > *late_gain*: by how much of itself, an epoch, the lowest validation loss fell in the last three epochs.
+# > *n_still_falling* counts runs in which that was more than 1 %: these were cut short.
 
 # %%
 findings.trainings(metrics).round(4)

@@ -57,15 +57,15 @@ def run(structure: str, seed: int, losses: list[float], inside: int) -> dict:
 
 
 def test_a_training_that_still_falls_is_counted() -> None:
-    flat, falling = [0.5, 0.2, 0.2, 0.199, 0.199], [0.5, 0.4, 0.38, 0.36, 0.34]
+    flat, falling = [0.5, 0.2, 0.25, 0.198, 0.3], [0.5, 0.4, 0.43, 0.36, 0.34]
     table = findings.trainings(
-        [run("single", 0, flat, 3), run("single", 1, falling, 3), run("appendix", 0, [0.3, 0.2], 3)]
+        [run("single", 0, flat, 3), run("single", 1, falling, 3), run("appendix", 0, [0.3, 0.3, 0.3, 0.2], 3)]
     )
     assert table.n_still_falling.tolist() == [1, 1]
     assert table.n_runs.tolist() == [2, 1]
-    expected = (np.exp(np.diff(np.log(flat[1:])).mean()) + np.exp(np.diff(np.log(falling[1:])).mean())) / 2 - 1
-    assert table.last_change.iloc[0] == pytest.approx(expected)
-    assert np.isnan(findings.loss_change([{"validation_loss": 1.0}]))
+    expected = (1 - 0.99 ** (1 / 3) + 1 - 0.85 ** (1 / 3)) / 2
+    assert table.late_gain.iloc[0] == pytest.approx(expected)
+    assert np.isnan(findings.late_gain([{"validation_loss": 1.0}]))
 
 
 def test_probabilities_of_an_arms_runs_are_put_together() -> None:
