@@ -124,20 +124,27 @@ class StrongFiles(Section):
     test: str
 
 
+class AudioFolders(Section):
+    """Folders of each split's recordings, inside the data folder."""
+
+    training: str
+    validation: str
+    test: str
+
+
 class FolderData(ListedData):
     """Anyone's data: a folder with audio files and label files."""
 
     source: Literal["folder"]
-    audio: str  # folder inside the data folder that file names start at; "." for the data folder itself
+    audio: str | AudioFolders  # folder inside the data folder that file names start at; "." for the data folder itself
     classes: tuple[str, ...] | None  # null: every label of the training clips, sorted
     weak_labels: WeakFiles
     strong_labels: StrongFiles
 
-    @model_validator(mode="after")
-    def _validation_fits(self) -> FolderData:
-        if self.strong_labels.validation and not self.weak_labels.validation:
-            raise ValueError("strong_labels.validation needs weak_labels.validation, which lists the same clips")
-        return self
+    @property
+    def audio_folders(self) -> dict[str, str]:
+        """The folder that the file names of each split start at."""
+        return dict.fromkeys(SPLITS, self.audio) if isinstance(self.audio, str) else self.audio.model_dump()
 
 
 DATA_SECTIONS = (SyntheticData, RecordedData, Dcase2017Data, FolderData)

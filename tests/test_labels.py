@@ -115,12 +115,49 @@ class TestReading:
             (b"a.wav,30,40,Car\n", "expected the header"),
             (b"a.wav\tCar\n", "filename start end event_label separated by TABs"),
             (b'"open,event_label\na.wav,Car\n', "expected the header"),
+            (b"filename;event_label\na.wav;Car\n", "separated by ';': save it with commas or TABs"),
+            (b"Selection\tView\tChannel\tBegin Time (s)\n1\tW\t1\t0.5\n", r"Raven: .*Begin Time \(s\)"),
+            (b"0.5\t1.25\tCar\n", r"label track of Audacity \(start, end, label\)"),
         ],
     )
     def test_what_is_no_label_file_is_one_clear_error(self, tmp_path: Path, content: bytes, message: str) -> None:
         with pytest.raises(DataError, match=message) as raised:
             read(tmp_path, content)
         assert str(raised.value).startswith(str(tmp_path / "labels.csv"))
+
+    @pytest.mark.parametrize(
+        ("columns", "content", "rows"),
+        [
+            (  # DESED's weak labels
+                WEAK,
+                "filename\tevent_labels\nYa_1.wav\tSpeech,Alarm_bell_ringing\nYb_1.wav\tDog\nc.wav\t\n",
+                [
+                    [2, "Ya_1.wav", "Speech"],
+                    [2, "Ya_1.wav", "Alarm_bell_ringing"],
+                    [3, "Yb_1.wav", "Dog"],
+                    [4, "c.wav", ""],
+                ],
+            ),
+            (  # AudioSet's strong labels
+                STRONG,
+                "segment_id\tstart_time_seconds\tend_time_seconds\tlabel\nb0RFKhbpFJA_30000\t0.1\t10.0\t/m/03m9d0z\n",
+                [[2, "b0RFKhbpFJA_30000", 0.1, 10.0, "/m/03m9d0z"]],
+            ),
+            (  # AudioSet's weak labels, an id that begins with hyphens among them
+                WEAK,
+                "# Segments csv created Sun Mar  5 10:54:31 2017\n# num_ytids=1, num_segs=1\n"
+                "# YTID, start_seconds, end_seconds, positive_labels\n"
+                '--PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"\n',
+                [[4, "--PJHxphWEs_30000", "/m/09x0r"], [4, "--PJHxphWEs_30000", "/t/dd00088"]],
+            ),
+        ],
+    )
+    def test_the_fields_own_files_are_read_by_their_headers(
+        self, tmp_path: Path, columns: list[str], content: str, rows: list[list]
+    ) -> None:
+        found = read(tmp_path, content, columns)
+        assert found[["line", *columns]].to_numpy().tolist() == rows
+        assert set(found.kind) == {""}
 
     def test_missing_files_and_folders_are_named(self, tmp_path: Path) -> None:
         for name, why in (("nowhere.csv", "No such file"), (".", "Is a directory")):

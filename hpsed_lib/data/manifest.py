@@ -12,7 +12,25 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 UNUSED = ("missing", "unreadable")
-FLAGS = ("truncated", "silent", "resampled", "mixed_down", "padded", "cut")  # see `hpsed_lib.data.audio.Audio`
+FLAGS = {
+    "truncated": (
+        "file ends before its header says, is damaged from there on, or its length was never written",
+        "what can be decoded is used, the rest is silence",
+    ),
+    "silent": ("peak under 1/10,000 of full scale", "kept as it is"),
+    "constant": ("not silent, but no sample differs from another (a DC voltage)", "kept as it is"),
+    "dc_offset": ("mean of a channel above 1/100 of full scale", "kept as it is"),
+    "above_full_scale": (
+        "samples beyond -1 to 1: floats of another scale, or a lossy decoder's overshoot",
+        "kept as it is",
+    ),
+    "cancelled": ("channels of opposite sign: their mean has under 1/100 of their power", "averaged all the same"),
+    "resampled": ("another sample rate than data.sample_rate", "resampled"),
+    "mixed_down": ("several channels", "averaged"),
+    "padded": ("shorter than data.clip_duration", "silence added at its end"),
+    "cut": ("longer than data.clip_duration", "its end cut off"),
+}
+"""What each flag of `hpsed_lib.data.audio.Audio` means, and what was done."""
 MANIFEST = {
     "filename": str,
     "state": str,  # present, missing (no file) or unreadable
