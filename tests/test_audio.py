@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
-import subprocess
 import tracemalloc
 from pathlib import Path
 
@@ -58,14 +56,6 @@ class TestLength:
         assert found.duration == pytest.approx(10, abs=0.11)  # the encoder's own padding is not told from sound
         assert flags(found) <= {"cut"}
         assert flags(read(tmp_path, tag + whole)) == set()
-
-    def test_ffmpegs_mp3_without_a_header(self, tmp_path: Path) -> None:
-        if shutil.which("ffmpeg") is None:
-            pytest.skip("there is no ffmpeg")
-        (tmp_path / "a.wav").write_bytes(encoded(sound()))
-        command = ["ffmpeg", "-v", "error", "-i", "a.wav", "-q:a", "5", "-write_xing", "0", "a.mp3"]
-        subprocess.run(command, cwd=tmp_path, check=True)
-        assert read(tmp_path, (tmp_path / "a.mp3").read_bytes()).duration == pytest.approx(10, abs=0.11)
 
     def test_a_flac_stream_without_a_total_length_is_read_to_its_end(self, tmp_path: Path) -> None:
         content = bytearray(encoded(sound(), "FLAC"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hpsed_lib.data.folder import list_folder
 from hpsed_lib.data.label_audit import STRONG, WEAK
-from hpsed_lib.data.labels import MOST_SHOWN, TREATMENTS, Listing
+from hpsed_lib.data.labels import MOST_SHOWN, TREATMENTS, Listing, remarks_on_data
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import FolderData, load_experiment
 
@@ -128,6 +128,16 @@ class TestKept:
         assert found | elsewhere == {kind for kind, (treatment, _) in TREATMENTS.items() if treatment == "kept"}
 
 
+def test_one_class_alone_is_remarked_on(tmp_path: Path) -> None:
+    listing = listed(write_folder(tmp_path, weak_training=["a.wav,Car", "b.wav,Car"]))
+    manifest = listing.clips.assign(state="present", duration=10.0, sha256=listing.clips.filename)
+    found = remarks_on_data(listing, manifest)
+    assert list(zip(found.kind, found.message.str.rpartition(": ")[2], strict=True)) == [
+        ("one_class", "Car"),
+        ("in_every_clip", "Car"),
+    ]
+
+
 REFUSED = [
     ("weak_training", "a.wav", "malformed"),
     ("weak_training", "a.wav, Car", "spaces"),
@@ -164,7 +174,7 @@ class TestRefused:
             listed(tmp_path)
         head, *lines = str(raised.value).split("\n  ")
         assert head == f"{tmp_path}: {len(REFUSED) + n_more} row(s) of label files to correct or remove:"
-        for line, (file, row, kind) in zip(lines, REFUSED, strict=False):
+        for line, (file, row, kind) in zip(lines[:MOST_SHOWN], REFUSED, strict=False):
             text = ", ".join(next(csv.reader([row])))
             text += HINTS.get(kind, "")
             assert line == f"{file}.csv, line {rows[file].index(row) + 2}: {TREATMENTS[kind][1]}: {text}"

@@ -49,12 +49,8 @@ class Audio(NamedTuple):
 def read_audio(path: Path, *, sr: int, duration: float | None = None) -> Audio:
     """Read one recording of any format that libsndfile reads (WAV, FLAC, Ogg, MP3 ...), at the rate wanted.
 
-    ``y`` is (round(duration * sr),) if a duration is wanted; otherwise the recording keeps its own.
-
-    Raises
-    ------
-    DataError
-        It cannot be read, whatever the reason: every error of a decoder belongs to its file.
+    ``y`` is (round(duration * sr),) if a duration is wanted; otherwise the recording keeps its own. Whatever error a
+    decoder ends with is a `DataError` of this file.
     """
     try:
         with open(path, "rb") as file:
@@ -79,7 +75,7 @@ def _read(content: bytes, *, sr: int, duration: float | None) -> Audio:
     y = channels.mean(axis=1) if mixed_down else channels[:, 0]
     if not np.isfinite(y).all():
         raise DataError("holds values that are not finite")
-    never_changes = bool(np.ptp(y) < SILENCE)
+    constant = bool(np.ptp(y) < SILENCE)
     cancelled = mixed_down and bool(np.square(y).mean() < CANCELLED * np.square(channels).mean())
     resampled = native_sr != sr
     if resampled:
@@ -94,7 +90,7 @@ def _read(content: bytes, *, sr: int, duration: float | None) -> Audio:
         sha256=hashlib.sha256(content).hexdigest(),
         truncated=truncated,
         silent=silent,
-        constant=never_changes and not silent,
+        constant=constant and not silent,
         dc_offset=bool(np.abs(channels.mean(axis=0)).max() > OFFSET),
         above_full_scale=bool(np.abs(channels).max() > 1),
         cancelled=cancelled,
@@ -171,19 +167,15 @@ def _with_length(content: bytes) -> bytes:
 
 def _ends_early(content: bytes) -> bool:
     """Whether a file is shorter than it says, which libsndfile does not mind; a stream says nothing (all ones)."""
-    match content[:4]:
-        case b"RIFF":
-            promised = int.from_bytes(content[4:8], "little") + 8
-            return promised != 0xFFFFFFFF + 8 and promised > len(content)
-        case b"RF64":
-            return int.from_bytes(content[20:28], "little") + 8 > len(content)
-        case b"FORM":
-            return int.from_bytes(content[4:8], "big") + 8 > len(content)
-        case b"OggS":  # the last page is marked as such
-            page = content.rfind(b"OggS")
-            lengths = content[page + 27 :][: content[page + 26]] if page + 26 < len(content) else b""
-            return not lengths or not content[page + 5] & 4 or page + 27 + len(lengths) + sum(lengths) > len(content)
-    return False
+    if content[:4] in (b"RIFF", b"RF64", b"FORM"):
+        size = content[20:28] if content[:4] == b"RF64" else content[4:8]  # without the first 8 bytes
+        promised = int.from_bytes(size, "big" if content[:4] == b"FORM" else "little")
+        return promised != 0xFFFFFFFF and promised + 8 > len(content)
+    page = content.rfind(b"OggS")  # the last page of Ogg is marked as such
+    if content[:4] != b"OggS" or page + 26 >= len(content):
+        return content[:4] == b"OggS"
+    lengths = content[page + 27 :][: content[page + 26]]
+    return not content[page + 5] & 4 or page + 27 + content[page + 26] + sum(lengths) > len(content)
 
 
 def write_audio(file: Path | BinaryIO, y: np.ndarray, *, sr: int) -> None:

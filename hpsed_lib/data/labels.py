@@ -28,21 +28,13 @@ from hpsed_lib.data.label_audit import STRONG, WEAK, label_defects
 from hpsed_lib.errors import DataError
 
 WEAK_IN_VIDEO = ["filename", "start", "end", "event_label"]  # DCASE's, without header; start and end are not used
-AUDIOSET = {  # its names of columns
-    "# YTID": "filename",
-    "start_seconds": "start",
-    "end_seconds": "end",
-    "segment_id": "filename",
-    "start_time_seconds": "onset",
-    "end_time_seconds": "offset",
-    "label": "event_label",
-}
+AUDIOSET = {"# YTID": "filename", "start_seconds": "start", "end_seconds": "end", "label": "event_label"}
+AUDIOSET |= {"segment_id": "filename", "start_time_seconds": "onset", "end_time_seconds": "offset"}
 JOINED = ("event_labels", "positive_labels")  # DESED's and AudioSet's names of a column with labels joined by commas
 ROW = ["file", "line", "text", "kind"]
 REMARK = ["file", "line", "kind", "treatment", "message"]
 MOST_SHOWN = 20
 LATEST = 50  # clip lengths after the start: a time beyond is in another unit
-ROUNDING = 1e-6  # s
 MARGIN = 0.1  # s that an event may end after its recording
 
 TREATMENTS = {
@@ -50,10 +42,7 @@ TREATMENTS = {
     "no_filename": ("refused", "no file name"),
     "spaces": ("refused", "file name or label that begins or ends with a space"),
     "bad_path": ("refused", "file name that is no plain path inside the audio folder, with / between folders"),
-    "several_labels": (
-        "refused",
-        "several labels in one cell: one label a row, or name it in data.classes if it is one",
-    ),
+    "several_labels": ("refused", "several labels in one cell: one a row, or name it in data.classes if it is one"),
     "other_file_name": ("refused", "file name that differs from the audio file's in case or Unicode form only"),
     "no_number": ("refused", "time that is no finite number (with a decimal point, not a comma)"),
     "no_label": ("refused", "onset or offset without a label"),
@@ -286,7 +275,7 @@ def make_listing(
     has_label = (rows.event_label != "").groupby([rows.file, rows.filename]).transform("any")
     found.append(rows[(rows.event_label == "") & has_label].assign(kind="empty_beside_event"))
     beside = (strong[["onset", "offset"]] - strong[["onset", "offset"]].round(3)).abs()
-    found.append(strong[((beside > 0) & (beside < ROUNDING)).any(axis=1)].assign(kind="rounding"))
+    found.append(strong[((beside > 0) & (beside < 1e-6)).any(axis=1)].assign(kind="rounding"))
     for split in rows.split[rows.labels == "strong"].unique():
         events, named = (labels[labels.split == split] for labels in (strong, weak))
         filenames = rows.filename[rows.split == split].unique().tolist()
@@ -314,10 +303,8 @@ def remarks_on_data(listing: Listing, manifest: pd.DataFrame) -> pd.DataFrame:
     """What only a look at all the data tells, of labels, recordings and splits (`REMARK`, belonging to no row)."""
     used = manifest[manifest.state == "present"]
     events = listing.strong_labels.merge(used[["filename", "duration", "split"]], on="filename")
-    past = events[events.offset > events.duration + MARGIN]
-    found = [
-        ("past_audio", f"{row.filename}, {row.onset:g}, {row.offset:g}, {row.event_label}") for row in past.itertuples()
-    ]
+    past = events[events.offset > events.duration + MARGIN][STRONG]
+    found = [("past_audio", ", ".join(map(str, row))) for row in past.itertuples(index=False)]
     copies = used[used.split != used.groupby("sha256").split.transform("first")]
     found += [("same_audio", filename) for filename in copies.filename]
     training = used.filename[used.split == "training"]
