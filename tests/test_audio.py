@@ -85,6 +85,13 @@ class TestLength:
         assert flags(found) == {"truncated", "padded"}
         assert found.duration == pytest.approx(10 * share, abs=2)  # Ogg loses what its last page holds
 
+    def test_a_word_in_a_header_is_not_taken_for_the_sound(self, tmp_path: Path) -> None:
+        whole = encoded(sound())
+        note = b"bext\x18\0\0\0my data" + bytes(17)
+        riff = b"RIFF" + (len(whole) + len(note) - 8).to_bytes(4, "little")
+        found = read(tmp_path, riff + whole[8:12] + note + whole[12:])
+        assert (found.duration, flags(found)) == (10, set())
+
     def test_what_ends_before_the_first_sample_says_so(self, tmp_path: Path) -> None:
         for kind, length in (("OGG", 3600), ("WAV", 44)):
             with pytest.raises(DataError, match=r"a\.any: is cut off before its first sample"):
@@ -108,6 +115,10 @@ class TestLevel:
             found = read(tmp_path, encoded(samples, **kinds))
             assert flags(found) == expected
             np.testing.assert_allclose(found.y, samples.reshape(len(y), -1).mean(axis=1), atol=1e-6)  # nothing changes
+
+    def test_values_whose_power_is_no_number_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"not finite, or beyond 1e\+12 times full scale"):
+            read(tmp_path, encoded(1e20 * sound(), subtype="FLOAT"))
 
 
 def mutated(whole: bytes, rng: np.random.Generator) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from hpsed_lib import dataset, paths
+from hpsed_lib.data.manifest import UNUSED, what_was_done
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import SPLITS, Experiment, FolderData, load_experiment, require_available
@@ -131,8 +132,8 @@ class TestTheFieldsFolders:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if name.endswith("sv"):
                 (folder / name).write_text(text.replace(" ", "\t") if name.endswith("tsv") else text)
-            else:
-                soundfile.write(folder / name, tone(float(text)), SR)
+                continue
+            soundfile.write(folder / name, tone(float(text)), SR)
 
     def test_desed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(paths, "ROOT", tmp_path)
@@ -162,29 +163,27 @@ class TestTheFieldsFolders:
         assert kinds["past_audio"][0].endswith(": Ye.wav, 1.0, 8.0, Speech")
         assert kinds["in_every_clip"][0].endswith(": Speech")
         assert kinds["same_audio"][1].endswith(": Yf.wav")
+        table = what_was_done(data.report)
+        assert table.loc["padded", ["training", "test"]].tolist() == [1, 1]
+        assert tuple(table.loc["missing", ["what it is", "what was done"]]) == UNUSED["missing"]
 
     def test_audioset(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(paths, "ROOT", tmp_path)
-        weak = "# Segments\n# n=3\n# YTID, start_seconds, end_seconds, positive_labels\n"
+        head = "# Segments\n# n=3\n# YTID, start_seconds, end_seconds, positive_labels\n"
         strong = "segment_id start_time_seconds end_time_seconds label\n"
         self.write(
             tmp_path / "AudioSet",
             {
-                "weak.csv": f'{weak}--a, 30.000, 40.000, "/m/1,/m/2"\n_b, 0.0, 10.0, "/m/2"\nc, 1.5, 11.5, "/m/1"\n',
+                "weak.csv": f'{head}--a, 30.000, 40.000, "/m/1,/m/2"\n_b, 0.0, 10.0, "/m/2"\nc, 1.5, 11.5, "/m/1"\n',
                 "strong.tsv": f"{strong}d-_0 0.000 2.500 /m/1\nd-_0 1.000 10.000 /m/2\n",
                 **{f"wav/{name}": "10" for name in ("--a_30000.wav", "Y_b_0.flac", "x/c_1500.wav", "d-_0.wav")},
             },
         )
-        folder = load_experiment("folder")
-        chosen = folder.data.model_dump() | {
-            "audio": "wav",
-            "weak_labels": {"training": "weak.csv", "validation": None},
-        }
+        folder, weak = load_experiment("folder"), {"training": "weak.csv", "validation": None}
+        chosen = folder.data.model_dump() | {"audio": "wav", "weak_labels": weak}
         chosen["strong_labels"] = {"validation": None, "test": "strong.tsv"}
-        data = dataset.prepare(
-            folder.model_copy(update={"data": FolderData.model_validate(chosen)}),
-            data_folder=str(tmp_path / "AudioSet"),
-        )
+        folder = folder.model_copy(update={"data": FolderData.model_validate(chosen)})
+        data = dataset.prepare(folder, data_folder=str(tmp_path / "AudioSet"))
         assert data.classes == ("/m/1", "/m/2")
         assert sorted(data.training.filenames + data.validation.filenames) == ["--a_30000", "_b_0", "c_1500"]
         assert (data.test.filenames, len(data.test.strong_labels)) == (["d-_0"], 2)

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hpsed_lib.data.labels import TREATMENTS
-from hpsed_lib.data.manifest import (
-    FLAGS,
-    MANIFEST,
-    UNUSED,
-    coverage_by_class,
-    coverage_line,
-    report,
-    typed_manifest,
-    warning,
-    what_was_done,
-)
+from hpsed_lib.data.manifest import FLAGS, MANIFEST, coverage_by_class, coverage_line, report, typed_manifest, warning
 
 CLASSES = ("Bus", "Car", "Train horn")
 STATES = ("present", "missing", "unreadable")
@@ -54,16 +42,6 @@ def test_counts_are_those_of_a_plain_loop() -> None:
             assert table.loc[label, (split, "listed")] == len(states)
             assert table.loc[label, (split, "used")] == states.count("present")
     assert np.isnan(table.loc["Train horn", ("test", "share")])
-
-
-def test_the_documentation_lists_every_flag_and_every_kind_of_odd_row() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "own_data.md").read_text(encoding="utf-8")
-    table = re.findall(r"^\| (\w+) \| (.+) \| (.+) \|$", text, flags=re.MULTILINE)
-    assert {row[0]: row[1:] for row in table if row[0] not in ("flag", "kind")} == UNUSED | FLAGS | TREATMENTS
-    shown = what_was_done(report(drawn_manifest()[0]))
-    assert list(shown.index) == [*UNUSED, *FLAGS]
-    assert list(shown.columns[-2:]) == ["what it is", "what was done"]
-    assert (shown[["training", "test"]].to_numpy() > 0).all()
 
 
 def test_the_line_names_what_is_left_out_and_why() -> None:

@@ -106,18 +106,13 @@ def test_names_are_those_of_the_pooling_module() -> None:
         ),
         ("cooccurrence: 0.3", "cooccurence: 0.3", r"the nearest known key is 'cooccurrence'"),
         ("seeds: 1", "seeds: 1001", r"linear.seeds.*less than or equal to 1000"),
-        (
-            "[single, hierarchical, appendix]",
-            "[single, single, appendix]",
-            r"linear.structures: must be different names",
-        ),
+        ("hierarchical, appendix]", "single, appendix]", r"linear.structures: must be different names"),
         ("family: [linear, attention]", "family: [linear, linear]", r"comparison.family: must be different names"),
         ("clip_duration: 10.0", "clip_duration: 1.0e+9", r"clip_duration.*less than or equal to 3600"),
         ("batch_size: 8", f"batch_size: {10**30}", r"batch_size.*less than or equal to 1000000"),
-        *(
-            ("title: ", f"title: {text}", r"title: String should match")
-            for text in ("'a|b' #", '"a\\nb" #', "<b>a</b> #")
-        ),
+        ("title: ", "title: 'a|b' #", r"title: String should match"),
+        ("title: ", 'title: "a\\nb" #', r"title: String should match"),
+        ("title: ", "title: <b>a</b> #", r"title: String should match"),
         ("title: ", "title: &a [*b, *b] #", r"not valid YAML: aliases are not read"),
     ],
 )

@@ -19,10 +19,11 @@ import soundfile
 
 from hpsed_lib.errors import DataError
 
+HUGE = 1e12  # relative to full scale: the power of such a sample is no number
 SILENCE = 1e-4  # peak, relative to full scale, under which a recording counts as silent
 OFFSET = 0.01  # mean of a channel, relative to full scale, above which it counts as off zero
 CANCELLED = 0.01  # power of the mean of several channels, relative to theirs, under which they cancel each other
-BLOCKS = (1 << 16, 1 << 8)  # samples decoded at a time, and where a decoder fails: what is lost at most
+BLOCKS = (1 << 16, 1 << 5)  # samples decoded at a time, and where a decoder fails: what is lost at most
 LARGEST = 1 << 30  # bytes of a file, and of its samples as float32, at its own rate and at the one wanted
 SAMPLE_RATES = (1000, 1_000_000)  # Hz, lowest and highest; another one is a damaged header
 
@@ -71,10 +72,11 @@ def _read(content: bytes, *, sr: int, duration: float | None) -> Audio:
         raise DataError("is cut off before its first sample" if truncated else "holds no sample")
     if not SAMPLE_RATES[0] <= native_sr <= SAMPLE_RATES[1] or len(channels) * sr / native_sr * 4 > LARGEST:
         raise DataError(f"holds {len(channels):,} samples at {native_sr:,} Hz, more than can be resampled to {sr:,} Hz")
+    peak = np.abs(channels).max()
+    if not peak < HUGE:
+        raise DataError(f"holds values that are not finite, or beyond {HUGE:g} times full scale")
     mixed_down = channels.shape[1] > 1
     y = channels.mean(axis=1) if mixed_down else channels[:, 0]
-    if not np.isfinite(y).all():
-        raise DataError("holds values that are not finite")
     constant = bool(np.ptp(y) < SILENCE)
     cancelled = mixed_down and bool(np.square(y).mean() < CANCELLED * np.square(channels).mean())
     resampled = native_sr != sr
@@ -92,7 +94,7 @@ def _read(content: bytes, *, sr: int, duration: float | None) -> Audio:
         silent=silent,
         constant=constant and not silent,
         dc_offset=bool(np.abs(channels.mean(axis=0)).max() > OFFSET),
-        above_full_scale=bool(np.abs(channels).max() > 1),
+        above_full_scale=bool(peak > 1),
         cancelled=cancelled,
         resampled=resampled,
         mixed_down=mixed_down,
@@ -157,12 +159,15 @@ def _without_tag(content: bytes) -> bytes:
 
 def _with_length(content: bytes) -> bytes:
     """The same file; with "to the end" for its length, if it is a WAV file whose recorder has left that at 0."""
-    start = content.find(b"data", 12) + 8
-    follows = content[start : start + 4].replace(b" ", b"_")
-    unfinished = content[:4] == b"RIFF" and start > 8 and content[start - 4 : start] == bytes(4) and follows
-    if not unfinished or (follows.isalnum() and follows.isascii()):  # another chunk: it is really empty
+    start = 12 if content[:4] == b"RIFF" else len(content)
+    while content[start : start + 4] not in (b"data", b""):
+        size = int.from_bytes(content[start + 4 : start + 8], "little")
+        start += 8 + size + size % 2
+    follows = content[start + 8 : start + 12].replace(b" ", b"_")
+    is_chunk = follows.isalnum() and follows.isascii()  # then it is really empty
+    if content[start + 4 : start + 8] != bytes(4) or not follows or is_chunk:
         return content
-    return content[: start - 4] + b"\xff" * 4 + content[start:]
+    return content[: start + 4] + b"\xff" * 4 + content[start + 8 :]
 
 
 def _ends_early(content: bytes) -> bool:
