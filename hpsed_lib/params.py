@@ -334,8 +334,7 @@ class Scoring(Section):
 class Comparison(Section):
     """What `hpsed_lib.comparison` tests, fixed before anything is trained."""
 
-    # Functions whose appendix is tested against single, by tuned F1.
-    family: Annotated[tuple[PoolingName, ...], AfterValidator(_different)]
+    family: Annotated[tuple[PoolingName, ...], AfterValidator(_different)]  # tested: appendix against single, tuned F1
     equivalence: Positive  # points of F1 that two variants may differ by and count as equivalent
 
 

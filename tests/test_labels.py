@@ -125,34 +125,15 @@ class TestReading:
             read(tmp_path, content)
         assert str(raised.value).startswith(str(tmp_path / "labels.csv"))
 
-    @pytest.mark.parametrize(
-        ("columns", "content", "rows"),
-        [
-            (  # DESED's weak labels
-                WEAK,
-                "filename\tevent_labels\nYa_1.wav\tSpeech,Alarm_bell_ringing\nc.wav\t\n",
-                [[2, "Ya_1.wav", "Speech"], [2, "Ya_1.wav", "Alarm_bell_ringing"], [3, "c.wav", ""]],
-            ),
-            (  # AudioSet's strong labels
-                STRONG,
-                "segment_id\tstart_time_seconds\tend_time_seconds\tlabel\nb0RFKhbpFJA_30000\t0.1\t10.0\t/m/03m9d0z\n",
-                [[2, "b0RFKhbpFJA_30000", 0.1, 10.0, "/m/03m9d0z"]],
-            ),
-            (  # AudioSet's weak labels, an id that begins with hyphens among them
-                WEAK,
-                "# Segments csv created Sun Mar  5 10:54:31 2017\n# num_ytids=1, num_segs=1\n"
-                "# YTID, start_seconds, end_seconds, positive_labels\n"
-                '--PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"\n',
-                [[4, "--PJHxphWEs_30000", "/m/09x0r"], [4, "--PJHxphWEs_30000", "/t/dd00088"]],
-            ),
-        ],
-    )
-    def test_the_fields_own_files_are_read_by_their_headers(
-        self, tmp_path: Path, columns: list[str], content: str, rows: list[list]
-    ) -> None:
-        found = read(tmp_path, content, columns)
-        assert found[["line", *columns]].to_numpy().tolist() == rows
-        assert set(found.kind) == {""}
+    def test_labels_joined_in_a_cell_are_a_row_each_where_the_header_says_so(self, tmp_path: Path) -> None:
+        desed = "filename\tevent_labels\nYa_1.wav\tSpeech,Cat\nc.wav\t\n"
+        audioset = "# Segments created Sun Mar  5\n# YTID, start_seconds, end_seconds, positive_labels\n"
+        audioset += '--PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"\n'
+        for content, rows in (
+            (desed, [[2, "Ya_1.wav", "Speech", ""], [2, "Ya_1.wav", "Cat", ""], [3, "c.wav", "", ""]]),
+            (audioset, [[3, "--PJHxphWEs_30000", "/m/09x0r", ""], [3, "--PJHxphWEs_30000", "/t/dd00088", ""]]),
+        ):
+            assert read(tmp_path, content)[["line", *WEAK, "kind"]].to_numpy().tolist() == rows
 
     def test_missing_files_and_folders_are_named(self, tmp_path: Path) -> None:
         for name, why in (("nowhere.csv", "No such file"), (".", "Is a directory")):
