@@ -19,7 +19,7 @@ import pandas as pd
 from hpsed_lib.data.dcase2017.labels import list_dcase2017
 from hpsed_lib.data.folder import list_folder
 from hpsed_lib.data.label_audit import WEAK
-from hpsed_lib.data.labels import Listing
+from hpsed_lib.data.labels import Listing, remarks_on_data
 from hpsed_lib.data.manifest import report, typed_manifest
 from hpsed_lib.data.recordings import download_esc10, find_recordings
 from hpsed_lib.data.soundscapes import make_soundscapes
@@ -109,6 +109,8 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
         _refuse_unusable(experiment, manifests[split])
     manifest = pd.concat([manifests[split] for split in groups], ignore_index=True)
     _write_table(manifest, folder / "manifest.csv")
+    remarks = [listing.remarks, remarks_on_data(listing, manifest)]
+    _write_table(pd.concat(remarks, ignore_index=True), folder / "remarks.csv")
 
     training = manifest[manifest.split == "training"]
     used = np.flatnonzero(training.state == "present")

@@ -51,6 +51,10 @@ def _window_and_filters(sr: int, params: Features) -> tuple[np.ndarray, np.ndarr
         raise ParameterError(f"features need fmin < fmax <= sr / 2, got {params.fmin}, {fmax} and {sr / 2} Hz")
     window = scipy.signal.get_window("hann", win_length).astype(np.float32)
     filters = librosa.filters.mel(sr=sr, n_fft=n_fft, n_mels=params.n_mels, fmin=params.fmin, fmax=fmax)
+    if not filters.any(axis=1).all():
+        raise ParameterError(
+            f"features.n_mels: {params.n_mels} bands are so narrow that some hold no bin of the spectrum"
+        )
     return window, np.ascontiguousarray(filters.T)
 
 

@@ -26,8 +26,12 @@ PoolingName = Annotated[str, Field(pattern=r"^[a-z]\w*$")]  # a part of a run's 
 StructureName = Literal["single", "hierarchical", "appendix", "mixed"]
 SPLITS = ("training", "validation", "test")
 
+MOST_SEEDS = 1000
+LONGEST_NAME = 100  # characters: files of runs are named after an experiment
+
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Duration = Annotated[float, Field(gt=0, le=3600)]  # s, of a clip
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Pool = tuple[Count, Count]
 Number = TypeVar("Number", int, float)
@@ -37,6 +41,12 @@ def _ascending(bounds: tuple[Number, Number]) -> tuple[Number, Number]:
     if bounds[0] > bounds[1]:
         raise ValueError("must be [lowest, highest]")
     return bounds
+
+
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("must be different names")
+    return names
 
 
 Range = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
@@ -61,7 +71,7 @@ class Soundscapes(Section):
 
     seed: int
     sample_rate: Annotated[int, Field(ge=8000, le=48000)]
-    clip_duration: Positive
+    clip_duration: Duration
     n_clips: ClipCounts
     n_events: Range[Annotated[int, Field(ge=0)]]  # events in a clip
     event_duration: Range[Positive]  # what a longer event is cut to
@@ -97,7 +107,7 @@ class ListedData(Section):
     """
 
     sample_rate: Annotated[int, Field(ge=8000, le=48000)]
-    clip_duration: Positive
+    clip_duration: Duration
     validation_share: Annotated[float, Field(gt=0, lt=1)]  # of the training clips, held out by a draw
     validation_seed: Annotated[int, Field(ge=0)]
     incomplete_test: Literal["refuse", "report"]
@@ -124,20 +134,27 @@ class StrongFiles(Section):
     test: str
 
 
+class AudioFolders(Section):
+    """Folders of each split's recordings, inside the data folder."""
+
+    training: str
+    validation: str
+    test: str
+
+
 class FolderData(ListedData):
     """Anyone's data: a folder with audio files and label files."""
 
     source: Literal["folder"]
-    audio: str  # folder inside the data folder that file names start at; "." for the data folder itself
+    audio: str | AudioFolders  # folder inside the data folder that file names start at; "." for the data folder itself
     classes: tuple[str, ...] | None  # null: every label of the training clips, sorted
     weak_labels: WeakFiles
     strong_labels: StrongFiles
 
-    @model_validator(mode="after")
-    def _validation_fits(self) -> FolderData:
-        if self.strong_labels.validation and not self.weak_labels.validation:
-            raise ValueError("strong_labels.validation needs weak_labels.validation, which lists the same clips")
-        return self
+    @property
+    def audio_folders(self) -> dict[str, str]:
+        """The folder that the file names of each split start at."""
+        return dict.fromkeys(SPLITS, self.audio) if isinstance(self.audio, str) else self.audio.model_dump()
 
 
 DATA_SECTIONS = (SyntheticData, RecordedData, Dcase2017Data, FolderData)
@@ -223,8 +240,8 @@ def known_poolings() -> dict[str, bool]:
 class Variants(Section):
     """What is trained with one pooling function: every structure with every seed, 0 to `seeds` - 1."""
 
-    structures: Annotated[tuple[StructureName, ...], Field(min_length=1)]
-    seeds: Count
+    structures: Annotated[tuple[StructureName, ...], Field(min_length=1), AfterValidator(_different)]
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)]
     file: str | None = None  # of your own, relative to the repository, where the function is none of hpsed_lib.pooling
 
 
@@ -317,7 +334,7 @@ class Scoring(Section):
 class Comparison(Section):
     """What `hpsed_lib.comparison` tests, fixed before anything is trained."""
 
-    family: tuple[PoolingName, ...]  # functions whose appendix is tested against single, by tuned F1
+    family: Annotated[tuple[PoolingName, ...], AfterValidator(_different)]  # tested: appendix against single, tuned F1
     equivalence: Positive  # points of F1 that two variants may differ by and count as equivalent
 
 
@@ -337,7 +354,7 @@ class Experiment(Section):
     """One file of ``params/``. Its ``name`` is the file's stem, everywhere."""
 
     name: str
-    title: str
+    title: Annotated[str, Field(pattern=r"^[^|<>\r\n]+$")]  # it stands in tables
     data: Annotated[SyntheticData | RecordedData | Dcase2017Data | FolderData, Field(discriminator="source")]
     features: Features
     network: Annotated[Network, Field(discriminator="kind")]
@@ -443,7 +460,12 @@ def run_name(pooling: str, structure: str, seed: int) -> str:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML loader that refuses a key given twice in one mapping."""
+    """Safe YAML loader that refuses a key given twice in one mapping, and aliases, which multiply without end."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="aliases are not read", problem_mark=self.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -503,7 +525,7 @@ def load_experiment(name: str | Path) -> Experiment:
         No such file, not YAML, or an entry that is unknown, missing, mistyped or impossible.
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else PARAMS / f"{name}.yaml"
-    if not path.is_file():
+    if len(path.name) > LONGEST_NAME or not path.is_file():
         known = sorted(file.stem for file in PARAMS.glob("*.yaml"))
         raise ParameterError(f"no experiment {str(name)!r}: {path} does not exist; known: {', '.join(known)}")
     try:
@@ -530,8 +552,8 @@ def _tuples(value: Any) -> Any:
 
 def with_seeds(experiment: Experiment, n_seeds: int) -> Experiment:
     """The experiment with `n_seeds` seeds of every variant in place of its own; with 0, the experiment as it is."""
-    if n_seeds < 0:
-        raise ParameterError(f"SEEDS must be 1 or more, or 0 for the experiment's own seeds, got {n_seeds}")
+    if not 0 <= n_seeds <= MOST_SEEDS:
+        raise ParameterError(f"SEEDS must be 1 to {MOST_SEEDS}, or 0 for the experiment's own seeds, got {n_seeds}")
     if n_seeds == 0:
         return experiment
     pooling = experiment.pooling

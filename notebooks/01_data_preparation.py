@@ -37,7 +37,7 @@ from IPython.display import Audio, display
 from hpsed_lib import dataset, plots
 from hpsed_lib.data.audio import read_audio
 from hpsed_lib.data.labels import remarks_by_kind
-from hpsed_lib.data.manifest import coverage_by_class, coverage_line, warning
+from hpsed_lib.data.manifest import FLAGS, coverage_by_class, coverage_line, warning, what_was_done
 from hpsed_lib.params import SPLITS, load_experiment
 from hpsed_lib.progress import is_headless
 
@@ -60,20 +60,22 @@ data = dataset.prepare(choices, data_folder=data_folder, download=download)
 print(f"{len(data.classes)} classes; SHA-256 of recordings and labels: {data.checksum}")
 print(coverage_line(data.report))
 print(warning(data.report, stand_in=data.stand_in))
-pd.DataFrame(data.report).T
+pd.DataFrame(data.report).T[["listed", "used"]]
 
 # %% [markdown]
-# > *missing, unreadable*: no audio file, or one that cannot be read: these clips take no part in anything.
-# > *truncated*: the file ends before its own header says. *silent*: its peak is under 1/10,000 of full scale.
-# > *resampled, mixed_down, padded, cut*: brought to the experiment's sample rate, to one channel, to the clip's length
-# > from below and from above.
+# What is odd about recordings, and how many clips of each split it holds for. Nothing is made louder, shifted or
+# mended: a flag is there to be looked at before training.
+
+# %%
+what_was_done(data.report)
 
 # %%
 manifest = dataset.read_manifest(choices)
-odd = manifest[(manifest.state != "present") | manifest.truncated | manifest.silent]
+flags = [flag for flag in FLAGS if flag not in ("resampled", "mixed_down", "padded", "cut")]
+odd = manifest[(manifest.state != "present") | manifest[flags].any(axis=1)]
 odd = odd.sort_values("state", ascending=False, kind="stable")  # unreadable, present, missing
 print(f"{len(odd):,} clips that are not as they should be, the first 20 of them here")
-odd[["split", "filename", "state", "truncated", "silent", "duration", "reason"]].head(20)
+odd[["split", "filename", "state", *flags, "duration", "reason"]].head(20)
 
 # %% [markdown]
 # Clips of each class, as the label files list them and as there is audio to use:
@@ -84,7 +86,7 @@ coverage_by_class(manifest, weak, data.classes)
 
 # %% [markdown]
 # Odd rows of the label files, by kind. Labels are never changed: a row is either refused, with an error that names its
-# file and line, or kept and counted here.
+# file and line, or kept and counted here. Some kinds belong to no row: they are about labels and recordings together.
 
 # %%
 remarks_by_kind(dataset.read_table(choices, "remarks"))

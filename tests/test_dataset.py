@@ -10,9 +10,10 @@ import pytest
 import soundfile
 
 from hpsed_lib import dataset, paths
+from hpsed_lib.data.manifest import UNUSED, what_was_done
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import DataError
-from hpsed_lib.params import SPLITS, Experiment, load_experiment, require_available
+from hpsed_lib.params import SPLITS, Experiment, FolderData, load_experiment, require_available
 
 SR = 16000
 
@@ -121,6 +122,71 @@ class TestFolder:
         (folder / "audio" / "c.wav").unlink()
         with pytest.raises(DataError, match="no clip of the validation set has usable audio"):
             self.prepared(folder)
+
+
+class TestTheFieldsFolders:
+    """Small folders in the layouts of DESED and AudioSet, up to what training sees and notebook 01 shows."""
+
+    def write(self, folder: Path, files: dict[str, str]) -> None:
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith("sv"):
+                (folder / name).write_text(text.replace(" ", "\t") if name.endswith("tsv") else text)
+                continue
+            soundfile.write(folder / name, tone(float(text)), SR)
+
+    def test_desed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
+        audio = {"train/weak/Ya.wav": "10", "train/weak/Yb.wav": "9", "validation/validation/Yc.wav": "10"}
+        audio |= {"validation/validation/Yd.wav": "8", "eval/public/Ye.wav": "4", "eval/public/Yf.wav": "10"}
+        strong = "filename onset offset event_label\n"
+        tables = {
+            "train/weak.tsv": "filename event_labels\nYa.wav Speech,Dog\nYb.wav Speech\nYgone.wav Cat\n",
+            "validation/validation.tsv": f"{strong}Yc.wav 0.5 2.0 Cat\nYd.wav   \n",
+            "eval/public.tsv": f"{strong}Ye.wav 1.0 8.0 Speech\nYf.wav   \n",
+        }
+        files = {f"audio/{name}": text for name, text in audio.items()}
+        self.write(tmp_path / "DESED", files | {f"metadata/{name}": text for name, text in tables.items()})
+        desed = load_experiment("desed")
+        data = dataset.prepare(desed, data_folder=str(tmp_path / "DESED"))
+        assert len(data.classes) == 10
+        assert data.training.filenames == ["Ya.wav", "Yb.wav"]
+        assert np.argwhere(data.training.weak_target).tolist() == [[0, 4], [0, 8], [1, 8]]
+        assert data.tuning is data.validation
+        assert np.argwhere(data.validation.weak_target).tolist() == [[0, 2]]
+        assert data.test.strong_labels.to_numpy().tolist() == [["Ye.wav", 1.0, 8.0, "Speech"]]
+        assert data.report["training"].items() >= {"listed": 3, "missing": 1, "padded": 1}.items()
+        kinds = dataset.read_table(desed, "remarks").groupby("kind").message.agg(list)
+        assert kinds.map(len).to_dict() == {
+            "missing_audio": 1, "past_audio": 1, "same_audio": 2, "in_every_clip": 1, "no_test_event": 9
+        }  # fmt: skip
+        assert kinds["past_audio"][0].endswith(": Ye.wav, 1.0, 8.0, Speech")
+        assert kinds["in_every_clip"][0].endswith(": Speech")
+        assert kinds["same_audio"][1].endswith(": Yf.wav")
+        table = what_was_done(data.report)
+        assert table.loc["padded", ["training", "test"]].tolist() == [1, 1]
+        assert tuple(table.loc["missing", ["what it is", "what was done"]]) == UNUSED["missing"]
+
+    def test_audioset(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
+        head = "# Segments\n# n=3\n# YTID, start_seconds, end_seconds, positive_labels\n"
+        strong = "segment_id start_time_seconds end_time_seconds label\n"
+        self.write(
+            tmp_path / "AudioSet",
+            {
+                "weak.csv": f'{head}--a, 30.000, 40.000, "/m/1,/m/2"\n_b, 0.0, 10.0, "/m/2"\nc, 1.5, 11.5, "/m/1"\n',
+                "strong.tsv": f"{strong}d-_0 0.000 2.500 /m/1\nd-_0 1.000 10.000 /m/2\n",
+                **{f"wav/{name}": "10" for name in ("--a_30000.wav", "Y_b_0.flac", "x/c_1500.wav", "d-_0.wav")},
+            },
+        )
+        folder, weak = load_experiment("folder"), {"training": "weak.csv", "validation": None}
+        chosen = folder.data.model_dump() | {"audio": "wav", "weak_labels": weak}
+        chosen["strong_labels"] = {"validation": None, "test": "strong.tsv"}
+        folder = folder.model_copy(update={"data": FolderData.model_validate(chosen)})
+        data = dataset.prepare(folder, data_folder=str(tmp_path / "AudioSet"))
+        assert data.classes == ("/m/1", "/m/2")
+        assert sorted(data.training.filenames + data.validation.filenames) == ["--a_30000", "_b_0", "c_1500"]
+        assert (data.test.filenames, len(data.test.strong_labels)) == (["d-_0"], 2)
 
 
 @pytest.mark.parametrize(

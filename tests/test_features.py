@@ -75,6 +75,11 @@ def test_a_band_beyond_half_the_rate_is_refused() -> None:
         log_mel(noise(8000), sr=8000, params=PARAMS.model_copy(update={"fmax": 8000.0}))
 
 
+def test_bands_without_a_bin_are_refused() -> None:
+    with pytest.raises(ParameterError, match="n_mels: 5000 bands are so narrow that some hold no bin"):
+        log_mel(noise(8000), sr=16000, params=PARAMS.model_copy(update={"n_mels": 5000}))
+
+
 class TestReadAudio:
     def test_stereo_is_averaged_short_is_padded_and_long_is_cut(self, tmp_path: Path) -> None:
         left, right = noise(16000, 1), noise(16000, 2)

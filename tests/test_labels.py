@@ -115,12 +115,25 @@ class TestReading:
             (b"a.wav,30,40,Car\n", "expected the header"),
             (b"a.wav\tCar\n", "filename start end event_label separated by TABs"),
             (b'"open,event_label\na.wav,Car\n', "expected the header"),
+            (b"filename;event_label\na.wav;Car\n", "separated by ';': save it with commas or TABs"),
+            (b"Selection\tView\tChannel\tBegin Time (s)\n1\tW\t1\t0.5\n", r"Raven: .*Begin Time \(s\)"),
+            (b"0.5\t1.25\tCar\n", r"label track of Audacity \(start, end, label\)"),
         ],
     )
     def test_what_is_no_label_file_is_one_clear_error(self, tmp_path: Path, content: bytes, message: str) -> None:
         with pytest.raises(DataError, match=message) as raised:
             read(tmp_path, content)
         assert str(raised.value).startswith(str(tmp_path / "labels.csv"))
+
+    def test_labels_joined_in_a_cell_are_a_row_each_where_the_header_says_so(self, tmp_path: Path) -> None:
+        desed = "filename\tevent_labels\nYa_1.wav\tSpeech,Cat\nc.wav\t\n"
+        audioset = "# Segments created Sun Mar  5\n# YTID, start_seconds, end_seconds, positive_labels\n"
+        audioset += '--PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"\n'
+        for content, rows in (
+            (desed, [[2, "Ya_1.wav", "Speech", ""], [2, "Ya_1.wav", "Cat", ""], [3, "c.wav", "", ""]]),
+            (audioset, [[3, "--PJHxphWEs_30000", "/m/09x0r", ""], [3, "--PJHxphWEs_30000", "/t/dd00088", ""]]),
+        ):
+            assert read(tmp_path, content)[["line", *WEAK, "kind"]].to_numpy().tolist() == rows
 
     def test_missing_files_and_folders_are_named(self, tmp_path: Path) -> None:
         for name, why in (("nowhere.csv", "No such file"), (".", "Is a directory")):

@@ -9,7 +9,7 @@ import pytest
 
 from hpsed_lib import pooling
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.params import StructureName, known_poolings, load_experiment, run_name
+from hpsed_lib.params import StructureName, known_poolings, load_experiment, run_name, with_seeds
 from hpsed_lib.paths import PARAMS
 
 FILES = sorted(PARAMS.glob("*.yaml"))
@@ -105,6 +105,15 @@ def test_names_are_those_of_the_pooling_module() -> None:
             r"own_decoding.threshold: .*give a number",
         ),
         ("cooccurrence: 0.3", "cooccurence: 0.3", r"the nearest known key is 'cooccurrence'"),
+        ("seeds: 1", "seeds: 1001", r"linear.seeds.*less than or equal to 1000"),
+        ("hierarchical, appendix]", "single, appendix]", r"linear.structures: must be different names"),
+        ("family: [linear, attention]", "family: [linear, linear]", r"comparison.family: must be different names"),
+        ("clip_duration: 10.0", "clip_duration: 1.0e+9", r"clip_duration.*less than or equal to 3600"),
+        ("batch_size: 8", f"batch_size: {10**30}", r"batch_size.*less than or equal to 1000000"),
+        ("title: ", "title: 'a|b' #", r"title: String should match"),
+        ("title: ", 'title: "a\\nb" #', r"title: String should match"),
+        ("title: ", "title: <b>a</b> #", r"title: String should match"),
+        ("title: ", "title: &a [*b, *b] #", r"not valid YAML: aliases are not read"),
     ],
 )
 def test_a_wrong_entry_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -124,8 +133,16 @@ def test_a_file_that_is_no_experiment_is_named(tmp_path: Path, content: str) -> 
 
 
 def test_an_unknown_experiment_lists_the_known_ones() -> None:
-    with pytest.raises(ParameterError, match="esc10, folder, paper, quick, smoke, synthetic"):
-        load_experiment("quik")
+    for name in ("quik", "quick" * 60):
+        with pytest.raises(ParameterError, match="desed, esc10, folder, paper, quick, smoke, synthetic"):
+            load_experiment(name)
+
+
+def test_the_number_of_seeds_given_by_hand_is_bounded_too() -> None:
+    quick = load_experiment("quick")
+    assert len(with_seeds(quick, 1000).runs()) == 6000
+    with pytest.raises(ParameterError, match=r"SEEDS must be 1 to 1000, .* got 1001"):
+        with_seeds(quick, 1001)
 
 
 def test_yaml_cannot_run_code(tmp_path: Path) -> None:

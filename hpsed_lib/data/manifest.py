@@ -11,8 +11,23 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-UNUSED = ("missing", "unreadable")
-FLAGS = ("truncated", "silent", "resampled", "mixed_down", "padded", "cut")  # see `hpsed_lib.data.audio.Audio`
+UNUSED = {
+    "missing": ("no audio file", "takes no part in anything"),
+    "unreadable": ("no decoder reads it, or no sample in it, or values not finite", "takes no part in anything"),
+}
+FLAGS = {
+    "truncated": ("ends before its header says, is damaged from there on, or its header is unfinished", "read so far"),
+    "silent": ("peak under 1/10,000 of full scale", "kept as it is"),
+    "constant": ("not silent, but no sample differs from another (a DC voltage)", "kept as it is"),
+    "dc_offset": ("mean of a channel above 1/100 of full scale", "kept as it is"),
+    "above_full_scale": ("samples beyond -1 to 1: another scale, or a lossy decoder's overshoot", "kept as it is"),
+    "cancelled": ("channels of opposite sign: their mean has under 1/100 of their power", "averaged all the same"),
+    "resampled": ("another sample rate than data.sample_rate", "resampled"),
+    "mixed_down": ("several channels", "averaged"),
+    "padded": ("shorter than data.clip_duration", "silence added at its end"),
+    "cut": ("longer than data.clip_duration", "its end cut off"),
+}
+"""States of clips that are not used, and flags of `hpsed_lib.data.audio.Audio`: what each is, and what was done."""
 MANIFEST = {
     "filename": str,
     "state": str,  # present, missing (no file) or unreadable
@@ -47,6 +62,12 @@ def report(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
         flags = {flag: int(used[flag].sum()) for flag in FLAGS}
         counts[str(split)] = {"listed": len(clips), "used": len(used)} | unused | flags
     return counts
+
+
+def what_was_done(counts: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+    """A table of `UNUSED` and `FLAGS`: how many clips of each split each one holds for (from `report`)."""
+    table = pd.DataFrame.from_dict(UNUSED | FLAGS, orient="index", columns=["what it is", "what was done"])
+    return pd.DataFrame(counts).reindex(table.index).join(table)
 
 
 def coverage_by_class(manifest: pd.DataFrame, weak_labels: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
