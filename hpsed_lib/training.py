@@ -93,8 +93,7 @@ def prepare_for_training(network: FrameNetwork, params: Training) -> FrameNetwor
             import torch._inductor.config as inductor  # beside kernels for AVX2, its own for AVX-512 give NaN
 
             inductor.cpp.simdlen = 256
-        for name in network.convolutions:
-            getattr(network, name).compile()
+        network.convolved = torch.compile(network.convolved)  # type: ignore[method-assign]
     return network
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 
 from hpsed_lib import training
 from hpsed_lib.dataset import Dataset
@@ -134,12 +135,17 @@ def test_reading_ahead_changes_no_number(
 
 @pytest.mark.parametrize("change", ["channels_last", "compile", "balance_ratio"])
 def test_what_makes_training_faster_or_fairer_trains(
-    tiny: Experiment, tiny_dataset: Dataset, trained: Trained, tmp_path: Path, change: str
+    tiny: Experiment,
+    tiny_dataset: Dataset,
+    trained: Trained,
+    tmp_path: Path,
+    change: str,
 ) -> None:
     if change == "compile" and shutil.which("c++") is None and shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
     experiment = longer(tiny, max_epochs=4, **{change: 5.0 if change == "balance_ratio" else True})
-    result = train(experiment, tiny_dataset, folder=tmp_path, **VARIANT)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):  # where it is hit, the rest is not compiled
+        result = train(experiment, tiny_dataset, folder=tmp_path, **VARIANT)
     assert set(result.network.state_dict()) == set(trained.network.state_dict())
     if change == "balance_ratio":
         assert result.history.training_loss[0] != trained.history.training_loss[0]
@@ -211,6 +217,7 @@ def evaluate_with_original(network, split, experiment, *, pooling, structure):  
 SCRIPT = """
 import pickle, sys
 import torch
+import torch._dynamo
 torch.set_num_threads(1)
 from pathlib import Path
 from hpsed_lib.training import train

@@ -27,7 +27,7 @@ class FrameNetwork(nn.Module):
         Normalisation of the input, in dB.
     """
 
-    convolutions: ClassVar[tuple[str, ...]]  # parts that `hpsed_lib.training.prepare_for_training` compiles
+    convolutions: ClassVar[tuple[str, ...]]  # modules, in order, from the normalised input to the last image
 
     def __init__(self, *, n_classes: int, mean: np.ndarray, std: np.ndarray) -> None:
         super().__init__()
@@ -40,6 +40,16 @@ class FrameNetwork(nn.Module):
     def normalised(self, features: Tensor) -> Tensor:
         """Log-mel (batch, frames, n_mels) in dB as an image (batch, 1, frames, bands)."""
         return ((features - self.mean) / self.std).unsqueeze(1)
+
+    def convolved(self, features: Tensor) -> Tensor:
+        """What the convolutions make of log-mel (batch, frames, n_mels): (batch, channels, frames, bands).
+
+        `hpsed_lib.training.prepare_for_training` compiles it, as one.
+        """
+        x = self.normalised(features)
+        for name in self.convolutions:
+            x = getattr(self, name)(x)
+        return x
 
 
 def wide(x: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class GatedCRNN(FrameNetwork):
         -------
         frame_prob, attention_logit : Tensor, shape (batch, frames / time pooling, classes)
         """
-        x = self.last(self.blocks(self.normalised(features)))  # (batch, channels, frames, bands)
+        x = self.convolved(features)  # (batch, channels, frames, bands)
         x = x.permute(0, 2, 1, 3).flatten(2)  # (batch, frames, channels * bands)
         with torch.autocast(x.device.type, enabled=False):  # on CUDA, autocast would run a GRU in float16
             u = self.gru(wide(x))  # (batch, frames, 2 * units)

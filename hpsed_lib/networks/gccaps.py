@@ -81,7 +81,7 @@ class GatedCapsules(FrameNetwork):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Each class in each of its frames, (batch, frames // 8, classes), from log-mel (batch, frames, n_mels)."""
-        x = wide(self.primary(self.blocks(self.normalised(features))))  # (batch, channels, frames, bands)
+        x = wide(self.convolved(features))  # (batch, channels, frames, bands)
         with torch.autocast(x.device.type, enabled=False):
             x = x.permute(0, 2, 3, 1).unflatten(3, (-1, INPUT_DIM)).flatten(2, 3)  # (batch, frames, capsules, numbers)
             x = self.dropout(self.norm(squash(x).flatten(0, 2)).view(x.shape))

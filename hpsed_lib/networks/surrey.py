@@ -47,7 +47,7 @@ class SurreyCRNN(FrameNetwork):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Each class in each frame, from log-mel (batch, frames, n_mels): (batch, frames, classes), twice."""
-        x = self.last(self.blocks(self.normalised(features)))  # (batch, channels, frames, bands)
+        x = self.convolved(features)  # (batch, channels, frames, bands)
         x = wide(x.permute(0, 2, 1, 3).flatten(2))  # (batch, frames, channels * bands)
         with torch.autocast(x.device.type, enabled=False):
             u = self.gru(x) * self.gru_gate(x)  # (batch, frames, 2 * units)

@@ -49,7 +49,7 @@ class WangCRNN(FrameNetwork):
 
     def forward(self, features: Tensor) -> tuple[Tensor, None]:
         """Each class in each of its frames, (batch, frames / 4, classes), from log-mel (batch, frames, n_mels)."""
-        x = self.convolution(self.normalised(features))  # (batch, channels, frames, bands)
+        x = self.convolved(features)  # (batch, channels, frames, bands)
         x = wide(x.permute(0, 2, 1, 3).flatten(2))  # (batch, frames, channels * bands)
         with torch.autocast(x.device.type, enabled=False):
             u = self.gru(x)  # (batch, frames, 2 * units)
