@@ -44,6 +44,9 @@ compare: $(INSTALLED) ## set what was reproduced of EXPERIMENT beside what is pu
 publish: $(INSTALLED) ## put what was reproduced of EXPERIMENT into results/, if it is complete and of one piece
 	@$(BIN)/python -m hpsed_lib.launch.published publish "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
+cite: $(INSTALLED) ## print the BibTeX, and the sentence to write, for numbers of EXPERIMENT
+	@$(BIN)/python -m hpsed_lib.launch.published cite "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+
 status: $(INSTALLED) ## say how far EXPERIMENT is, at any time, from any terminal
 	@$(BIN)/python -m hpsed_lib.launch.status "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
@@ -68,6 +71,10 @@ dcase2017-audio: $(INSTALLED) ## fill DATA with the audio of DCASE 2017 Task 4, 
 
 test: $(INSTALLED) ## run the tests, two at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+latex: $(INSTALLED) ## compile every LaTeX table and look for boxes that stick out; installs pdflatex (root, Debian)
+	apt-get install --yes --no-install-recommends texlive-latex-recommended texlive-fonts-recommended
+	$(BIN)/python -m pytest tests/test_tables.py -k Latex
 
 slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and kill it (root, Debian; some minutes)
 	tests/slurm/cluster $(BIN)/python -m pytest tests/slurm/killed_sweep.py

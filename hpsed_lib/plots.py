@@ -34,6 +34,16 @@ def use_style() -> None:
     plt.rcParams.update({"figure.dpi": 100, "savefig.dpi": 100, "figure.constrained_layout.use": True})
 
 
+def grid(n_panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure of panels that share their y axis, at most three in a row, so that their text stays legible."""
+    n_rows, n_columns = -(-n_panels // 3), min(n_panels, 3)
+    size = (3.4 * n_columns, 0.4 + 3.2 * n_rows)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
+    for ax in axes.flat[n_panels:]:
+        ax.remove()
+    return figure, list(axes.flat[:n_panels])
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure to a file, whole or not at all."""
     with replacing(path) as temporary:
@@ -218,7 +228,7 @@ def plot_operating_points(points: pd.DataFrame, *, pooling: str, ax: Axes) -> Ax
     for (structure, name), row in points.loc[pooling].iterrows():
         style: dict[str, Any] = {"markerfacecolor": "none", "color": colors[structure], "linestyle": "none"}
         ax.plot(row.error_rate, row.f_measure, marker=POINT_MARKERS[name], **style)
-    ax.set(title=pooling, xlabel="ER", ylabel="F1 (%)")
+    ax.set(title=pooling, xlabel="ER (%)", ylabel="F1 (%)")
     return ax
 
 
