@@ -53,6 +53,11 @@ status: $(INSTALLED) ## say how far EXPERIMENT is, at any time, from any termina
 plan: $(INSTALLED) ## measure a few steps of EXPERIMENT here and say what all of it will take
 	@$(BIN)/python -m hpsed_lib.launch.plan "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
 
+# Not among the pinned packages: nothing that is computed needs them.
+site: $(INSTALLED) ## write reproduced/site/EXPERIMENT/: notebooks, sortable tables, clips to hear, a page per run; needs no network
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock "furo==2025.12.19" "myst-nb==1.4.0" "sphinx==9.0.4"
+	@$(BIN)/python -m hpsed_lib.launch.site "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+
 report: $(INSTALLED) ## write Snakemake's report of EXPERIMENT's results, one HTML file: graph, run times, tables, figures
 	@$(BIN)/python -m hpsed_lib.launch.workflow "$(EXPERIMENT)" --report $(if $(SEEDS),--seeds $(SEEDS))
 
@@ -90,8 +95,8 @@ carried: $(INSTALLED) ## put into cache/carried/ what `make gpu` needs beside Py
 	$(BIN)/python -m pip install --quiet --target cache/carried --python-version 3.12 --only-binary=:all: --no-deps --upgrade \
 	  $$(grep -E '^(pydantic|pydantic-core|annotated-types|typing-extensions|typing-inspection|pyyaml|tqdm|psutil|threadpoolctl)==' requirements.lock | cut -d' ' -f1)
 
-lab: $(INSTALLED) ## open the notebooks in JupyterLab
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jupyter lab notebooks \
+lab: $(INSTALLED) ## open JupyterLab on 00_start_here: what to read, what each notebook takes, what is there already
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --ContentsManager.pre_save_hook=hpsed_lib.launch.lab.keep_source
 
 notebooks: $(INSTALLED) ## write notebooks/*.ipynb, without outputs, from notebooks/*.py

@@ -17,6 +17,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from hpsed_lib.dataset import Dataset
@@ -26,6 +27,7 @@ from hpsed_lib.runs import event_to_show
 
 LINE_STYLES = {"single": "-", "hierarchical": "--", "appendix": ":", "mixed": "-."}
 """How each structure is drawn, in every figure."""
+LABEL_BOX = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 1}
 
 
 def use_style() -> None:
@@ -79,6 +81,31 @@ def plot_events(events: pd.DataFrame, *, clip_duration: float, ax: Axes) -> Axes
         ax.barh(labels.index(label), offset - onset, left=onset, height=0.6, color="0.35")
     ax.set(yticks=range(len(labels)), yticklabels=labels, xlim=(0, clip_duration), xlabel="time (s)")
     ax.set_ylim(-0.7, len(labels) - 0.3)
+    return ax
+
+
+def plot_detections(
+    features: np.ndarray, reference: pd.DataFrame, estimated: pd.DataFrame, *, hop_duration: float, ax: Axes
+) -> Axes:
+    """Draw a clip's reference events and a run's detections, a pair of rows per label, over its spectrogram."""
+    plot_spectrogram(features, hop_duration=hop_duration, ax=ax)
+    labels = sorted({*reference.event_label, *estimated.event_label})
+    height = features.shape[1] / max(len(labels), 4)
+    for row, label in enumerate(labels):
+        top = features.shape[1] - row * height
+        for events, color, below in ((reference, "white", 0.55), (estimated, "deepskyblue", 0.85)):
+            bars = [
+                (event.onset, event.offset - event.onset) for event in events[events.event_label == label].itertuples()
+            ]
+            ax.broken_barh(
+                bars, (top - below * height, 0.25 * height), facecolor=color, edgecolor="black", linewidth=0.5
+            )
+        ax.text(0.1, top - 0.05 * height, label, va="top", size="small", color="black", bbox=LABEL_BOX)
+    handles = [
+        Patch(facecolor="white", edgecolor="black", label="reference"),
+        Patch(color="deepskyblue", label="detected"),
+    ]
+    ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small", frameon=False)
     return ax
 
 

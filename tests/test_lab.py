@@ -33,7 +33,7 @@ def test_a_notebook_that_was_run_and_saved_is_as_it_was(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    lab = [sys.executable, "-m", "jupyterlab", "notebooks", HOOK, "--no-browser", "--allow-root", f"--port={port}"]
+    lab = [sys.executable, "-m", "jupyterlab", HOOK, "--no-browser", "--allow-root", f"--port={port}"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "JUPYTER_TOKEN": "t", "PYTHONDONTWRITEBYTECODE": "1"}
     server = subprocess.Popen(lab, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -50,7 +50,7 @@ def test_a_notebook_that_was_run_and_saved_is_as_it_was(tmp_path: Path) -> None:
     try:
         wait_until(lambda: contents(""), seconds=60)
         for name in ("01_data_preparation.ipynb", "03_train_variant.ipynb"):
-            model = contents(name)
+            model = contents(f"notebooks/{name}")
             model["content"]["metadata"]["kernelspec"]["display_name"] = "Python 3 (ipykernel)"  # as a kernel says
             model["content"]["metadata"]["language_info"] = {"name": "python", "version": "3.99"}
             for cell in model["content"]["cells"]:
@@ -60,13 +60,13 @@ def test_a_notebook_that_was_run_and_saved_is_as_it_was(tmp_path: Path) -> None:
                         "execution_count": 3,
                     }
                     cell["metadata"]["execution"] = {"iopub.status.busy": "now"}
-            assert contents(name, model)
+            assert contents(f"notebooks/{name}", model)
             kept = json.loads((tmp_path / "reproduced/lab" / name).read_text())
             assert any(cell.get("outputs") for cell in kept["cells"])
         assert git(tmp_path, "status", "--porcelain") == ""
-        changed = contents("01_data_preparation.ipynb")
+        changed = contents("notebooks/01_data_preparation.ipynb")
         changed["content"]["cells"][0]["source"] += "\nMore."  # what a person writes does come in, in both forms
-        contents("01_data_preparation.ipynb", changed)
+        contents("notebooks/01_data_preparation.ipynb", changed)
         assert {line.split(".")[-1] for line in git(tmp_path, "status", "--porcelain").splitlines()} == {"ipynb", "py"}
     finally:
         server.terminate()
