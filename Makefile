@@ -10,10 +10,16 @@ SEEDS ?=
 CLUSTER ?=
 CORES ?=
 
+# In the conda environment of environment.yml nothing is installed anew.
+ifeq ($(CONDA_DEFAULT_ENV),hpsed)
+BIN = $(CONDA_PREFIX)/bin
+INSTALLED =
+else
 BIN = .venv/bin
 INSTALLED = .venv/installed
+endif
 
-.PHONY: help reproduce compare publish status plan report learning-rate mlms8 dcase2017-audio test slurm bench gpu carried mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce compare publish cite status plan site report learning-rate mlms8 dcase2017-audio test browser latex slurm bench gpu carried mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -77,6 +83,11 @@ dcase2017-audio: $(INSTALLED) ## fill DATA with the audio of DCASE 2017 Task 4, 
 test: $(INSTALLED) ## run the tests, two at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+browser: $(INSTALLED) ## check the site of EXPERIMENT in Chromium, with the network off (Debian: apt install chromium)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock playwright==1.65.2
+	$(MAKE) site
+	HPSED_SITE=reproduced/site/$(EXPERIMENT) $(BIN)/python -m pytest tests/test_site.py
+
 latex: $(INSTALLED) ## compile every LaTeX table and look for boxes that stick out; installs pdflatex (root, Debian)
 	apt-get install --yes --no-install-recommends texlive-latex-recommended texlive-fonts-recommended
 	$(BIN)/python -m pytest tests/test_tables.py -k Latex
@@ -135,7 +146,7 @@ lock: $(INSTALLED) ## resolve requirements.lock again; pins that still fit pypro
 	@mv requirements.lock.new requirements.lock
 
 # The stamp comes last: an interrupted installation is done again.
-$(INSTALLED): requirements.lock pyproject.toml
+.venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	  "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % v[:2])'
 	@$(PYTHON) -c 'import ensurepip, venv' || \
@@ -143,4 +154,4 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $(INSTALLED)
+	@touch $@

@@ -34,7 +34,8 @@ LARGEST = 25.0  # MB, of a whole site
 LONGEST = 300  # rows; a longer table is a file only
 
 STYLE = """
-.content { width: min(60em, 100%); }
+.main, .content { min-width: 0; }
+.content { width: auto; flex: 1 1 46em; max-width: 62em; }
 .wide, .cell_output { overflow-x: auto; }
 .wide table { border-collapse: collapse; font-size: 0.85em; }
 .wide th, .wide td, .cell_output td, .cell_output th { padding: 0.25em 0.6em; }
