@@ -61,8 +61,8 @@ plan: $(INSTALLED) ## measure a few steps of EXPERIMENT here and say what all of
 
 # Not among the pinned packages: nothing that is computed needs them.
 site: $(INSTALLED) ## write reproduced/site/EXPERIMENT/: notebooks, sortable tables, clips to hear, a page per run; needs no network
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock "furo==2025.12.19" "myst-nb==1.4.0" "sphinx==9.0.4"
-	@$(BIN)/python -m hpsed_lib.launch.site "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock furo==2025.12.19 latex2mathml==3.81.1 myst-nb==1.4.0 sphinx==9.0.4
+	@$(BIN)/python -m hpsed_lib.launch.site "$(EXPERIMENT)"
 
 report: $(INSTALLED) ## write Snakemake's report of EXPERIMENT's results, one HTML file: graph, run times, tables, figures
 	@$(BIN)/python -m hpsed_lib.launch.workflow "$(EXPERIMENT)" --report $(if $(SEEDS),--seeds $(SEEDS))

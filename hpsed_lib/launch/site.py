@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import soundfile
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from hpsed_lib import dataset, plots, tables
 from hpsed_lib.data.audio import read_audio
@@ -25,21 +25,23 @@ from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import ExecutionError, HpsedError
 from hpsed_lib.launch.graph import executed_notebooks, last_launch
 from hpsed_lib.launch.published import citation, compare, verdict_line
-from hpsed_lib.params import Experiment, load_experiment, run_name, with_seeds
+from hpsed_lib.params import Experiment, load_experiment, with_seeds
 from hpsed_lib.paths import ROOT, cache_folder, results_folder
 from hpsed_lib.runs import load_events
 
 N_CLIPS = 10
 LARGEST = 25.0  # MB, of a whole site
 LONGEST = 300  # rows; a longer table is a file only
+FIGURES = ("contrasts", "operating_points", "learning_curves", "class_scores", "figure5")
 
 STYLE = """
 .main, .content { min-width: 0; }
 .content { width: auto; flex: 1 1 46em; max-width: 62em; }
 .wide, .cell_output { overflow-x: auto; }
-.wide table { border-collapse: collapse; font-size: 0.85em; }
-.wide th, .wide td, .cell_output td, .cell_output th { padding: 0.25em 0.6em; }
-.wide th { cursor: pointer; border-bottom: 1px solid; text-align: left; }
+.wide table, .cell_output table { border-collapse: collapse; font-size: 0.8em; }
+.wide th, .wide td, .cell_output td, .cell_output th { padding: 0.25em 0.5em; border: 0; }
+.wide th, .cell_output th { text-align: left; }
+.sortable th { cursor: pointer; border-bottom: 1px solid; }
 .highlight-text pre { white-space: pre-wrap; }
 audio { width: 100%; }
 math[display="block"] { overflow: auto hidden; }
@@ -65,19 +67,19 @@ def build(experiment: Experiment) -> Path:
     ExecutionError
         Sphinx finds something wrong with a page, or the site is larger than `LARGEST`.
     """
-    source, output = cache_folder(experiment.name) / "site", results_folder("site") / experiment.name
-    shutil.rmtree(source, ignore_errors=True)
-    (source / "extra").mkdir(parents=True)
+    made, source, output = (
+        results_folder(experiment.name),
+        cache_folder(experiment.name) / "site",
+        results_folder("site") / experiment.name,
+    )
     metrics, data = tables.load_metrics(experiment), dataset.load(experiment)
-    for part in ("tables", "metrics", "events"):
-        shutil.copytree(
-            results_folder(experiment.name) / part, source / "extra" / part, ignore=shutil.ignore_patterns(".*")
-        )
-    shutil.copytree(results_folder(experiment.name) / "figures", source / "figures")
+    shutil.rmtree(source, ignore_errors=True)
+    for part, place in {"tables": "extra", "metrics": "extra", "events": "extra", "figures": "."}.items():
+        shutil.copytree(made / part, source / place / part, ignore=shutil.ignore_patterns(".*"))
     plots.use_style()
     pages = {"clips": _clips_page(experiment, data, source), "tables": _tables_page(source)}
     pages |= {f"runs/{run['run']}": _run_page(experiment, data, run, source) for run in metrics}
-    pages["index"] = _first_page(experiment, metrics, notebooks=_notebooks(experiment, source))
+    pages["index"] = _first_page(experiment, metrics, notebooks=_copy_notebooks(experiment, source))
     for name, text in pages.items():
         (source / f"{name}.md").parent.mkdir(exist_ok=True)
         (source / f"{name}.md").write_text(text, encoding="utf-8")
@@ -88,102 +90,82 @@ def build(experiment: Experiment) -> Path:
     return output / "index.html"
 
 
-def _notebooks(experiment: Experiment, source: Path) -> list[str]:
+def _copy_notebooks(experiment: Experiment, source: Path) -> list[str]:
     """Copy the executed notebooks, of runs those of the first seed; return the names of those for the contents."""
-    runs = experiment.runs()
     (source / "notebooks").mkdir()
+    runs = experiment.runs()
     for name, path in executed_notebooks(experiment).items():
         if name not in runs or name.endswith("-seed0"):
             shutil.copy(ROOT / path, source / "notebooks" / f"{name}.ipynb")
-    return sorted(name for name in executed_notebooks(experiment) if name not in runs)
+    return sorted(path.stem for path in (source / "notebooks").iterdir() if path.stem not in runs)
 
 
 def _first_page(experiment: Experiment, metrics: list[dict], *, notebooks: Sequence[str]) -> str:
     """What was found, whether it came back, and how to cite it."""
-    beside = compare(experiment).round(1)
-    beside["run"] = [_link(f"runs/{run}.html", run) for run in beside.run]
-    scores = tables.scores(metrics).drop(columns=["pooling", "structure", "seed"]).round(1)
-    scores.insert(0, "run", [_link(f"runs/{run['run']}.html", run["run"]) for run in metrics])
-    shown = {name: _with_runs(experiment, text) for name, text in _text_tables(experiment).items()}
-    figures = ("contrasts", "operating_points", "learning_curves", "class_scores", "figure5")
+    beside = compare(experiment)
+    scores = tables.scores(metrics).drop(columns=["pooling", "structure", "seed"])
+    scores = scores.rename(columns=tables.HEADINGS).assign(**beside[["published", "verdict", "reason"]]).round(1)
+    scores.insert(0, "run", [_link(f"runs/{run}.html", run) for run in beside.run])
+    folder = results_folder(experiment.name) / "tables"
+    found = {name: pd.read_csv(folder / f"{name}.csv") for name in ("contrasts", "table2")}
+    for table in found.values():
+        table.columns = table.columns.str.replace("_percent$|_points$", "", regex=True)
+    sections = [f"# hpsed: {experiment.name}"]
+    for title, name, text in (
+        ("Each structure against `single`", "contrasts", tables.formatted_contrasts(found["contrasts"])),
+        ("In the layout of the paper's Table 2", "table2", tables.formatted(found["table2"])),
+    ):
+        caption = (folder / f"{name}.md").read_text(encoding="utf-8").rpartition("\n\n")[2]
+        sections += [f"## {title}", _with_runs(experiment, text), caption]
     return "\n\n".join(
         [
-            f"# hpsed: {experiment.name}",
-            tables.describe(experiment, metrics),
-            "## Each structure against `single`",
-            shown["contrasts"],
-            _how_to_read(experiment, "contrasts"),
-            "## Scores, in the layout of the paper's Table 2",
-            shown["table2"],
-            _how_to_read(experiment, "table2"),
-            "## Every run",
-            "A run's name leads to its learning curve, its events and what made it. Scores in percent.",
-            _html(scores.rename(columns=tables.HEADINGS)),
-            "## Did it come back?",
-            f"**{verdict_line(beside)}.** F1 in percent, published and reproduced here:",
-            _html(beside),
+            *sections,
+            "## Every run, and whether it came back",
+            f"**{verdict_line(beside)}.** Scores in percent; a run's name leads to all that there is of it.",
+            _html(scores),
             "## Figures",
-            *(f"![{name.replace('_', ' ')}](figures/{name}.png)" for name in figures),
+            *(f"![{name.replace('_', ' ')}](figures/{name}.png)" for name in FIGURES),
             "## How to cite",
             f"```text\n{citation(experiment)}\n```",
-            "```{toctree}\n:hidden:\nclips\ntables\n" + "\n".join(f"notebooks/{name}" for name in notebooks) + "\n```",
+            "\n".join(["```{toctree}\n:hidden:\nclips\ntables", *(f"notebooks/{name}" for name in notebooks), "```"]),
         ]
     )
 
 
-def _text_tables(experiment: Experiment) -> dict[str, pd.DataFrame]:
-    """The two tables to be read, from their files."""
-    folder = results_folder(experiment.name) / "tables"
-    found = {name: pd.read_csv(folder / f"{name}.csv") for name in ("table2", "contrasts")}
-    for table in found.values():
-        table.columns = table.columns.str.replace("_percent$|_points$", "", regex=True)
-    return {
-        "table2": tables.formatted(found["table2"]),
-        "contrasts": tables.formatted_contrasts(found["contrasts"]),
-    }
-
-
 def _with_runs(experiment: Experiment, text: pd.DataFrame) -> str:
-    """A table of arms with a link to each of their runs."""
-
-    def links(pooling: str, structure: str) -> str:
-        names = [run_name(pooling, structure.split(" = ")[0], seed) for seed in range(len(experiment.runs()))]
-        there = [name for name in names if name in experiment.runs()]
-        return " ".join(_link(f"runs/{name}.html", name.rpartition("seed")[2]) for name in there)
-
+    """A table of arms, the seeds of each as links to its runs."""
+    links: dict[str, list[str]] = {}
+    for run in experiment.runs():
+        arm, _, seed = run.rpartition("-seed")
+        links.setdefault(arm, []).append(_link(f"runs/{run}.html", seed))
     if text.empty:
-        return "One variant: nothing to compare."
-    return _html(text.assign(seeds=[links(*arm) for arm in zip(text.pooling, text.structure, strict=True)]))
-
-
-def _how_to_read(experiment: Experiment, name: str) -> str:
-    text = (results_folder(experiment.name) / "tables" / f"{name}.md").read_text(encoding="utf-8")
-    return text.rpartition("\n\n")[2].replace("\n", " ").partition("Task 4. ")[2]
+        return "There is no structure to compare."
+    arms = text.pooling + "-" + text.structure.str.partition(" = ")[0]
+    return _html(text.assign(seeds=[" ".join(links[arm]) for arm in arms]))
 
 
 def _tables_page(source: Path) -> str:
-    """Every table as a sortable one, and its file."""
+    """Every table, and its file."""
     parts = ["# Tables", "A click on a column's name sorts by it."]
     for path in sorted((source / "extra" / "tables").glob("*.csv")):
         table = pd.read_csv(path)
-        shown = table.drop(columns=["test_clips_used", "test_clips_listed", "experiment"], errors="ignore").round(3)
-        parts += [f"## {path.stem}", f'<a href="tables/{path.name}">{path.name}</a>, {len(table):,} rows']
-        parts += [_html(shown)] if len(table) <= LONGEST else []
+        parts += [f"## {path.stem}", f"{_link(f'tables/{path.name}', path.name)}, {len(table):,} rows"]
+        parts += [_html(table.round(3))] if len(table) <= LONGEST else []
     return "\n\n".join(parts)
 
 
 def _clips_page(experiment: Experiment, data: Dataset, source: Path) -> str:
     """Ten test clips to listen to, under their spectrograms with reference events and what one run detects."""
     run = experiment.runs()[0]
-    detected = load_events(experiment, run)
     parts = ["# Clips", f"The first {N_CLIPS} test clips with events; detections of [{run}](runs/{run}.md)."]
     (source / "extra" / "audio").mkdir()
     for index, filename in enumerate(data.test.strong_labels.filename.unique()[:N_CLIPS]):
         y = read_audio(dataset.recording_of(experiment, filename), sr=experiment.data.sample_rate).y
         soundfile.write(source / "extra" / "audio" / f"{index}.flac", y, experiment.data.sample_rate)
         figure, ax = plt.subplots(figsize=(8.4, 3))
-        _draw_clip(experiment, data, filename, detected, ax=ax)
-        _save(figure, source / "figures" / f"clip{index}.png")
+        _draw_clip(experiment, data, filename, run, ax=ax)
+        plots.save(figure, source / "figures" / f"clip{index}.png")
+        plt.close(figure)
         parts += [f"## {html.escape(filename)}", f"![spectrogram, reference and detections](figures/clip{index}.png)"]
         parts += [f'<audio controls preload="none" src="audio/{index}.flac"></audio>']
     return "\n\n".join(parts)
@@ -194,38 +176,32 @@ def _run_page(experiment: Experiment, data: Dataset, run: Mapping[str, Any], sou
     name, clip = run["run"], (run["example"] or {"filename": data.test.filenames[0]})["filename"]
     figure, axes = plt.subplots(2, 1, figsize=(8.4, 6))
     plots.plot_learning_curves({run["structure"]: pd.DataFrame(run["history"])}, ax=axes[0])
-    _draw_clip(experiment, data, clip, load_events(experiment, name), ax=axes[1])
-    _save(figure, source / "figures" / f"{name}.png")
-    made = tables.provenance([dict(run)])[["what", "value"]]
-    points = tables.operating_points([dict(run)]).reset_index().drop(columns=["pooling", "structure"])
-    files = [f'<a href="../metrics/{name}.json">metrics</a>', f'<a href="../events/{name}.tsv">events</a>']
-    if run["seed"] == 0:
-        files.append(f"[executed notebook](../notebooks/{name}.ipynb)")
+    _draw_clip(experiment, data, clip, name, ax=axes[1])
+    figure.savefig(source / "figures" / f"{name}.png", dpi=72)  # there may be hundreds
+    plt.close(figure)
+    points = tables.operating_points([dict(run)]).loc[run["pooling"], run["structure"]].rename(index=tables.POINTS)
+    files = [_link(f"../metrics/{name}.json", "metrics"), _link(f"../events/{name}.tsv", "events")]
+    files += [f"[executed notebook](../notebooks/{name}.ipynb)"] if run["seed"] == 0 else []
     return "\n\n".join(
         [
             f"# {name}",
             f"Threshold {run['threshold']:.3f}; weights of epoch {run['best_epoch']}. Files: {', '.join(files)}.",
-            _html(points.rename(columns=tables.HEADINGS).replace({"point": tables.POINTS}).round(1)),
+            _html(points.rename(columns=tables.HEADINGS).round(1).reset_index()),
             f"![learning curve, and events of one clip](../figures/{name}.png)",
             "## What made it",
-            _html(made),
+            _html(tables.provenance([dict(run)])[["what", "value"]]),
         ]
     )
 
 
-def _draw_clip(experiment: Experiment, data: Dataset, filename: str, detected: pd.DataFrame, *, ax: Any) -> None:
+def _draw_clip(experiment: Experiment, data: Dataset, filename: str, run: str, *, ax: Axes) -> None:
     plots.plot_detections(
         data.test.features[data.test.filenames.index(filename)],
         data.test.strong_labels.query("filename == @filename"),
-        detected.query("filename == @filename"),
+        load_events(experiment, run).query("filename == @filename"),
         hop_duration=experiment.features.hop_duration,
         ax=ax,
     ).set_title(f"test clip {filename}", loc="left")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
 
 
 def _link(address: str, text: str) -> str:
@@ -240,7 +216,7 @@ def _html(table: pd.DataFrame) -> str:
 
 def _render(source: Path, output: Path, *, title: str) -> None:
     """Have Sphinx make pages of what lies in `source`; a warning of Sphinx is an error."""
-    from sphinx.application import Sphinx
+    from sphinx.application import Sphinx  # `make site` installs it
 
     (source / "static").mkdir()
     (source / "static" / "hpsed.css").write_text(STYLE, encoding="utf-8")
@@ -270,31 +246,25 @@ def _render(source: Path, output: Path, *, title: str) -> None:
         raise ExecutionError(f"Sphinx could not make every page of {output}")
 
 
-def setup(app: Any) -> dict[str, bool]:
-    """Sphinx calls this: formulas are written as MathML by docutils."""
+def setup(app: Any) -> None:
+    """Sphinx calls this: formulas are written as MathML."""
     from docutils.nodes import SkipNode
-    from docutils.utils.math.latex2mathml import tex2mathml
+    from latex2mathml.converter import convert
 
-    def write(as_block: bool) -> Any:
-        def visit(writer: Any, node: Any) -> None:
-            writer.body.append(tex2mathml(node.astext(), as_block=as_block))
-            raise SkipNode
+    def write(writer: Any, node: Any) -> None:
+        writer.body.append(convert(node.astext(), display="block" if node.tagname == "math_block" else "inline"))
+        raise SkipNode
 
-        return visit
-
-    app.add_html_math_renderer("mathml", (write(False), None), (write(True), None))
-    return {"parallel_read_safe": True}
+    app.add_html_math_renderer("mathml", (write, None), (write, None))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 if the site could not be made."""
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.site", description=__doc__.split("\n")[0])
     parser.add_argument("experiment", help="name of a file in params/, reproduced here")
-    parser.add_argument("--seeds", type=int, help="as in the launch (default: as in the last launch)")
-    options = parser.parse_args(arguments)
+    name = parser.parse_args(arguments).experiment
     try:
-        n_seeds = last_launch(options.experiment)["n_seeds"] if options.seeds is None else options.seeds
-        print(build(with_seeds(load_experiment(options.experiment), n_seeds)).relative_to(ROOT))
+        print(build(with_seeds(load_experiment(name), last_launch(name)["n_seeds"])).relative_to(ROOT))
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
