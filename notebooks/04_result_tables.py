@@ -126,7 +126,7 @@ plt.show()
 # (onset within 200 ms, offset within 200 ms or 20 % of the length) and the F1 of audio tagging at 0.5.
 
 # %%
-tables.threshold_free(metrics).round(1)
+tables.threshold_free(metrics).round(1).rename(columns=lambda name: name.replace("_", " "))
 
 # %% [markdown]
 # ## 5 Labels
@@ -135,7 +135,8 @@ tables.threshold_free(metrics).round(1)
 # and the score of the first run, if that oddity were removed.
 
 # %%
-tables.label_effects(choices, data, metrics[0]).round(4)
+effects = tables.label_effects(choices, data, metrics[0]).round(4)
+effects.rename(columns=lambda name: name.replace("_", " "))
 
 # %% [markdown]
 # ## 6 Rounding, or another gradient?

@@ -176,7 +176,7 @@ pd.DataFrame(
 
 # %%
 points = audit.operating_points(table2).set_index(audit.KEYS)
-points.loc[broken_rows]
+points.loc[broken_rows].rename(columns=lambda name: name.replace("_", " "))
 
 # %%
 left = points.loc[explained.index[~found]]
@@ -230,7 +230,8 @@ Markdown(
 
 # %%
 beside = systems.write_table3(table3)
-beside.drop(columns="common").set_index(["system", "decoding"]).fillna("")
+shown = beside.drop(columns="common").set_index(["system", "decoding"]).fillna("")
+shown.rename(columns=lambda name: name.replace("_", " "))
 
 # %%
 beside.drop_duplicates("system").set_index("system")[["common"]]

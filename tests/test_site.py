@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,8 +13,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from test_lab import running_lab
 
 pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[1]
+REPRODUCED = ROOT / "reproduced"
 RESOURCES = {"script": "src", "img": "src", "audio": "src", "source": "src", "iframe": "src", "link": "href"}
 
 
@@ -89,10 +94,39 @@ def test_pages_are_whole_offline(site: Path, browser: Any, width: int) -> None:
     assert page.locator("msub > mover > mi", has_text="x").count() > 5  # x̂_j
 
 
+def test_no_table_is_cut_in_jupyterlab_at_1400_pixels(site: Path, browser: Any, tmp_path: Path) -> None:
+    """Notebooks as nbconvert shows them, with JupyterLab's style, in the width that is left to them there."""
+    found = [
+        path for name in (site.name, "derivation", "paper") for path in REPRODUCED.glob(f"{name}/notebooks/*.ipynb")
+    ]
+    found += sorted(REPRODUCED.glob(f"{site.name}/notebooks/03_train_variant/*.ipynb"))[:1]
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--output-dir", tmp_path, *found]
+    subprocess.run(command, check=True, capture_output=True)
+    page = browser.new_context(viewport={"width": 1100, "height": 900}, offline=True).new_page()
+    for path in found:
+        page.goto((tmp_path / f"{path.stem}.html").as_uri())
+        outputs = page.locator(".jp-OutputArea-output:has(table)")
+        assert outputs.evaluate_all("all => all.filter(one => one.scrollWidth > one.clientWidth).length") == 0, path
+    assert len(found) > 4
+
+
+def test_jupyterlab_opens_on_the_first_notebook(site: Path, browser: Any) -> None:
+    command = (ROOT / "Makefile").read_text().partition("jupyter lab ")[2].partition("\n\n")[0].replace("\\\n", " ")
+    with running_lab(*command.split()) as address:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(f"{address}?token=t")
+        page.wait_for_selector(".jp-Notebook")
+        assert page.url.endswith("/notebooks/00_start_here.ipynb")
+        page.get_by_text("Run", exact=True).first.click()
+        page.get_by_text("Run All Cells", exact=True).first.click()
+        page.locator(".jp-OutputArea-output a", has_text="05_paper_audit").first.click(timeout=120_000)
+        page.wait_for_selector(".jp-Notebook h1:has-text('05 The paper')")
+
+
 def test_tables_sort_and_clips_sound(site: Path, browser: Any) -> None:
     page = browser.new_context(offline=True).new_page()
     page.goto((site / "index.html").as_uri())
-    table = page.locator("table.sortable").filter(has=page.locator("th", has_text="threshold")).last
+    table = page.locator("table.sortable").filter(has=page.locator("th", has_text="reason")).last
     column = table.locator("th").all_text_contents().index("ER")
     for up in (True, False):
         table.locator("th").nth(column).click()

@@ -58,24 +58,13 @@ document.querySelectorAll("table.sortable th").forEach(head => head.addEventList
 
 
 def build(experiment: Experiment) -> Path:
-    """Write the site of an experiment that was reproduced here; return its first page.
-
-    Raises
-    ------
-    DataError
-        Something of the experiment is not there: it must have been reproduced, and its data be in ``cache/``.
-    ExecutionError
-        Sphinx finds something wrong with a page, or the site is larger than `LARGEST`.
-    """
-    made, source, output = (
-        results_folder(experiment.name),
-        cache_folder(experiment.name) / "site",
-        results_folder("site") / experiment.name,
-    )
+    """Write the site of an experiment that was reproduced, and whose data are, here; return its first page."""
+    source, output = cache_folder(experiment.name) / "site", results_folder("site") / experiment.name
     metrics, data = tables.load_metrics(experiment), dataset.load(experiment)
     shutil.rmtree(source, ignore_errors=True)
     for part, place in {"tables": "extra", "metrics": "extra", "events": "extra", "figures": "."}.items():
-        shutil.copytree(made / part, source / place / part, ignore=shutil.ignore_patterns(".*"))
+        copied = results_folder(experiment.name) / part
+        shutil.copytree(copied, source / place / part, ignore=shutil.ignore_patterns(".*"))
     plots.use_style()
     pages = {"clips": _clips_page(experiment, data, source), "tables": _tables_page(source)}
     pages |= {f"runs/{run['run']}": _run_page(experiment, data, run, source) for run in metrics}
@@ -103,23 +92,23 @@ def _copy_notebooks(experiment: Experiment, source: Path) -> list[str]:
 def _first_page(experiment: Experiment, metrics: list[dict], *, notebooks: Sequence[str]) -> str:
     """What was found, whether it came back, and how to cite it."""
     beside = compare(experiment)
-    scores = tables.scores(metrics).drop(columns=["pooling", "structure", "seed"])
+    scores = tables.scores(metrics).drop(columns=["pooling", "structure", "seed", "threshold"])
     scores = scores.rename(columns=tables.HEADINGS).assign(**beside[["published", "verdict", "reason"]]).round(1)
     scores.insert(0, "run", [_link(f"runs/{run}.html", run) for run in beside.run])
     folder = results_folder(experiment.name) / "tables"
     found = {name: pd.read_csv(folder / f"{name}.csv") for name in ("contrasts", "table2")}
     for table in found.values():
         table.columns = table.columns.str.replace("_percent$|_points$", "", regex=True)
-    sections = [f"# hpsed: {experiment.name}"]
-    for title, name, text in (
-        ("Each structure against `single`", "contrasts", tables.formatted_contrasts(found["contrasts"])),
-        ("In the layout of the paper's Table 2", "table2", tables.formatted(found["table2"])),
-    ):
-        caption = (folder / f"{name}.md").read_text(encoding="utf-8").rpartition("\n\n")[2]
-        sections += [f"## {title}", _with_runs(experiment, text), caption]
+    how_to_read = {name: (folder / f"{name}.md").read_text(encoding="utf-8").rpartition("\n\n")[2] for name in found}
     return "\n\n".join(
         [
-            *sections,
+            f"# hpsed: {experiment.name}",
+            "## Each structure against `single`",
+            _with_runs(experiment, tables.formatted_contrasts(found["contrasts"])),
+            how_to_read["contrasts"],
+            "## In the layout of the paper's Table 2",
+            _with_runs(experiment, tables.formatted(found["table2"])),
+            how_to_read["table2"],
             "## Every run, and whether it came back",
             f"**{verdict_line(beside)}.** Scores in percent; a run's name leads to all that there is of it.",
             _html(scores),
@@ -134,14 +123,10 @@ def _first_page(experiment: Experiment, metrics: list[dict], *, notebooks: Seque
 
 def _with_runs(experiment: Experiment, text: pd.DataFrame) -> str:
     """A table of arms, the seeds of each as links to its runs."""
-    links: dict[str, list[str]] = {}
-    for run in experiment.runs():
-        arm, _, seed = run.rpartition("-seed")
-        links.setdefault(arm, []).append(_link(f"runs/{run}.html", seed))
-    if text.empty:
-        return "There is no structure to compare."
-    arms = text.pooling + "-" + text.structure.str.partition(" = ")[0]
-    return _html(text.assign(seeds=[" ".join(links[arm]) for arm in arms]))
+    arms = [f"{row.pooling}-{row.structure.partition(' = ')[0]}" for row in text.itertuples()]
+    runs = [[run for run in experiment.runs() if run.rpartition("-seed")[0] == arm] for arm in arms]
+    links = [[_link(f"runs/{run}.html", run.rpartition("-seed")[2]) for run in own] for own in runs]
+    return _html(text.assign(seeds=[" ".join(own) for own in links]))
 
 
 def _tables_page(source: Path) -> str:
@@ -219,10 +204,9 @@ def _render(source: Path, output: Path, *, title: str) -> None:
     from sphinx.application import Sphinx  # `make site` installs it
 
     (source / "static").mkdir()
-    (source / "static" / "hpsed.css").write_text(STYLE, encoding="utf-8")
-    (source / "static" / "sorting.js").write_text(SORTING, encoding="utf-8")
+    for name, text in {"hpsed.css": STYLE, "sorting.js": SORTING}.items():
+        (source / "static" / name).write_text(text, encoding="utf-8")
     choices = {
-        "project": title,
         "html_title": title,
         "extensions": ["myst_nb", "sphinx.ext.githubpages", "hpsed_lib.launch.site"],
         "html_theme": "furo",
