@@ -160,7 +160,7 @@ def test_the_committed_runs_are_judged_as_a_t_test_judges_them(name: str) -> Non
         row = table.loc[(pooling, "appendix", "f_measure")]
         expected = stats.ttest_rel(by_arm[pooling, "appendix"], by_arm[pooling, "single"]).pvalue
         assert row.p_value == pytest.approx(expected, nan_ok=True)
-        assert row.verdict == "inconclusive" or row.p_holm < 0.05 or row.p_equivalence < 0.05
+        assert row.verdict in ("inconclusive", "not tested, one seed") or row.p_holm < 0.05 or row.p_equivalence < 0.05
     assert table.p_value.notna().sum() == (len(family) if runs.seed.nunique() > 1 else 0)
 
 

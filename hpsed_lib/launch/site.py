@@ -220,6 +220,7 @@ def _render(source: Path, output: Path, *, title: str) -> None:
         "html_show_copyright": False,
         "nb_execution_mode": "off",
         "nb_merge_streams": True,
+        "nb_render_markdown_format": "myst",
         "myst_enable_extensions": ["dollarmath"],
         "suppress_warnings": ["toc.not_included", "myst.header"],
     }
