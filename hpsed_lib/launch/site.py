@@ -32,18 +32,14 @@ from hpsed_lib.runs import load_events
 N_CLIPS = 10
 LARGEST = 25.0  # MB, of a whole site
 LONGEST = 300  # rows; a longer table is a file only
-FIGURES = ("contrasts", "operating_points", "learning_curves", "class_scores", "figure5")
-
 STYLE = """
 .main, .content { min-width: 0; }
 .content { width: auto; flex: 1 1 46em; max-width: 62em; }
 .wide, .cell_output { overflow-x: auto; }
 .wide table, .cell_output table { border-collapse: collapse; font-size: 0.8em; }
-.wide th, .wide td, .cell_output td, .cell_output th { padding: 0.25em 0.5em; border: 0; }
-.wide th, .cell_output th { text-align: left; }
+.wide th, .wide td, .cell_output td, .cell_output th { padding: 0.25em 0.5em; border: 0; text-align: left; }
 .sortable th { cursor: pointer; border-bottom: 1px solid; }
-.highlight-text pre { white-space: pre-wrap; }
-audio { width: 100%; }
+.highlight-text pre { white-space: pre-wrap; } audio { width: 100%; }
 math[display="block"] { overflow: auto hidden; }
 """
 SORTING = """
@@ -65,31 +61,24 @@ def build(experiment: Experiment) -> Path:
     for part, place in {"tables": "extra", "metrics": "extra", "events": "extra", "figures": "."}.items():
         copied = results_folder(experiment.name) / part
         shutil.copytree(copied, source / place / part, ignore=shutil.ignore_patterns(".*"))
+    (source / "notebooks").mkdir()
+    for name, path in executed_notebooks(experiment).items():
+        if not name.rpartition("-seed")[2].isdigit() or name.endswith("-seed0"):  # of runs those of the first seed
+            shutil.copy(ROOT / path, source / "notebooks" / f"{name}.ipynb")
     plots.use_style()
     pages = {"clips": _clips_page(experiment, data, source), "tables": _tables_page(source)}
     pages |= {f"runs/{run['run']}": _run_page(experiment, data, run, source) for run in metrics}
-    pages["index"] = _first_page(experiment, metrics, notebooks=_copy_notebooks(experiment, source))
+    pages["index"] = _first_page(experiment, metrics)
     for name, text in pages.items():
         (source / f"{name}.md").parent.mkdir(exist_ok=True)
         (source / f"{name}.md").write_text(text, encoding="utf-8")
     _render(source, output, title=f"hpsed: {experiment.name}")
-    size = sum(path.stat().st_size for path in output.rglob("*")) / 1e6
-    if size > LARGEST:
+    if (size := sum(path.stat().st_size for path in output.rglob("*")) / 1e6) > LARGEST:
         raise ExecutionError(f"{output}: {size:.1f} MB, more than the {LARGEST:g} MB that a site may have")
     return output / "index.html"
 
 
-def _copy_notebooks(experiment: Experiment, source: Path) -> list[str]:
-    """Copy the executed notebooks, of runs those of the first seed; return the names of those for the contents."""
-    (source / "notebooks").mkdir()
-    runs = experiment.runs()
-    for name, path in executed_notebooks(experiment).items():
-        if name not in runs or name.endswith("-seed0"):
-            shutil.copy(ROOT / path, source / "notebooks" / f"{name}.ipynb")
-    return sorted(path.stem for path in (source / "notebooks").iterdir() if path.stem not in runs)
-
-
-def _first_page(experiment: Experiment, metrics: list[dict], *, notebooks: Sequence[str]) -> str:
+def _first_page(experiment: Experiment, metrics: list[dict]) -> str:
     """What was found, whether it came back, and how to cite it."""
     beside = compare(experiment)
     scores = tables.scores(metrics).drop(columns=["pooling", "structure", "seed", "threshold"])
@@ -99,6 +88,7 @@ def _first_page(experiment: Experiment, metrics: list[dict], *, notebooks: Seque
     found = {name: pd.read_csv(folder / f"{name}.csv") for name in ("contrasts", "table2")}
     for table in found.values():
         table.columns = table.columns.str.replace("_percent$|_points$", "", regex=True)
+    notebooks = sorted(set(executed_notebooks(experiment)) - set(experiment.runs()))
     how_to_read = {name: (folder / f"{name}.md").read_text(encoding="utf-8").rpartition("\n\n")[2] for name in found}
     return "\n\n".join(
         [
@@ -113,7 +103,7 @@ def _first_page(experiment: Experiment, metrics: list[dict], *, notebooks: Seque
             f"**{verdict_line(beside)}.** Scores in percent; a run's name leads to all that there is of it.",
             _html(scores),
             "## Figures",
-            *(f"![{name.replace('_', ' ')}](figures/{name}.png)" for name in FIGURES),
+            *(f"![{path.stem}](figures/{path.name})" for path in sorted(folder.glob("../figures/*.png"))),
             "## How to cite",
             f"```text\n{citation(experiment)}\n```",
             "\n".join(["```{toctree}\n:hidden:\nclips\ntables", *(f"notebooks/{name}" for name in notebooks), "```"]),
@@ -124,8 +114,8 @@ def _first_page(experiment: Experiment, metrics: list[dict], *, notebooks: Seque
 def _with_runs(experiment: Experiment, text: pd.DataFrame) -> str:
     """A table of arms, the seeds of each as links to its runs."""
     arms = [f"{row.pooling}-{row.structure.partition(' = ')[0]}" for row in text.itertuples()]
-    runs = [[run for run in experiment.runs() if run.rpartition("-seed")[0] == arm] for arm in arms]
-    links = [[_link(f"runs/{run}.html", run.rpartition("-seed")[2]) for run in own] for own in runs]
+    runs = [run.rpartition("-seed") for run in experiment.runs()]
+    links = [[_link(f"runs/{of}-seed{seed}.html", seed) for of, _, seed in runs if of == arm] for arm in arms]
     return _html(text.assign(seeds=[" ".join(own) for own in links]))
 
 
@@ -152,7 +142,7 @@ def _clips_page(experiment: Experiment, data: Dataset, source: Path) -> str:
         plots.save(figure, source / "figures" / f"clip{index}.png")
         plt.close(figure)
         parts += [f"## {html.escape(filename)}", f"![spectrogram, reference and detections](figures/clip{index}.png)"]
-        parts += [f'<audio controls preload="none" src="audio/{index}.flac"></audio>']
+        parts.append(f'<audio controls preload="none" src="audio/{index}.flac"></audio>')
     return "\n\n".join(parts)
 
 
