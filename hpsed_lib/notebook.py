@@ -55,9 +55,12 @@ def readable(value: Any) -> Any:
 
     >>> readable("Sum(w[i]*x[i], (i, 1, N))/N**2")
     'Σ[i=1..N](w_i·x_i)/N^2'
+    >>> readable("Piecewise((1, Eq(i, k)), (0, True))")
+    '[i=k]'
     """
     if not isinstance(value, str):
         return value
     text = re.sub(r"Sum\((.+?), \((\w), (.+?), (.+?)\)\)", r"Σ[\2=\3..\4](\1)", value)
+    text = re.sub(r"Piecewise\(\(1, Eq\((\w), (\w)\)\), \(0, True\)\)", r"[\1=\2]", text)
     text = re.sub(r"(\w)\[(\w)\]", r"\1_\2", text).replace("**", "^")
     return re.sub(r"(?<=\S)\*(?=\S)", "·", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def test_pages_are_whole_offline(site: Path, browser: Any, width: int) -> None:
     assert wrong == []
     page.goto((site / "notebooks/02_pooling_gradients.html").as_uri())
     assert page.locator("msub > mover > mi", has_text="x").count() > 5  # x̂_j
+    assert not re.search(r"Sum\(|\*\*", "".join(page.locator("td").all_text_contents()))
 
 
 def test_no_table_is_cut_in_jupyterlab_at_1400_pixels(site: Path, browser: Any, tmp_path: Path) -> None:
