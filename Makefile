@@ -10,10 +10,16 @@ SEEDS ?=
 CLUSTER ?=
 CORES ?=
 
+# In the conda environment of environment.yml nothing is installed anew.
+ifeq ($(CONDA_DEFAULT_ENV),hpsed)
+BIN = $(CONDA_PREFIX)/bin
+INSTALLED =
+else
 BIN = .venv/bin
 INSTALLED = .venv/installed
+endif
 
-.PHONY: help reproduce compare publish status plan report learning-rate directions mlms8 dcase2017-audio test slurm bench gpu carried mutants lab notebooks readme lint clean lock
+.PHONY: help reproduce compare publish cite status plan site report learning-rate directions mlms8 dcase2017-audio test browser latex slurm bench gpu carried mutants lab notebooks readme lint clean lock
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=VALUE ...]"
@@ -44,11 +50,19 @@ compare: $(INSTALLED) ## set what was reproduced of EXPERIMENT beside what is pu
 publish: $(INSTALLED) ## put what was reproduced of EXPERIMENT into results/, if it is complete and of one piece
 	@$(BIN)/python -m hpsed_lib.launch.published publish "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
+cite: $(INSTALLED) ## print the BibTeX, and the sentence to write, for numbers of EXPERIMENT
+	@$(BIN)/python -m hpsed_lib.launch.published cite "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+
 status: $(INSTALLED) ## say how far EXPERIMENT is, at any time, from any terminal
 	@$(BIN)/python -m hpsed_lib.launch.status "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
 plan: $(INSTALLED) ## measure a few steps of EXPERIMENT here and say what all of it will take
 	@$(BIN)/python -m hpsed_lib.launch.plan "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
+
+# Not among the pinned packages: nothing that is computed needs them.
+site: $(INSTALLED) ## write reproduced/site/EXPERIMENT/: notebooks, sortable tables, clips to hear, a page per run; needs no network
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock furo==2025.12.19 latex2mathml==3.81.1 myst-nb==1.4.0 sphinx==9.0.4
+	@$(BIN)/python -m hpsed_lib.launch.site "$(EXPERIMENT)"
 
 report: $(INSTALLED) ## write Snakemake's report of EXPERIMENT's results, one HTML file: graph, run times, tables, figures
 	@$(BIN)/python -m hpsed_lib.launch.workflow "$(EXPERIMENT)" --report $(if $(SEEDS),--seeds $(SEEDS))
@@ -73,6 +87,15 @@ dcase2017-audio: $(INSTALLED) ## fill DATA with the audio of DCASE 2017 Task 4, 
 test: $(INSTALLED) ## run the tests, two at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+browser: $(INSTALLED) ## check the site of EXPERIMENT in Chromium, with the network off (Debian: apt install chromium)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock playwright==1.65.2
+	$(MAKE) site
+	HPSED_SITE=reproduced/site/$(EXPERIMENT) $(BIN)/python -m pytest tests/test_site.py
+
+latex: $(INSTALLED) ## compile every LaTeX table and look for boxes that stick out; installs pdflatex (root, Debian)
+	apt-get install --yes --no-install-recommends texlive-latex-recommended texlive-fonts-recommended
+	$(BIN)/python -m pytest tests/test_tables.py -k Latex
+
 slurm: $(INSTALLED) ## run a sweep on a Slurm cluster of this machine's own, and kill it (root, Debian; some minutes)
 	tests/slurm/cluster $(BIN)/python -m pytest tests/slurm/killed_sweep.py
 
@@ -87,8 +110,8 @@ carried: $(INSTALLED) ## put into cache/carried/ what `make gpu` needs beside Py
 	$(BIN)/python -m pip install --quiet --target cache/carried --python-version 3.12 --only-binary=:all: --no-deps --upgrade \
 	  $$(grep -E '^(pydantic|pydantic-core|annotated-types|typing-extensions|typing-inspection|pyyaml|tqdm|psutil|threadpoolctl)==' requirements.lock | cut -d' ' -f1)
 
-lab: $(INSTALLED) ## open the notebooks in JupyterLab
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jupyter lab notebooks \
+lab: $(INSTALLED) ## open JupyterLab on 00_start_here: what to read, what each notebook takes, what is there already
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --ContentsManager.pre_save_hook=hpsed_lib.launch.lab.keep_source
 
 notebooks: $(INSTALLED) ## write notebooks/*.ipynb, without outputs, from notebooks/*.py
@@ -127,7 +150,7 @@ lock: $(INSTALLED) ## resolve requirements.lock again; pins that still fit pypro
 	@mv requirements.lock.new requirements.lock
 
 # The stamp comes last: an interrupted installation is done again.
-$(INSTALLED): requirements.lock pyproject.toml
+.venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	  "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % v[:2])'
 	@$(PYTHON) -c 'import ensurepip, venv' || \
@@ -135,4 +158,4 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $(INSTALLED)
+	@touch $@

@@ -1,8 +1,8 @@
 """Is one variant better than another? Arms, and contrasts of arms that share their seeds.
 
-Conventions: an arm is (pooling, structure); its score is the mean over seeds. F1 and average precision are in percent,
-so that differences are points; the error rate is a fraction. A difference is the compared arm minus the reference. Two
-things are random, and each has an interval of its own, 95 % both:
+Conventions: an arm is (pooling, structure); its score is the mean over seeds. Every score is in percent, the error rate
+too, so that differences are points. A difference is the compared arm minus the reference. Two things are random, and
+each has an interval of its own, 95 % both:
 
 - **seeds**: would another training agree, on this test set? Student's t over seeds, which are paired (same initial
   weights, same order of the data). One seed says nothing about that.
@@ -43,7 +43,7 @@ ALPHA = 0.05
 POWER = 0.8
 MEASURES = ("f_measure", "f_measure_fixed", "error_rate", "segment_ap")
 """Tuned F1, F1 at the threshold 0.5, tuned error rate, micro average precision of segments. The first is tested."""
-ROLES = ("same method", "tested", "not tested", "identical")
+ROLES = ("same method", "tested", "not tested, one seed", "not tested", "identical")
 """Of a contrast, in the order of the tables."""
 Resampled = Mapping[tuple[str, str], Mapping[str, np.ndarray]]
 
@@ -62,7 +62,7 @@ def recording_weights(sources: Sequence[str], *, n_resamples: int = 2000, random
 
 
 def resampled_scores(metrics: Sequence[Mapping], weights: np.ndarray) -> Resampled:
-    """Scores of every arm on resampled test sets: F1 and error rate, (resamples,), means over seeds.
+    """Scores of every arm on resampled test sets: F1 and error rate in percent, (resamples,), means over seeds.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def resampled_scores(metrics: Sequence[Mapping], weights: np.ndarray) -> Resampl
         errors = count["S"] + count["D"] + count["I"]
         parts = weights @ np.stack([count["Ntp"], count["Nref"] + count["Nsys"], errors, count["Nref"]], axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any activity has no score
-            ratios = np.stack([200 * parts[:, 0] / parts[:, 1], parts[:, 2] / parts[:, 3]])
+            ratios = 100 * np.stack([2 * parts[:, 0] / parts[:, 1], parts[:, 2] / parts[:, 3]])
         by_arm.setdefault((run["pooling"], run["structure"]), []).append(ratios)
     return {
         arm: dict(zip(("f_measure", "error_rate"), np.mean(seeds, axis=0), strict=True))
@@ -158,7 +158,7 @@ def contrasts(scores: pd.DataFrame, resampled: Resampled, *, family: Sequence[st
                 raise DataError(f"{pooling} {structure}: not the seeds of single, which are {list(reference.index)}")
             names = structure.split(" = ")
             drawn, base = (resampled.get((str(pooling), name), {}) for name in (names[0], "single"))
-            role = "identical" if structure == twins else _role(str(pooling), names, family)
+            role = "identical" if structure == twins else _role(str(pooling), names, family, n_seeds=len(reference))
             for measure in MEASURES:
                 key = {"pooling": pooling, "structure": structure, "role": role, "measure": measure}
                 within = equivalence if role == "tested" and measure == MEASURES[0] else None
@@ -177,10 +177,12 @@ def _distinct(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return distinct
 
 
-def _role(pooling: str, names: Sequence[str], family: Sequence[str]) -> str:
+def _role(pooling: str, names: Sequence[str], family: Sequence[str], *, n_seeds: int) -> str:
     if "hierarchical" in names or ("appendix" in names and pooling in POOLINGS and has_constant_weights(pooling)):
         return "same method"
-    return "tested" if "appendix" in names and pooling in family else "not tested"
+    if "appendix" in names and pooling in family:
+        return "tested" if n_seeds > 1 else "not tested, one seed"
+    return "not tested"
 
 
 def _mean(values: np.ndarray) -> dict[str, float]:
@@ -205,7 +207,7 @@ def _contrast(compared: pd.Series, reference: pd.Series, equivalence: float | No
     row |= {"reference_mean": base["mean"], "reference_sd": base["sd"]}
     row |= {"difference": both["mean"], "difference_sd": both["sd"], "low": both["low"], "high": both["high"]}
     p_value = p_equivalence = math.nan
-    if equivalence is not None and len(one) > 1 and np.ptp(one - other) > 0:
+    if equivalence is not None and np.ptp(one - other) > 0:
         p_value = float(stats.ttest_rel(one, other).pvalue)
         p_equivalence = float(ttost_paired(one, other, -equivalence, equivalence)[0])
     return row | {"tested": equivalence is not None, "p_value": p_value, "p_equivalence": p_equivalence}

@@ -17,6 +17,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
@@ -27,12 +28,23 @@ from hpsed_lib.runs import event_to_show
 
 LINE_STYLES = {"single": "-", "hierarchical": "--", "appendix": ":", "mixed": "-."}
 """How each structure is drawn, in every figure."""
+LABEL_BOX = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 1}
 
 
 def use_style() -> None:
     """Set the one style of every figure: a palette that colour-blind readers can tell apart, 100 dots per inch."""
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.8)
     plt.rcParams.update({"figure.dpi": 100, "savefig.dpi": 100, "figure.constrained_layout.use": True})
+
+
+def grid(n_panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure of panels that share their y axis, at most three in a row, so that their text stays legible."""
+    n_rows, n_columns = -(-n_panels // 3), min(n_panels, 3)
+    size = (3.4 * n_columns, 0.4 + 3.2 * n_rows)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
+    for ax in axes.flat[n_panels:]:
+        ax.remove()
+    return figure, list(axes.flat[:n_panels])
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -70,6 +82,31 @@ def plot_events(events: pd.DataFrame, *, clip_duration: float, ax: Axes) -> Axes
         ax.barh(labels.index(label), offset - onset, left=onset, height=0.6, color="0.35")
     ax.set(yticks=range(len(labels)), yticklabels=labels, xlim=(0, clip_duration), xlabel="time (s)")
     ax.set_ylim(-0.7, len(labels) - 0.3)
+    return ax
+
+
+def plot_detections(
+    features: np.ndarray, reference: pd.DataFrame, estimated: pd.DataFrame, *, hop_duration: float, ax: Axes
+) -> Axes:
+    """Draw a clip's reference events and a run's detections, a pair of rows per label, over its spectrogram."""
+    plot_spectrogram(features, hop_duration=hop_duration, ax=ax)
+    labels = sorted({*reference.event_label, *estimated.event_label})
+    height = features.shape[1] / max(len(labels), 4)
+    for row, label in enumerate(labels):
+        top = features.shape[1] - row * height
+        for events, color, below in ((reference, "white", 0.55), (estimated, "deepskyblue", 0.85)):
+            bars = [
+                (event.onset, event.offset - event.onset) for event in events[events.event_label == label].itertuples()
+            ]
+            ax.broken_barh(
+                bars, (top - below * height, 0.25 * height), facecolor=color, edgecolor="black", linewidth=0.5
+            )
+        ax.text(0.1, top - 0.05 * height, label, va="top", size="small", color="black", bbox=LABEL_BOX)
+    handles = [
+        Patch(facecolor="white", edgecolor="black", label="reference"),
+        Patch(color="deepskyblue", label="detected"),
+    ]
+    ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small", frameon=False)
     return ax
 
 
@@ -219,7 +256,7 @@ def plot_operating_points(points: pd.DataFrame, *, pooling: str, ax: Axes) -> Ax
     for (structure, name), row in points.loc[pooling].iterrows():
         style: dict[str, Any] = {"markerfacecolor": "none", "color": colors[structure], "linestyle": "none"}
         ax.plot(row.error_rate, row.f_measure, marker=POINT_MARKERS[name], **style)
-    ax.set(title=pooling, xlabel="ER", ylabel="F1 (%)")
+    ax.set(title=pooling, xlabel="ER (%)", ylabel="F1 (%)")
     return ax
 
 

@@ -1,13 +1,15 @@
 """Result tables: from the runs' metrics files to Table 2's layout and the table of contrasts, as CSV, Markdown, LaTeX.
 
-Conventions: rates are fractions; precision, recall and F1 are in percent, as in the paper. Each column is a mean over
-seeds, so that a row's F1 is not exactly that of its precision and recall. What can be said about differences stands in
-the table of contrasts (`hpsed_lib.comparison`) and nowhere else; relative changes are the paper's own only.
+Conventions: every score is in percent, the error rate and its parts too, and a difference of scores in points; in CSV
+the names of columns say so (`with_units`). Metrics files hold fractions. Each column is a mean over seeds, so that a
+row's F1 is not exactly that of its precision and recall. What can be said about differences stands in the table of
+contrasts (`hpsed_lib.comparison`) and nowhere else; relative changes are the paper's own only.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import textwrap
 from typing import Any
@@ -24,8 +26,8 @@ from hpsed_lib.paths import ROOT, published_folder, replacing, results_folder
 from hpsed_lib.runs import load_events
 
 RATES = ["substitution_rate", "deletion_rate", "insertion_rate", "error_rate"]
-LATEX = str.maketrans({"`": "", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
 PERCENTAGES = ["precision", "recall", "f_measure"]
+SCORES = [*RATES, *PERCENTAGES]
 HEADINGS = {
     "substitution_rate": "Sub.",
     "deletion_rate": "Del.",
@@ -34,16 +36,19 @@ HEADINGS = {
     "precision": "Pre.",
     "recall": "Rec.",
     "f_measure": "F1",
-    "f_measure_sd": "± seeds",
     "f_measure_fixed": "F1 at 0.5",
-    "f_measure_fixed_sd": "± seeds ",
     "error_rate_change": "ER change",
     "f_measure_change": "F1 change",
     "error_rate_paper": "ER (paper)",
     "f_measure_paper": "F1 (paper)",
 }
+DIFFERENCES = ("difference", "difference_sd", "low", "high", "low_recordings", "high_recordings")
+"""Columns of the contrasts that are in points."""
+LATEX = str.maketrans({"`": "", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$"})
+PREAMBLE = ("[T1]{fontenc}", "{booktabs}", "{tabularx}")
+"""Packages that the LaTeX tables need."""
 
-POINTS = ("fixed", "global_f_measure", "global_error_rate")
+POINTS = {"fixed": "at 0.5", "global_f_measure": "at best F1", "global_error_rate": "at best ER"}
 """Thresholds: 0.5, and those with the best F1 and ER on the tuning clips (`hpsed_lib.runs.operating_points`)."""
 
 
@@ -71,8 +76,7 @@ def scores(metrics: list[dict]) -> pd.DataFrame:
                 "structure": run["structure"],
                 "seed": run["seed"],
                 "threshold": run["threshold"],
-                **{name: run["test"]["overall"][name] for name in RATES},
-                **{name: 100 * run["test"]["overall"][name] for name in PERCENTAGES},
+                **{name: 100 * run["test"]["overall"][name] for name in SCORES},
                 "f_measure_fixed": 100 * run["operating_points"]["fixed"]["test"]["f_measure"],
                 "segment_ap": 100 * run["threshold_free"]["segment"]["micro"]["average_precision"],
             }
@@ -87,7 +91,7 @@ def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd
     The `paper`'s rows for the same clips, if given, stand beside ours.
     """
     groups = run_scores.groupby(["pooling", "structure"], sort=False)
-    table = groups[[*RATES, *PERCENTAGES, "f_measure_fixed"]].mean()
+    table = groups[[*SCORES, "f_measure_fixed"]].mean()
     table.insert(0, "n_seeds", groups.size())
     for name in ("f_measure", "f_measure_fixed"):
         table[f"{name}_sd"] = groups[name].std()
@@ -111,56 +115,106 @@ def label_effects(experiment: Experiment, dataset: Dataset, run: dict) -> pd.Dat
 
 
 def paper_table2() -> pd.DataFrame:
-    """The paper's Table 2 as printed; rates are fractions, precision, recall, F1 and changes percent."""
-    return pd.read_csv(published_folder("paper") / "table2.csv")
+    """The paper's Table 2, all in percent; in its file, as printed, rates are fractions."""
+    table = pd.read_csv(published_folder("paper") / "table2.csv")
+    return table.assign(**{name: 100 * table[name] for name in RATES})
+
+
+def with_units(table: pd.DataFrame) -> pd.DataFrame:
+    """The same with units in its columns' names: ``_percent`` for a score, ``_points`` for a difference of scores.
+
+    >>> list(with_units(pd.DataFrame({"n_seeds": [1], "threshold": [0.4], "f_measure": [66.7]})))
+    ['n_seeds', 'threshold', 'f_measure_percent']
+    """
+    points = DIFFERENCES if "difference" in table else ()
+    scored = table.select_dtypes("float").columns.difference(["threshold", "p_value", "p_holm", "p_equivalence"])
+    return table.rename(columns={name: f"{name}_{'points' if name in points else 'percent'}" for name in scored})
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text, with the paper's headings and its number of decimals."""
+    """The table as text: the paper's headings, one decimal, ± the seeds' standard deviation where there is one."""
     text = table[[name for name in ("dataset", "pooling", "structure", "n_seeds") if name in table]]
     text = text.rename(columns={"n_seeds": "seeds"})
     for name, heading in HEADINGS.items():
         if name in table:
-            pattern = "{:+.1f} %" if name.endswith("_change") else "{:.1f}" if name.endswith("_sd") else "{:.2f}"
-            text[heading] = [pattern.format(value) if pd.notna(value) else "" for value in table[name]]
+            sds = table.get(f"{name}_sd", [math.nan] * len(table))
+            is_change = name.endswith("_change")
+            text[heading] = [_number(*pair, is_change=is_change) for pair in zip(table[name], sds, strict=True)]
     return text
 
 
-def formatted_contrasts(table: pd.DataFrame) -> pd.DataFrame:
-    """The contrasts of F1 as text: one row each, with the interval over seeds, and what can be said."""
+def _number(mean: float, sd: float = math.nan, *, is_change: bool = False) -> str:
+    if pd.isna(mean):
+        return ""
+    return f"{mean:+.1f} %" if is_change else f"{mean:.1f}" + (f" ± {sd:.1f}" if pd.notna(sd) else "")
 
-    def both(mean: float, sd: float) -> str:
-        return f"{mean:.1f}" + (f" ± {sd:.1f}" if pd.notna(sd) else "")
+
+def formatted_contrasts(table: pd.DataFrame) -> pd.DataFrame:
+    """The contrasts of F1 as text: one row each, with its intervals, and what can be said; no column is empty."""
 
     def interval(row: pd.Series, suffix: str = "") -> str:
         low, high = row[f"low{suffix}"], row[f"high{suffix}"]
-        return f" ({low:+.1f} to {high:+.1f})" if pd.notna(low) else ""
+        return f"{low:+.1f} to {high:+.1f}" if pd.notna(low) else ""
 
     if table.empty:
         return pd.DataFrame()
     fixed = table[table.measure == "f_measure_fixed"].set_index(["pooling", "structure"])
-    rows = []
-    for _, row in table[table.measure == "f_measure"].iterrows():
-        at_half = fixed.loc[(row.pooling, row.structure)]
-        rows.append(
-            {
-                "pooling": row.pooling,
-                "structure": row.structure,
-                "seeds": row.n_seeds,
-                "F1": both(row["mean"], row.sd),
-                "F1 of single": both(row.reference_mean, row.reference_sd),
-                "difference (95 %)": f"{row.difference:+.1f}{interval(row)}",
-                "other recordings": interval(row, "_recordings").strip(" ()"),
-                "at threshold 0.5": f"{at_half.difference:+.1f}{interval(at_half)}",
-                "Holm p": f"{row.p_holm:.3f}" if pd.notna(row.p_holm) else "",
-                "verdict": row.verdict,
-            }
-        )
-    return pd.DataFrame(rows)
+    rows = [
+        {
+            "pooling": row.pooling,
+            "structure": row.structure,
+            "seeds": row.n_seeds,
+            "F1": _number(row["mean"], row.sd),
+            "F1 of single": _number(row.reference_mean, row.reference_sd),
+            "minus single": f"{row.difference:+.1f}",
+            "other seeds": interval(row),
+            "other recordings": interval(row, "_recordings"),
+            "at threshold 0.5": f"{fixed.difference[row.pooling, row.structure]:+.1f}",
+            "Holm p": f"{row.p_holm:.3f}" if pd.notna(row.p_holm) else "",
+            "verdict": row.verdict,
+        }
+        for _, row in table[table.measure == "f_measure"].iterrows()
+    ]
+    text = pd.DataFrame(rows)
+    return text.loc[:, (text != "").any()]
+
+
+def latex(text: pd.DataFrame, *, caption: str, label: str) -> str:
+    """A text table in LaTeX as wide as a column of the page: a line for each pooling function, its structures below.
+
+    Comments at its top are the lines that the preamble needs. Left out is what a narrow column has no room for: parts
+    of the error rate; of the contrasts both scores and the difference at 0.5; the number of seeds (see caption).
+    """
+    is_contrasts = "minus single" in text
+    left_out = ["F1", "F1 of single", "at threshold 0.5"] if is_contrasts else ["Sub.", "Del.", "Ins."]
+    columns = text.columns.drop(["pooling", "seeds", *left_out], errors="ignore")
+    rows: list[list[str]] = []
+    for pooling, group in text.groupby("pooling", sort=False) if len(text) else ():
+        rows += [[rf"\makebox[0pt][l]{{{_latex_text(f'*{pooling}*')}}}", *[""] * (len(columns) - 1)]]
+        rows += [[_latex_text(value) for value in row] for row in group[columns].to_numpy()]
+    wrapped = [name in ("structure", "verdict") for name in columns]
+    made = pd.DataFrame(
+        rows, columns=["\\shortstack{" + _latex_text(name).replace(" ", r"\\") + "}" for name in columns]
+    )
+    made = made.to_latex(
+        index=False,
+        column_format="@{}" + "".join(r">{\raggedright\arraybackslash}X" if each else "r" for each in wrapped) + "@{}",
+        caption=_latex_text(caption),
+        label=label,
+    )
+    narrow = "\\scriptsize\n\\setlength{\\tabcolsep}{1.2pt}\n\\begin{tabularx}{\\columnwidth}"
+    made = made.replace(r"\begin{tabular}", narrow).replace(r"\end{tabular}", r"\end{tabularx}")
+    return "".join(f"% \\usepackage{package}\n" for package in PREAMBLE) + made
+
+
+def _latex_text(text: str) -> str:
+    """Text with LaTeX's own characters, emphasis and minus signs."""
+    text = re.sub(r"\*(.+?)\*", r"\\emph{\1}", text.translate(LATEX)).replace(r" $\pm$ ", r"$\pm$")
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
 
 
 def operating_points(metrics: list[dict]) -> pd.DataFrame:
-    """Test scores at each of `POINTS`, averaged over seeds; precision, recall, F1 in percent.
+    """Test scores at each of `POINTS` in percent, averaged over seeds.
 
     Returns
     -------
@@ -168,8 +222,7 @@ def operating_points(metrics: list[dict]) -> pd.DataFrame:
     """
     rows = [
         {"pooling": run["pooling"], "structure": run["structure"], "point": name}
-        | {"error_rate": run["operating_points"][name]["test"]["error_rate"]}
-        | {measure: 100 * run["operating_points"][name]["test"][measure] for measure in PERCENTAGES}
+        | {measure: 100 * run["operating_points"][name]["test"][measure] for measure in SCORES[-4:]}
         for run in metrics
         for name in POINTS
         if name in run["operating_points"]
@@ -178,7 +231,7 @@ def operating_points(metrics: list[dict]) -> pd.DataFrame:
 
 
 def threshold_free(metrics: list[dict]) -> pd.DataFrame:
-    """Scores beside the segment-based ones, averaged over seeds, as fractions.
+    """Scores beside the segment-based ones in percent, averaged over seeds.
 
     Returns
     -------
@@ -190,17 +243,17 @@ def threshold_free(metrics: list[dict]) -> pd.DataFrame:
         {
             "pooling": run["pooling"],
             "structure": run["structure"],
-            **{f"PSDS {name}": area for name, area in run["threshold_free"]["psds"].items()},
-            "segment AP": run["threshold_free"]["segment"]["micro"]["average_precision"],
-            "segment ROC AUC": run["threshold_free"]["segment"]["micro"]["roc_auc"],
-            "frame mAP": run["threshold_free"]["frame"]["macro"]["average_precision"],
-            "clip mAP": run["threshold_free"]["clip"]["macro"]["average_precision"],
-            "event F1": run["event_based"]["micro"]["f_measure"],
-            "tagging F1": run["tagging"]["f_measure"],
+            **{f"psds_{name}": area for name, area in run["threshold_free"]["psds"].items()},
+            "segment_ap": run["threshold_free"]["segment"]["micro"]["average_precision"],
+            "segment_roc_auc": run["threshold_free"]["segment"]["micro"]["roc_auc"],
+            "frame_map": run["threshold_free"]["frame"]["macro"]["average_precision"],
+            "clip_map": run["threshold_free"]["clip"]["macro"]["average_precision"],
+            "event_f_measure": run["event_based"]["micro"]["f_measure"],
+            "tagging_f_measure": run["tagging"]["f_measure"],
         }
         for run in metrics
     ]
-    return pd.DataFrame(rows).groupby(["pooling", "structure"], sort=False).mean()
+    return 100 * pd.DataFrame(rows).groupby(["pooling", "structure"], sort=False).mean()
 
 
 def tested_clips(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:
@@ -215,7 +268,8 @@ def write_tables(experiment: Experiment, metrics: list[dict], clips: pd.DataFram
 
     ``table2`` and ``contrasts`` (csv, md, tex) are to be read; ``scores.csv`` has one row per run, ``intervals.csv``
     what `hpsed_lib.comparison.arms` returns, ``operating_points.csv`` and ``threshold_free.csv`` what the functions of
-    these names do, ``test_clips.csv`` the `tested_clips` that the intervals over recordings rest on.
+    these names do, ``test_clips.csv`` the `tested_clips` that the intervals over recordings rest on. Every CSV has the
+    columns of `origin`.
     """
     data, report = experiment.data, metrics[0]["data"]["report"]
     family, equivalence = experiment.comparison.family, experiment.comparison.equivalence
@@ -229,12 +283,10 @@ def write_tables(experiment: Experiment, metrics: list[dict], clips: pd.DataFram
         "operating_points": operating_points(metrics).reset_index(),
         "threshold_free": threshold_free(metrics).reset_index(),
     }
-    on = {"test_clips_used": report["test"]["used"], "test_clips_listed": report["test"]["listed"]}
-    on |= {"experiment": experiment.name, "made_by": made_by(metrics)}
     outputs = {
-        f"{name}.csv": table.assign(**on).to_csv(index=False, float_format="%.6g") for name, table in written.items()
+        f"{name}.csv": with_units(table).assign(**origin(experiment, metrics)).to_csv(index=False, float_format="%.6g")
+        for name, table in (written | {"test_clips": clips}).items()
     }
-    outputs["test_clips.csv"] = clips.to_csv(index=False)
     title = warning(report, stand_in=metrics[0]["data"]["stand_in"])
     for name, text, how_to_read in (
         ("table2", formatted(written["table2"]), HOW_TO_READ_TABLE2),
@@ -244,21 +296,31 @@ def write_tables(experiment: Experiment, metrics: list[dict], clips: pd.DataFram
         wrapped = textwrap.fill(caption, width=120, break_long_words=False, break_on_hyphens=False)
         table = text.to_markdown(index=False, disable_numparse=True)
         outputs[f"{name}.md"] = "\n\n".join([*([f"**{title}**"] if title else []), table, wrapped]) + "\n"
-        outputs[f"{name}.tex"] = text.to_latex(
-            index=False, caption=caption.translate(LATEX), label=f"tab:{experiment.name}-{name}", escape=True
-        ).replace("±", r"$\pm$")
+        outputs[f"{name}.tex"] = latex(text, caption=caption, label=f"tab:{experiment.name}-{name}")
     for name, content in outputs.items():
         with replacing(results_folder(experiment.name) / "tables" / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return written
 
 
-def write_coverage(experiment: Experiment, coverage: pd.DataFrame) -> pd.DataFrame:
-    """Write ``tables/coverage.csv`` (`coverage_by_class`, one row per class) and return it."""
+def write_coverage(experiment: Experiment, metrics: list[dict], coverage: pd.DataFrame) -> pd.DataFrame:
+    """Write ``tables/coverage.csv`` (`coverage_by_class`, one row per class, shares in percent) and return it."""
+    flat = coverage.set_axis([f"{split}_{name}" for split, name in coverage.columns], axis=1)
+    shares = {name: 100 * flat[name] for name in flat.select_dtypes("float")}
     with replacing(results_folder(experiment.name) / "tables" / "coverage.csv") as temporary:
-        flat = coverage.set_axis([f"{split}_{name}" for split, name in coverage.columns], axis=1)
-        flat.to_csv(temporary, float_format="%.6g")
+        with_units(flat.assign(**shares, **origin(experiment, metrics))).to_csv(temporary, float_format="%.6g")
     return coverage
+
+
+def origin(experiment: Experiment, metrics: list[dict]) -> dict[str, Any]:
+    """Columns that every table carries: test clips, experiment and, separated by blanks, commits, their days, seeds."""
+    test = metrics[0]["data"]["report"]["test"]
+    columns = {"test_clips_used": test["used"], "test_clips_listed": test["listed"], "experiment": experiment.name}
+    made = {"commit": "commit", "commit_date": "commit_date", "seeds": "seed"}
+    return columns | {
+        column: " ".join(dict.fromkeys(str(run.get(name, "unknown")) for run in metrics))
+        for column, name in made.items()
+    }
 
 
 def describe(experiment: Experiment, metrics: list[dict]) -> str:
@@ -271,7 +333,7 @@ def describe(experiment: Experiment, metrics: list[dict]) -> str:
     return (
         f"{title}{'. ' if title else ''}`{experiment.name}`: {experiment.title}. Segment-based, "
         f"{experiment.scoring.time_resolution:g} s, micro-averaged over {metrics[0]['n_test_clips']} test clips "
-        f"(sed_eval); threshold {rule}. Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.2f}. "
+        f"(sed_eval); threshold {rule}. Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.1f}. "
         f"{coverage_line(counts)} Made by {made_by(metrics)}."
         + ("" if experiment.data.source == "dcase2017" else " These scores say nothing about DCASE 2017 Task 4.")
     )
@@ -285,23 +347,25 @@ def made_by(metrics: list[dict]) -> str:
 
 
 HOW_TO_READ_TABLE2 = (
-    "Precision, recall and F1 in percent, column by column the mean over seeds; ±: standard deviation over seeds. "
-    "Differences: see the table of contrasts."
+    "All scores, the error rate too, in percent, column by column the mean over seeds; ±: standard deviation over "
+    "seeds. Differences: see the table of contrasts."
 )
 
 
 def _how_to_read_contrasts(experiment: Experiment, clips: pd.DataFrame) -> str:
     family, within = experiment.comparison.family, experiment.comparison.equivalence
     sources = {name for text in clips.sources for name in text.split("\t") if name}
-    on = f"{clips.n_events.sum():,} events, {len(sources):,} sources, {len(clips):,} clips"
+    text = (
+        f"F1 in percent, on {clips.n_events.sum():,} events, {len(sources):,} sources, {len(clips):,} clips; "
+        "differences to single in points; *other recordings*: 95 % interval if the test recordings were others, for "
+        "these networks (bootstrap). *Same method*: one algorithm, trained twice: the ruler. "
+    )
     if all(run.endswith("-seed0") for run in experiment.runs()):
-        return f"F1 in percent, on {on}. One seed: nothing is said about variants, and nothing is tested."
-    return (
-        f"F1 in percent, ± standard deviation over seeds; differences to single in points, paired by seed, with "
-        f"Student's 95 % interval, for this test set ({on}); *other recordings*: its 95 % interval if the test "
-        f"recordings were others, for these networks (bootstrap). *same method*: one algorithm, trained twice: the "
-        f"ruler. Tested: appendix against single of {', '.join(family)}, tuned F1 (paired t test, Holm; "
-        f"equivalent: two one-sided tests, ±{within:g} points)."
+        return text + "One seed: nothing is said about variants, and nothing is tested."
+    return text + (
+        "±: standard deviation over seeds; *other seeds*: Student's 95 % interval, paired by seed, for this test set. "
+        f"Tested: appendix against single of {', '.join(family)}, tuned F1 (paired t test, Holm; equivalent: two "
+        f"one-sided tests, ±{within:g} points)."
     )
 
 

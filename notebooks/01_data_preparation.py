@@ -24,6 +24,11 @@ experiment: str = "quick"  # name of a file in params/
 data_folder: str = ""  # folder of recordings, if the experiment needs one; relative to the repository
 download: bool = False  # fetch what is public and small: ESC-10, the label files of DCASE 2017 Task 4
 
+# %%
+from hpsed_lib.notebook import check_parameters
+
+check_parameters()
+
 # %% [markdown]
 # ## 1 The experiment's choices
 

@@ -26,6 +26,7 @@ import pandas as pd
 import torch
 
 from hpsed_lib import plots
+from hpsed_lib.notebook import readable
 from hpsed_lib.pooling import STRUCTURES, pool
 from hpsed_lib.theory import collapse, derivation, dynamics, figures
 from hpsed_lib.theory.gradients import WEIGHTS, differentiate
@@ -49,8 +50,8 @@ pd.options.display.float_format = "{:.3g}".format
 # frame depends on nothing else but that frame (Eq. 2).
 #
 # > Two functions of later years have one more number for each class, trained with the network: power pooling,
-# > $w_i = x_i^n$ (Liu et al., 2020), and autopool, $w_i = \exp(\alpha x_i)$ (McFee et al., 2018). Here $n = \alpha =
-# > 2$.
+# > $w_i = x_i^n$ (Liu et al., 2020), and autopool, $w_i = \exp(\alpha x_i)$ (McFee et al., 2018). Here
+# > $n = \alpha = 2$.
 
 # %%
 frames = torch.tensor([0.1, 0.2, 0.9, 0.6, 0.3, 0.1], dtype=torch.float64).reshape(1, -1, 1)
@@ -91,7 +92,7 @@ pd.DataFrame({"x": x} | shares, index=range(1, 7)).rename_axis("share of the wei
 # > are the same induction for the algorithm of section 4.
 
 # %%
-collapse.induction()
+collapse.induction().map(readable)
 
 # %% [markdown]
 # > **Unequal segments, other weights.** Let a hierarchy give segment $j$, with $A_j = \sum w_i x_i$ and
@@ -119,7 +120,7 @@ collapse.difference_from_single()
 # > segments excepted.
 
 # %%
-collapse.hierarchies()
+collapse.hierarchies().map(readable)
 
 # %% [markdown]
 # > The library's four structures on the clip of section 1, in segments of 3. `mixed` is a hierarchy that does not
@@ -161,7 +162,7 @@ pd.DataFrame(clip_prob, index=STRUCTURES, columns=list(WEIGHTS)).rename_axis("y"
 # > E. A chain rule is judged by whether its items, derived one by one, add up.
 
 # %%
-equations = derivation.gradient_verdicts()
+equations = derivation.gradient_verdicts().map(readable)
 equations[["equation", "pooling", "quantity", "printed", "true", "true_verdict"]]
 
 # %% [markdown]
@@ -183,7 +184,7 @@ equations[["equation", "pooling", "quantity", "printed", "true", "true_verdict"]
 # > $$\frac{\partial y}{\partial \hat x_j} \frac{\partial \hat x_j}{\partial w_i} = \frac{x_i - \hat x_j}{\sum w_k} .$$
 
 # %%
-table = derivation.table_a1_verdicts()
+table = derivation.table_a1_verdicts().map(readable)
 table[["equation", "pooling", "quantity", "printed", "true", "true_verdict"]]
 
 # %% [markdown]
@@ -237,7 +238,7 @@ table[columns]
 # > column, against three stages:
 
 # %%
-three_stages = derivation.table_a1_verdicts(n_stages=3)
+three_stages = derivation.table_a1_verdicts(n_stages=3).map(readable)
 three_stages.loc[three_stages.equation == "Table A-1, hierarchical", columns]
 
 # %% [markdown]
@@ -310,8 +311,8 @@ plt.show()
 # %% [markdown]
 # > The gradient of the loss at each frame, if the clip has the label ($t = 1$, above) and if it has not ($t = 0$,
 # > below). Training moves a frame the other way: up where the gradient is negative. `single` stands for
-# > `hierarchical` too. For attention the two have the same $\partial L / \partial x_i$ (Table A-1), so that $\partial
-# > L / \partial w_i$ is shown.
+# > `hierarchical` too. For attention the two have the same $\partial L / \partial x_i$ (Table A-1), so that
+# > $\partial L / \partial w_i$ is shown.
 
 # %%
 figure, axes = plt.subplots(2, 3, figsize=(11, 5.6), sharex=True)
@@ -341,7 +342,7 @@ plt.show()
 # > does not enter at all.
 
 # %%
-dynamics.pushed_up_where()
+dynamics.pushed_up_where().map(readable)
 
 # %% [markdown]
 # > The same as regions of a positive clip with $y = 0.5$ (dotted), by the frame's value and its segment's prediction.
@@ -415,7 +416,7 @@ pd.DataFrame({key: [*flow.frame_prob[-1], flow.clip_prob[-1]] for key, flow in n
 # > (of `single` and `hierarchical`) and the one with the weights inside Eq. 3 held constant (`appendix`).
 
 # %%
-derivation.gradients_beyond()
+derivation.gradients_beyond().map(readable)
 
 # %% [markdown]
 # > **A hierarchy that does not collapse.** `mixed` has another operator in each level: the maximum within segments,
@@ -430,8 +431,8 @@ collapse.maxima_of_segments("average")
 collapse.maxima_of_segments("linear")
 
 # %% [markdown]
-# > Its gradient has the form of `single`, over the frames kept; the others receive none. The clip of section 7, $t =
-# > 1$:
+# > Its gradient has the form of `single`, over the frames kept; the others receive none. The clip of section 7,
+# > $t = 1$:
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharex=True)
@@ -455,7 +456,7 @@ plt.show()
 # > `results/derivation/verdicts.csv` holds this table.
 
 # %%
-verdicts = derivation.write_verdicts()
+verdicts = derivation.write_verdicts().map(readable)
 verdicts[["equation", "pooling", "quantity", "printed", "true_verdict", "stop_gradient_verdict"]]
 
 # %% [markdown]

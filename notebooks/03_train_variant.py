@@ -23,6 +23,11 @@ structure: str = "hierarchical"  # single | hierarchical | appendix | mixed
 seed: int = 0  # initial weights, data order, dropout
 
 # %%
+from hpsed_lib.notebook import check_parameters
+
+check_parameters()
+
+# %%
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -88,7 +93,7 @@ plots.plot_thresholds(curve, chosen=metrics["threshold"], ax=ax)
 plt.show()
 
 # %%
-pd.Series(metrics["test"]["overall"], name="test").to_frame().round(4)
+pd.DataFrame([metrics["test"]["overall"]], index=["test"]).round(4).astype(object).T
 
 # %% [markdown]
 # The same network at other thresholds: 0.5, and those with the best F1 and the best ER on the tuning clips. Notebook 04
@@ -99,4 +104,4 @@ points = {name: point["test"] for name, point in metrics["operating_points"].ite
 pd.DataFrame(points).T[["error_rate", "precision", "recall", "f_measure"]].round(4)
 
 # %%
-pd.DataFrame(metrics["test"]["class_wise"]).T.round(3)
+pd.DataFrame.from_dict(metrics["test"]["class_wise"], orient="index").round(3)

@@ -20,6 +20,11 @@ experiment: str = "quick"  # name of a file in params/
 n_seeds: int = 0  # runs of the seeds 0 to n_seeds - 1; 0: of the experiment's own seeds
 
 # %%
+from hpsed_lib.notebook import check_parameters
+
+check_parameters()
+
+# %%
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
@@ -33,6 +38,7 @@ from hpsed_lib.paths import results_folder
 from hpsed_lib.theory.agreement import agreement_summary
 
 plots.use_style()
+pd.options.display.max_colwidth = None
 choices = with_seeds(load_experiment(experiment), n_seeds)
 data = dataset.load(choices)
 metrics = tables.load_metrics(choices)
@@ -99,12 +105,13 @@ tested.assign(n_seeds_needed=[seeds_needed(sd, **bounds) for sd in tested.differ
 
 # %%
 points = tables.operating_points(metrics)
-points[["error_rate", "f_measure"]].round(2).unstack("point")
+shorter = {"index": tables.POINTS, "columns": tables.HEADINGS}
+points[["error_rate", "f_measure"]].rename(**shorter).round(1).unstack("point")
 
 # %%
 functions = choices.pooling.functions
-figure, axes = plt.subplots(1, len(functions), figsize=(2.9 * len(functions), 3.6), sharey=True, squeeze=False)
-for ax, pooling in zip(axes[0], functions, strict=True):
+figure, axes = plots.grid(len(functions))
+for ax, pooling in zip(axes, functions, strict=True):
     plots.plot_operating_points(points, pooling=pooling, ax=ax).label_outer()
 handles = plots.operating_point_legend(points.index.unique("structure"))
 figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
@@ -114,12 +121,12 @@ plt.show()
 # %% [markdown]
 # ## 4 Without a threshold
 #
-# PSDS (0 to 1, higher is better; scenario 1 asks for exact times, 2 for the right class), average precision and area
-# under the ROC curve over segments, mean average precision of frames and of clips; and with one: event-based F1
+# In percent: PSDS (higher is better; scenario 1 asks for exact times, 2 for the right class), average precision and
+# area under the ROC curve over segments, mean average precision of frames and of clips; and with one: event-based F1
 # (onset within 200 ms, offset within 200 ms or 20 % of the length) and the F1 of audio tagging at 0.5.
 
 # %%
-tables.threshold_free(metrics).round(3)
+tables.threshold_free(metrics).round(1).rename(columns=lambda name: name.replace("_", " "))
 
 # %% [markdown]
 # ## 5 Labels
@@ -128,7 +135,8 @@ tables.threshold_free(metrics).round(3)
 # and the score of the first run, if that oddity were removed.
 
 # %%
-tables.label_effects(choices, data, metrics[0]).round(4)
+effects = tables.label_effects(choices, data, metrics[0]).round(4)
+effects.rename(columns=lambda name: name.replace("_", " "))
 
 # %% [markdown]
 # ## 6 Rounding, or another gradient?
@@ -145,7 +153,8 @@ agreement_summary(agreement).map("{:.1e}".format)
 # ## 7 What the paper printed
 #
 # > On DCASE 2017 Task 4: other clips than ours unless the experiment uses that data set, and then they stand in the
-# > table above. ER change and F1 change are the paper's own percentages.
+# > table above. In percent, the error rates too; notebook 05 has every number as printed. ER change and F1 change are
+# > the paper's own.
 
 # %%
 tables.formatted(tables.paper_table2())
@@ -154,11 +163,11 @@ tables.formatted(tables.paper_table2())
 # ## 8 Learning curves
 
 # %%
-figure, axes = plt.subplots(1, len(functions), figsize=(3.2 * len(functions), 3.6), sharey=True, squeeze=False)
-for ax, pooling in zip(axes[0], functions, strict=True):
+figure, axes = plots.grid(len(functions))
+for ax, pooling in zip(axes, functions, strict=True):
     plots.plot_learning_curves(tables.histories(metrics, pooling=pooling), ax=ax).set(title=pooling)
     ax.label_outer()
-for ax in axes[0, :-1]:
+for ax in axes[:-1]:
     ax.get_legend().remove()
 plots.save(figure, figures / "learning_curves.png")
 plt.show()
@@ -193,7 +202,7 @@ plt.show()
 
 # %%
 manifest, weak = dataset.read_manifest(choices), dataset.read_table(choices, "weak_labels")
-tables.write_coverage(choices, coverage_by_class(manifest, weak, data.classes))
+tables.write_coverage(choices, metrics, coverage_by_class(manifest, weak, data.classes))
 
 # %% [markdown]
 # ## 12 What made these numbers

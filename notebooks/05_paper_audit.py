@@ -25,6 +25,7 @@ from IPython.display import Markdown
 
 from hpsed_lib import plots, systems
 from hpsed_lib.paths import results_folder
+from hpsed_lib.tables import HEADINGS
 from hpsed_lib.theory import audit, figures
 
 plots.use_style()
@@ -38,7 +39,7 @@ pd.options.display.float_format = "{:.3g}".format
 
 # %%
 table2, table3 = audit.read_printed("table2"), audit.read_printed("table3")
-table2.set_index(audit.KEYS)
+table2.set_index(audit.KEYS).rename(columns=HEADINGS)
 
 # %% [markdown]
 # ## 2 What the columns of one row must obey
@@ -175,7 +176,7 @@ pd.DataFrame(
 
 # %%
 points = audit.operating_points(table2).set_index(audit.KEYS)
-points.loc[broken_rows]
+points.loc[broken_rows].rename(columns=lambda name: name.replace("_", " "))
 
 # %%
 left = points.loc[explained.index[~found]]
@@ -229,7 +230,8 @@ Markdown(
 
 # %%
 beside = systems.write_table3(table3)
-beside.drop(columns="common").set_index(["system", "decoding"]).fillna("")
+shown = beside.drop(columns="common").set_index(["system", "decoding"]).fillna("")
+shown.rename(columns=lambda name: name.replace("_", " "))
 
 # %%
 beside.drop_duplicates("system").set_index("system")[["common"]]

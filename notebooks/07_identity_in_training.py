@@ -22,6 +22,11 @@ print(setting("torch"))
 experiment: str = "quick"  # name of a file in params/
 
 # %%
+from hpsed_lib.notebook import check_parameters
+
+check_parameters()
+
+# %%
 import pandas as pd
 
 from hpsed_lib import dataset

@@ -24,6 +24,11 @@ experiment: str = "quick"  # whose clips and network are used
 n_epochs: int = 4  # of training, with each of the two functions that are compared
 
 # %%
+from hpsed_lib.notebook import check_parameters
+
+check_parameters()
+
+# %%
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

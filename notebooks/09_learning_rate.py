@@ -23,6 +23,11 @@ pooling: str = "linear"  # a function of hpsed_lib.pooling, or one of your own t
 seed: int = 0  # initial weights, data order, dropout
 
 # %%
+from hpsed_lib.notebook import check_parameters
+
+check_parameters()
+
+# %%
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

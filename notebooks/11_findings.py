@@ -21,6 +21,11 @@ experiment: str = "quick"  # name of a file in params/
 n_seeds: int = 0  # runs of the seeds 0 to n_seeds - 1; 0: of the experiment's own seeds
 
 # %%
+from hpsed_lib.notebook import check_parameters
+
+check_parameters()
+
+# %%
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown

@@ -6,7 +6,7 @@ from pathlib import Path
 
 LIBRARY = Path(__file__).parents[1] / "hpsed_lib"
 FLOORS = [  # from the ground up; a module may import those below it and, without a circle, those beside it
-    {"errors", "paths", "provenance", "processes", "progress"},
+    {"errors", "paths", "provenance", "processes", "progress", "notebook"},
     {"params", "pooling", "own_pooling", "scoring"},
     {"data"},
     {"features"},

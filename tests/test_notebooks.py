@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import jupytext
@@ -17,7 +18,7 @@ SOURCES = sorted(FOLDER.glob("*.py"))
 
 
 def test_every_source_has_its_notebook() -> None:
-    assert [path.stem[:2] for path in SOURCES] == [f"{number:02d}" for number in range(1, 12)]
+    assert [path.stem[:2] for path in SOURCES] == [f"{number:02d}" for number in range(12)]
     assert [path.stem for path in sorted(FOLDER.glob("*.ipynb"))] == [path.stem for path in SOURCES]
 
 
@@ -58,6 +59,21 @@ def test_parameters_are_annotated_literals_and_explained(source: Path) -> None:
         assert isinstance(statement.value, ast.Constant)
         assert "  # " in line
     assert read_parameters(source.with_suffix(".ipynb"), {"experiment": "quick"}) == {"experiment": "quick"}
+
+
+def test_parameters_are_checked_at_once(source: Path) -> None:
+    cells = jupytext.read(source).cells
+    at = [index for index, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
+    checks = [index for index, cell in enumerate(cells) if "check_parameters()" in cell.source]
+    assert checks == [index + 1 for index in at]
+
+
+def test_formulas_stay_on_their_line(source: Path) -> None:
+    """One that runs over two lines of a block quote shows the second line's ``>``."""
+    for cell in jupytext.read(source).cells:
+        if cell.cell_type == "markdown":
+            inline = re.sub(r"\$\$.*?\$\$", "", cell.source, flags=re.DOTALL)
+            assert all(line.count("$") % 2 == 0 for line in inline.splitlines()), cell.source
 
 
 def test_the_first_code_cell_pins_the_instruction_set_and_prints_versions(source: Path) -> None:

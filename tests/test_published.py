@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from test_provenance import needs_avx512
 
 from hpsed_lib import paths
@@ -18,6 +20,7 @@ from hpsed_lib.launch import published
 from hpsed_lib.launch.graph import executed_notebooks
 from hpsed_lib.params import Experiment, load_experiment, with_seeds
 
+ROOT = Path(__file__).parents[1]
 RUN = "linear-single-seed{}"
 MADE_BY = {
     "data": {"checksum": "d"},
@@ -54,6 +57,35 @@ def write(folder: Path, *runs: dict) -> None:
     (folder / "metrics").mkdir(parents=True, exist_ok=True)
     for run in runs:
         (folder / "metrics" / f"{run['run']}.json").write_text(json.dumps(run))
+
+
+class TestCitation:
+    def test_the_published_runs_are_cited_where_there_are_some(self, experiment: Experiment) -> None:
+        write(paths.results_folder("quick"), *(metrics(experiment, seed, 0.5, commit="e" * 40) for seed in range(3)))
+        assert "note = {experiment quick, commit eeeeeeeeee (2026-11-28), seeds 0, 1, 2}," in published.citation(
+            experiment
+        )
+        write(paths.published_folder("quick"), *(metrics(experiment, seed, 0.5) for seed in range(3)))
+        entries, _, sentence = published.citation(experiment).rpartition("\n")
+        assert entries.startswith("@software{hpsed,\n  author = {{The hpsed authors}},\n  title = {hpsed: ")
+        assert "author = {He, Ke-Xin and Shen, Yu-Han and Zhang, Wei-Qiang},\n" in entries
+        assert "year = {2019}" in entries
+        made = "experiment quick, commit cccccccccc (2026-11-28), seeds 0, 1, 2"
+        assert f"hpsed 0.1.0~\\cite{{hpsed}}, {made} ({experiment.title})" in sentence
+
+    def test_both_files_say_what_the_package_says(self) -> None:
+        cff = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+        zenodo = json.loads((ROOT / ".zenodo.json").read_text())
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        assert cff["version"] == zenodo["version"] == project["version"]
+        assert cff["license"] == zenodo["license"] == project["license"]
+        assert str(cff["date-released"]) == zenodo["publication_date"]
+        for ours, theirs in (("title", "title"), ("abstract", "description"), ("keywords", "keywords")):
+            assert cff[ours] == zenodo[theirs]
+        assert [author["name"] for author in cff["authors"]] == [one["name"] for one in zenodo["creators"]]
+        assert cff["references"][0]["url"].endswith(
+            zenodo["related_identifiers"][0]["identifier"].removeprefix("arXiv:")
+        )
 
 
 SCORES = (0.60, 0.62, 0.65)

@@ -88,8 +88,8 @@ def test_tables_and_figures(project: Project, metrics: dict[str, dict]) -> None:
     assert [f"{p}-{s}-seed0" for p, s in zip(table.pooling, table.structure, strict=True)] == RUNS
     for row in table.itertuples():
         overall = metrics[f"{row.pooling}-{row.structure}-seed0"]["test"]["overall"]
-        assert row.error_rate == pytest.approx(overall["error_rate"], rel=1e-5)
-        assert row.f_measure == pytest.approx(100 * overall["f_measure"], rel=1e-5, abs=1e-9)
+        assert row.error_rate_percent == pytest.approx(100 * overall["error_rate"], rel=1e-5)
+        assert row.f_measure_percent == pytest.approx(100 * overall["f_measure"], rel=1e-5, abs=1e-9)
     figures = ("learning_curves", "class_scores", "figure5", "contrasts", "operating_points", "runs", "probabilities")
     for name in figures:
         assert (project.results / f"figures/{name}.png").stat().st_size > 10_000

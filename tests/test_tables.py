@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -73,19 +75,19 @@ class TestTables:
     def test_seeds_are_averaged(self) -> None:
         metrics = [*METRICS, run("linear", "single", 0.6, 0.2, seed=1)]
         row = tables.table2(tables.scores(metrics)).set_index("structure").loc["single"]
-        assert (row.f_measure, row.precision, row.error_rate) == pytest.approx((30, 25, 0.6))
+        assert (row.f_measure, row.precision, row.error_rate) == pytest.approx((30, 25, 60))
         assert row.f_measure_sd == pytest.approx(20 / 2**0.5)
 
     def test_the_papers_numbers_stand_beside_ours(self) -> None:
         paper = tables.paper_table2().query("dataset == 'development'")
         table = tables.table2(tables.scores(METRICS), paper=paper).set_index("structure")
         assert table.f_measure_paper["hierarchical"] == 46.46
-        assert table.error_rate_paper["single"] == 0.79
+        assert table.error_rate_paper["single"] == pytest.approx(79)
         assert pd.isna(table.f_measure_paper["appendix"])
 
     def test_text_has_the_papers_decimals_and_changes_are_the_papers_only(self) -> None:
         text = tables.formatted(tables.table2(tables.scores(METRICS)))
-        assert text["ER"].to_list() == ["0.60", "0.60", "0.50"]
+        assert text["ER"].to_list() == ["60.0", "60.0", "50.0"]
         assert not [name for name in text if "change" in name]
         assert tables.formatted(tables.paper_table2())["F1 change"].to_list()[:2] == ["", "+9.0 %"]
 
@@ -98,18 +100,22 @@ class TestTables:
         text = tables.formatted_contrasts(contrasts(tables.scores(metrics), {}, family=["linear"], equivalence=2.0))
         row = text.iloc[0]
         assert (row["F1"], row["F1 of single"], row.verdict) == ("73.3 ± 2.9", "40.7 ± 1.2", "different")
-        assert row["difference (95 %)"] == "+32.7 (+26.4 to +38.9)"  # 4.303 * 2.517 / sqrt(3), of 30, 33, 35
+        assert (row["minus single"], row["other seeds"]) == (
+            "+32.7",
+            "+26.4 to +38.9",
+        )  # 4.303 * 2.517 / sqrt(3), of 30, 33, 35
         alone = tables.formatted_contrasts(contrasts(tables.scores(METRICS), {}, family=["linear"], equivalence=2.0))
-        assert alone["difference (95 %)"].to_list() == ["+10.0", "+0.0"]
-        assert alone.verdict.to_list() == ["inconclusive", "identical"]
+        assert alone["minus single"].to_list() == ["+10.0", "+0.0"]
+        assert alone.verdict.to_list() == ["not tested, one seed", "identical"]
+        assert not {"other seeds", "Holm p"} & set(alone)
         assert tables.formatted_contrasts(contrasts(tables.scores(METRICS[:1]), {}, family=[], equivalence=2.0)).empty
 
     def test_operating_points_and_threshold_free_scores_are_averaged_over_seeds(self) -> None:
         metrics = [*METRICS, run("linear", "single", 0.6, 0.2, seed=1)]
         points = tables.operating_points(metrics)
         assert points.loc[("linear", "single", "fixed"), "f_measure"] == pytest.approx(30)
-        assert points.loc[("linear", "single", "global_error_rate"), "error_rate"] == 0.5
-        assert tables.threshold_free(metrics).loc[("linear", "appendix"), "PSDS scenario2"] == pytest.approx(0.2)
+        assert points.loc[("linear", "single", "global_error_rate"), "error_rate"] == 50
+        assert tables.threshold_free(metrics).loc[("linear", "appendix"), "psds_scenario2"] == pytest.approx(20)
 
     def test_every_format_is_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(paths, "ROOT", tmp_path)
@@ -118,15 +124,32 @@ class TestTables:
         assert set(written) == {"table2", "contrasts", "scores", "intervals", "operating_points", "threshold_free"}
         folder = tmp_path / "reproduced" / "smoke" / "tables"
         markdown = " ".join((folder / "table2.md").read_text().split())  # its caption has lines
-        assert "F1 12.34" in markdown
+        assert "F1 12.3." in markdown
         assert "nothing about DCASE" in markdown
         assert "Made by commit 0123456789 (2026-11-28), seed 0." in markdown
         assert "One seed: nothing is said about variants" in (folder / "contrasts.md").read_text()
         assert r"\label{tab:smoke-table2}" in (folder / "table2.tex").read_text()
-        assert pd.read_csv(folder / "table2.csv").f_measure.to_list() == [40, 40, 50]
+        assert pd.read_csv(folder / "table2.csv").f_measure_percent.to_list() == [40, 40, 50]
         assert pd.read_csv(folder / "scores.csv").threshold.to_list() == [0.4] * 3
         assert "Audio used: training 12 of 12 clips; test 40 of 40." in markdown
         assert "INCOMPLETE" not in markdown
+
+    def test_every_csv_says_what_made_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(paths, "ROOT", tmp_path)
+        tables.write_tables(load_experiment("smoke"), METRICS, CLIPS)
+        coverage = pd.DataFrame(
+            {("test", "listed"): [4], ("test", "share"): [0.5]}, index=pd.Index(["a"], name="event_label")
+        )
+        tables.write_coverage(load_experiment("smoke"), METRICS, coverage)
+        written = {path.stem: pd.read_csv(path) for path in tmp_path.rglob("tables/*.csv")}
+        assert len(written) == 8
+        for name, table in written.items():
+            assert all(re.fullmatch(r"[a-z]\w*", column) for column in table.columns), name
+            made = table[["experiment", "commit", "commit_date", "seeds"]].drop_duplicates().to_numpy().tolist()
+            assert made == [["smoke", "0123456789abcdef", "2026-11-28", 0]], name
+        assert written["coverage"].test_share_percent.to_list() == [50]
+        assert written["contrasts"].query("measure == 'error_rate'").difference_points.to_list() == [-10, 0]
+        assert set(written["contrasts"].verdict) == {"not tested, one seed", "identical"}
 
     def test_every_table_says_which_clips_are_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(paths, "ROOT", tmp_path)
@@ -139,8 +162,8 @@ class TestTables:
             text = " ".join((folder / name).read_text().split())
             assert "test 40 of 43 (2 missing, 1 unreadable)" in text
             assert "INCOMPLETE TEST SET, 40 of 43 clips" in text
-        written = [path for path in folder.glob("*.csv") if path.name != "test_clips.csv"]
-        assert len(written) == 6
+        written = list(folder.glob("*.csv"))
+        assert len(written) == 7
         for path in written:
             table = pd.read_csv(path)
             assert set(zip(table.test_clips_used, table.test_clips_listed, strict=True)) == {(40, 43)}
@@ -148,6 +171,42 @@ class TestTables:
     def test_curves_and_classes(self) -> None:
         assert tables.histories(METRICS, pooling="linear")["appendix"].training_loss.to_list() == [0.5]
         assert tables.class_f_measure(METRICS).loc["a", "linear appendix"] == 50
+
+
+def overfull(table: str, folder: Path) -> list[float]:
+    """By how many points boxes of a LaTeX table stick out of a column of two, with the preamble that it asks for."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex; `make latex` installs it on Debian")
+    preamble = [line.removeprefix("% ") for line in table.splitlines() if line.startswith("% ")]
+    page = [r"\documentclass[twocolumn]{article}", *preamble, r"\begin{document}", table, r"\end{document}"]
+    (folder / "page.tex").write_text("\n".join(page))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+    assert ended.returncode == 0, ended.stdout
+    return [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", ended.stdout)]
+
+
+class TestLatex:
+    @pytest.mark.parametrize("path", sorted(ROOT.glob("results/*/tables/*.tex")), ids=lambda path: path.stem)
+    def test_published_tables_fit_one_column(self, path: Path, tmp_path: Path) -> None:
+        assert max(overfull(path.read_text(), tmp_path), default=0) <= 1
+
+    def test_so_do_the_widest(self, tmp_path: Path) -> None:
+        arms = [(pooling, name) for pooling in ("linear", "exponential") for name in ("single", "appendix", "mixed")]
+        metrics = [run(*arm, 1.05 + seed / 9, 0.1 + seed / 7, seed) for seed in range(3) for arm in arms]
+        scores = tables.scores(metrics)
+        compared = contrasts(scores, {}, family=["linear", "exponential"], equivalence=12.5)
+        compared = compared.assign(low_recordings=-10.11, high_recordings=-10.1, low=-10.1, high=-10.1, p_holm=0.5)
+        compared["verdict"] = "equivalent within 12.5 points"
+        paper = tables.table2(scores, paper=tables.paper_table2().query("dataset == 'development'"))
+        for text in (tables.formatted(paper), tables.formatted_contrasts(compared)):
+            made = tables.latex(text, caption="50 % of a_b & *c*, p < 0.05", label="tab:x")
+            assert max(overfull(made, tmp_path), default=0) <= 1
+            assert r"50 \% of a\_b \& \emph{c}" in made
+            assert "-10" not in made
+        assert "$-$10.1 to $-$10.1" in made
+        with pytest.raises(AssertionError, match="Undefined control sequence"):
+            overfull(made.replace("{booktabs}", "{array}"), tmp_path)
 
 
 def test_missing_runs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What starts and describes the workflow: the launcher's parts, the Makefile, the pins. No experiment is run here."""
 
 import fcntl
+import os
 import re
 import shutil
 import subprocess
@@ -255,3 +256,16 @@ class TestMakefile:
         assert {"reproduce", "test"} <= set(targets)
         for name in targets + variables:
             assert re.search(rf"^  {name} +\S", shown, flags=re.MULTILINE), name
+
+    @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+    def test_the_conda_environment_is_used_where_it_is_active(self, tmp_path):
+        shutil.copy(ROOT / "Makefile", tmp_path)  # without a .venv beside it
+        active = {"CONDA_DEFAULT_ENV": "hpsed", "CONDA_PREFIX": "/conda/envs/hpsed", "PATH": os.environ["PATH"]}
+        for file in ("requirements.lock", "pyproject.toml"):
+            (tmp_path / file).touch()
+        for name, where in (("hpsed", "/conda/envs/hpsed/bin/"), ("base", ".venv/bin/")):
+            command = ["make", "--dry-run", "compare"]
+            given = active | {"CONDA_DEFAULT_ENV": name}
+            shown = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=True).stdout
+            assert f"{where}python -m hpsed_lib.launch.published compare" in shown
+            assert ("-m venv .venv" in shown) == (name == "base")

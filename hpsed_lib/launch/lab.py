@@ -1,15 +1,22 @@
-"""What JupyterLab saves of the notebooks in ``notebooks/``: their source. To open and run one changes nothing.
+"""What JupyterLab shows first, and what it saves of the notebooks in ``notebooks/``: their source.
 
-`make lab` names `keep_source` to the server. The whole notebook, outputs included, is kept in ``reproduced/lab/``.
+`make lab` opens ``00_start_here``, and names `keep_source` to the server: to open and run a notebook changes nothing.
+The whole notebook, outputs included, is kept in ``reproduced/lab/``.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpsed_lib.paths import NOTEBOOKS, replacing, results_folder
+import pandas as pd
+
+from hpsed_lib.launch.graph import SHARED
+from hpsed_lib.params import Experiment
+from hpsed_lib.paths import NOTEBOOKS, published_folder, replacing, results_folder
 
 
 def keep_source(model: dict[str, Any], path: str, contents_manager: Any, **_: object) -> None:
@@ -28,3 +35,52 @@ def keep_source(model: dict[str, Any], path: str, contents_manager: Any, **_: ob
         cell["metadata"] = {"tags": tags} if tags else {}
         if cell["cell_type"] == "code":
             cell |= {"outputs": [], "execution_count": None}
+
+
+def contents(experiment: Experiment) -> str:
+    """A table in Markdown: every notebook, the seconds that it takes, and links to what was executed of it."""
+    seconds = _seconds(experiment)
+    rows = []
+    for path in sorted(NOTEBOOKS.glob("0[1-9]*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        title = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
+        row = {
+            "notebook": f"[{title}]({path.name})",
+            "seconds": f"{seconds[path.stem]:.0f}" if path.stem in seconds else "",
+        }
+        rows.append(row | {name: " ".join(_executed(path.stem, experiment, root)) for name, root in FOLDERS.items()})
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+FOLDERS = {"published": published_folder, "reproduced here": results_folder}
+
+
+def _seconds(experiment: Experiment) -> dict[str, float]:
+    """Seconds by notebook: as `make bench` measured them for ``quick``; of 03 the mean training that is published."""
+    parts = pd.read_csv(published_folder("bench") / "experiment_parts.csv").set_index("part").seconds.to_dict()
+    runs = [json.loads(path.read_text()) for path in published_folder(experiment.name).glob("metrics/*.json")]
+    training = [run["time"]["training_seconds"] for run in runs]
+    return parts | ({"03_train_variant": sum(training) / len(training)} if training else {})
+
+
+def _executed(stem: str, experiment: Experiment, root: Callable[[str], Path]) -> list[str]:
+    """Links to the executed copies of a notebook; of trainings to those of the first seed."""
+    shared = [Path(folder).parent.name for folder in SHARED.values()]
+    folders = [root(name) / "notebooks" for name in (experiment.name, *shared, "bench")]
+    found = [
+        path for folder in folders for path in (folder / f"{stem}.ipynb", *sorted(folder.glob(f"{stem}/*-seed0.ipynb")))
+    ]
+    return [_link(path.stem, path) for path in found if path.is_file()]
+
+
+def outcomes(experiment: Experiment) -> str:
+    """A list in Markdown: links to the tables and figures of an experiment that are there."""
+    lines = []
+    for name, root in FOLDERS.items():
+        files = sorted([*root(experiment.name).glob("tables/*.md"), *root(experiment.name).glob("figures/*.png")])
+        lines.append(f"- {name}: " + (", ".join(_link(path.name, path) for path in files) or "nothing yet"))
+    return "\n".join(lines)
+
+
+def _link(text: str, path: Path) -> str:
+    return f"[{text}]({os.path.relpath(path, NOTEBOOKS)})"

@@ -1,7 +1,8 @@
-"""What was reproduced beside what is published: ``python -m hpsed_lib.launch.published compare|publish EXPERIMENT``.
+"""Reproduced beside published results: ``python -m hpsed_lib.launch.published compare|publish|cite EXPERIMENT``.
 
 ``results/`` is published and cited, and no run writes there; what is run comes to lie in ``reproduced/``, in the same
-layout. `compare` sets the two side by side, `publish` puts a complete and consistent experiment in the other's place.
+layout. `compare` sets the two side by side, `publish` puts a complete and consistent experiment in the other's place,
+`citation` says how to cite one.
 
 A run is *identical* if every number of its metrics file is, *compatible* if its tuned F1 lies in the 95 % prediction
 interval for one more seed of the published arm, and else *different*.
@@ -20,13 +21,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from scipy import stats
 
 from hpsed_lib.errors import DataError, HpsedError
 from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
 from hpsed_lib.params import Experiment, load_experiment, run_settings, with_seeds
-from hpsed_lib.paths import published_folder, results_folder
-from hpsed_lib.tables import load_metrics, update_readme
+from hpsed_lib.paths import ROOT, published_folder, results_folder
+from hpsed_lib.tables import LATEX, load_metrics, made_by, update_readme
 
 MADE_BY = (
     "parameters",
@@ -157,10 +159,45 @@ def _replace(name: str, *, keep: Sequence[str] = ()) -> None:
     fresh.rename(target)
 
 
+def citation(experiment: Experiment) -> str:
+    """How to cite an experiment's numbers: BibTeX of this repository and of the paper, and the sentence to write.
+
+    Of the published runs; where there are none, of the reproduced ones.
+    """
+    is_published = (published_folder(experiment.name) / "metrics").is_dir()
+    metrics = load_metrics(experiment, published=is_published)
+    ours = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    [paper] = ours["references"]
+    made = f"experiment {experiment.name}, {made_by(metrics)}"
+    ours |= {"year": ours["date-released"].year, "note": made}
+    entries = {"software{hpsed": ours, "article{he2019hierarchical": paper}
+    fields = ("title", "year", "version", "journal", "url", "note")
+    bibtex = [
+        f"@{key},\n  author = {{{_authors(entry)}}},\n"
+        + "".join(f"  {name} = {{{entry[name]}}},\n" for name in fields if name in entry)
+        + "}\n"
+        for key, entry in entries.items()
+    ]
+    sentence = (
+        f"The scores are those of hpsed {ours['version']}~\\cite{{hpsed}}, {made} ({experiment.title}); the method is "
+        "that of He et al.~\\cite{he2019hierarchical}."
+    )
+    return "\n".join([*bibtex, sentence]).translate(LATEX)
+
+
+def _authors(entry: dict) -> str:
+    """Authors as BibTeX has them; in braces of its own what is no person's name."""
+    names = (
+        f"{{{author['name']}}}" if "name" in author else f"{author['family-names']}, {author['given-names']}"
+        for author in entry["authors"]
+    )
+    return " and ".join(names)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, 1 if runs are not identical, or 2 if there is nothing to compare or to publish."""
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.published", description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["compare", "publish"])
+    parser.add_argument("what", choices=["compare", "publish", "cite"])
     parser.add_argument("experiment", help="name of a file in params/; or bench, to publish")
     parser.add_argument("--seeds", type=int, help="as in the launch (default: as in the last launch)")
     options = parser.parse_args(arguments)
@@ -174,6 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.what == "publish":
             print(f"published: {publish(experiment)}")
             update_readme()
+            return 0
+        if options.what == "cite":
+            print(citation(experiment))
             return 0
         compared = compare(experiment)
     except HpsedError as error:
