@@ -76,7 +76,7 @@ directions: $(INSTALLED) ## which frames the gradients of single and appendix pu
 	  reproduced/$(EXPERIMENT)/notebooks/10_directions-$$pooling.ipynb -p experiment "$(EXPERIMENT)" -p pooling $$pooling || exit; done
 
 mlms8: $(INSTALLED) ## score published outputs of a system of Table 3 again; its files and labels from DATA, or DOWNLOAD=1
-	@$(BIN)/python -m hpsed_lib.systems $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download)
+	@$(BIN)/python -m hpsed_lib.theory.systems $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(DOWNLOAD)),--download)
 
 # The newest yt-dlp, not the pinned one: it follows the sites, and an old one fetches nothing.
 dcase2017-audio: $(INSTALLED) ## fill DATA with the audio of DCASE 2017 Task 4, from ARCHIVES and from YouTube

@@ -4,20 +4,14 @@ Conventions: ``frame_prob``, of float32 or float64 in [0, 1], and every activity
 covers [k, k + 1) * frame_duration seconds. Event lists are data frames with the columns filename, onset, offset,
 event_label. The steps come in this order: median filter, threshold, close short gaps, drop short events.
 
-All of these but the threshold are increasing and flat (order statistics of a window), so they commute with it:
-`smooth` applies them to the probabilities once, and ``smooth(frame_prob) > threshold`` is the activity at every
-threshold. A segment's score is the largest smoothed value of the frames that touch it; between two neighbouring scores
-of the validation clips nothing changes, so `choose_threshold` is exact: it tries every threshold that differs.
+All of these but the threshold are order statistics of a window, which commute with it (P. Maragos and R. W. Schafer,
+"Morphological filters, part II", IEEE Trans. ASSP 35(8), 1987): `smooth` applies them to the probabilities once, and
+``smooth(frame_prob) > threshold`` is the activity at every threshold. A segment's score is the largest smoothed value
+of the frames that touch it; `choose_threshold` tries one threshold between every two neighbouring scores, so all.
 
-Thresholds lie in [0, 1] and are compared in the type of ``frame_prob``; active is what lies above. A threshold that is
-chosen lies half-way between the two neighbouring scores that it separates (0 and 1 count as neighbours at the ends), so
-that it decodes what was counted. Of several thresholds with the best value the highest is chosen: the fewest events,
-and none at all where there is nothing to find.
-
-References
-----------
-Grey-scale closing and opening, and their threshold decomposition: P. Maragos and R. W. Schafer, "Morphological filters,
-part II", IEEE Trans. ASSP 35(8), 1987.
+Thresholds lie in [0, 1] and are compared in the type of ``frame_prob``; active is what lies above. A chosen one lies
+half-way between the two scores that it separates (0 and 1 count as scores). Of several with the best value the highest
+is chosen: the fewest events, and none at all where there is nothing to find.
 """
 
 from __future__ import annotations
@@ -124,14 +118,9 @@ def choose_threshold(
 ) -> tuple[float, float, pd.DataFrame]:
     """Choose one threshold for all classes on validation clips: the best of all, "nothing active" among them.
 
-    Parameters
-    ----------
-    frame_prob, params, frame_duration
-        As in `smooth`.
-    reference : np.ndarray of bool, shape (clips, segments, classes)
-        The clips' activity in segments of `time_resolution` seconds.
-    criterion : {"f_measure", "error_rate"}
-        Micro-averaged and segment-based: the F1 to be highest, or the error rate to be lowest.
+    Frame probabilities are as in `smooth`; `reference` is the clips' activity, bool (clips, segments, classes), in
+    segments of `time_resolution` seconds. Micro-averaged and segment-based, F1 is to be highest or the error rate
+    lowest.
 
     Returns
     -------

@@ -59,16 +59,13 @@ def _window_and_filters(sr: int, params: Features) -> tuple[np.ndarray, np.ndarr
 
 
 def log_mel(y: np.ndarray, *, sr: int, params: Features) -> np.ndarray:
-    """Log-mel spectrogram of one mono waveform.
+    """Log-mel spectrogram of one mono waveform: float32, (round(samples / sr / hop_duration), n_mels).
 
-    Returns
-    -------
-    np.ndarray, shape (round(samples / sr / hop_duration), n_mels), float32
-        ``10 log10(max(mel power, 1e-10))``, in dB.
+    ``10 log10(max(mel power, 1e-10))``, in dB; the filters are librosa's (Slaney).
 
     References
     ----------
-    Sec. 3.2: 40 ms frames with 50 % overlap, 80 mel filters, 500 x 80 for 10 s. Filters are librosa's (Slaney).
+    Sec. 3.2: 40 ms frames with 50 % overlap, 80 mel filters, 500 x 80 for 10 s.
     """
     window, filters = _window_and_filters(sr, params)
     hop = params.hop_duration * sr  # samples; need not be whole
@@ -137,12 +134,12 @@ def extract(
 
     Clips are worked on in parallel and entered into the manifest, which lies beside the features, once their features
     are on the disk. A call that was killed, or one after more audio has come, does the rest only; a recording that has
-    changed (size or time) is done again. Memory does not grow with the number of clips.
+    changed (size or time) is done again. Memory does not grow with the number of clips. Too small a disk is refused.
 
     Parameters
     ----------
     files : mapping of str to Path or None
-        Every clip and its recording, in the order of the rows; None where there is no recording.
+        Every clip and its recording, None where there is none, in the order of the rows.
     cache : Path
         Stem of the files; see `feature_file`.
     sr, duration
@@ -150,12 +147,7 @@ def extract(
 
     Returns
     -------
-    DataFrame with the columns of `MANIFEST`, one row per clip in the order of `files`
-
-    Raises
-    ------
-    DataError
-        There is not enough space on the disk.
+    DataFrame with the columns of `MANIFEST`, one row per clip
     """
     with only_one(cache.with_name(f"{cache.name}.lock"), lambda pid: print(f"process {pid} is at it; waiting for it")):
         return _extract(files, cache, sr, duration, params)

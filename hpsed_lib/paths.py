@@ -65,12 +65,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A reader, or a run resumed after a kill or a full disk, sees the whole old file or the whole new one. What killed
     processes have left in the folder is removed when a process first writes there: theirs of this host at once, those
-    of another one when they are a day old, for nobody here can ask whether that process lives.
-
-    Raises
-    ------
-    DataError
-        There is no space left on the disk.
+    of another one, which nobody here can ask about, when they are a day old. A full disk is a `DataError`.
     """
     temporary = path.with_name(f".{path.stem}.{MARK}.{socket.gethostname()}.{os.getpid()}{path.suffix}")
     with naming_full_disk(path):

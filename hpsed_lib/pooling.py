@@ -215,14 +215,10 @@ def pool(
     Parameters
     ----------
     frame_prob : Tensor, shape (batch, frames, classes)
-        Probability of each class in each frame, in [0, 1].
-    attention, attention_logit : Tensor, shape (batch, frames, classes), optional
-    sharpness : Tensor, shape (classes,), optional
+    attention, sharpness, attention_logit : Tensor, optional
         Of the network, for the functions that name them.
     pooling : str or function
         A key of `POOLINGS`, or a function like those.
-    structure : {"single", "hierarchical", "appendix", "mixed"}
-        One of `STRUCTURES`.
     segment_lengths : sequence of int
         Frames per segment of each stage before the last; (5, 5) is Figure 4's 125 -> 25 -> 5 -> 1. Not used by
         ``single``.

@@ -62,12 +62,7 @@ def kill_family(process: psutil.Process) -> None:
 def only_one(lock: Path, waiting: Callable[[str], None], *, patience: float = math.inf) -> Iterator[None]:
     """Hold `lock` exclusively; while another process holds it, call `waiting` once with its id and host and wait.
 
-    The lock ends with the process, however that ends; nothing needs to be unlocked by hand.
-
-    Raises
-    ------
-    ExecutionError
-        The lock is still held after `patience` seconds.
+    The lock ends with the process, however that ends. After `patience` seconds of waiting it is an `ExecutionError`.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "a+", encoding="utf-8") as file:

@@ -68,10 +68,8 @@ def finish_run(
     Returns
     -------
     metrics : dict
-        What ``metrics/<run>.json`` holds: ``test`` is the score of the decoding that the
-        experiment asks for, ``operating_points`` has those of `operating_points`, ``threshold_free``, ``event_based``,
-        ``tagging`` and ``frame_prob_counts`` those of `hpsed_lib.scoring`; ``example`` has the frame probabilities of
-        one event (`event_to_show`).
+        What ``metrics/<run>.json`` holds: ``test`` is the score of the decoding that the experiment asks for; the other
+        scores are those of `operating_points` and `hpsed_lib.scoring`; ``example``: see `_example`.
     curve : DataFrame with columns threshold, f_measure and the counts
         As `choose_threshold` returns it; without tuning clips it has no row.
     """
@@ -144,8 +142,8 @@ def _scores(
     threshold: float,
 ) -> dict:
     """Every score of a run, in the order of its metrics file."""
-    test, tuning = dataset.test, dataset.tuning
-    names: dict[str, Any] = {"filenames": test.filenames, "classes": dataset.classes}
+    test, tuning, frame_duration = dataset.test, dataset.tuning, experiment.frame_duration
+    names = _names(dataset, test)
     tuned = score(experiment, dataset, tuning, frame_prob["tuning"], threshold=threshold) if tuning else None
     return {
         "best_constant_guess": best_constant_guess(reference_activity(experiment, dataset, test)),
@@ -154,22 +152,17 @@ def _scores(
         "operating_points": operating_points(experiment, dataset, frame_prob),
         "threshold_free": threshold_free_scores(
             frame_prob["test"],
-            smooth(frame_prob["test"], params=experiment.decoding, frame_duration=experiment.frame_duration),
+            smooth(frame_prob["test"], params=experiment.decoding, frame_duration=frame_duration),
             clip_prob,
             test.strong_labels,
             **names,
-            clip_duration=experiment.data.clip_duration,
-            frame_duration=experiment.frame_duration,
-            time_resolution=experiment.scoring.time_resolution,
+            **_segments(experiment),
+            frame_duration=frame_duration,
         ),
         "event_based": event_based_scores(test.strong_labels, estimated, **names),
         "tagging": clip_scores(test.weak_target > 0, clip_prob, threshold=TAGGING_THRESHOLD),
         "frame_prob_counts": frame_prob_counts(
-            frame_prob["test"],
-            test.strong_labels,
-            test.weak_target > 0,
-            **names,
-            frame_duration=experiment.frame_duration,
+            frame_prob["test"], test.strong_labels, test.weak_target > 0, **names, frame_duration=frame_duration
         ),
     }
 
@@ -192,15 +185,10 @@ def _provenance(experiment: Experiment, dataset: Dataset, trained: Trained) -> d
 def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[str, np.ndarray]) -> dict[str, dict]:
     """Scores of the test clips at three thresholds, and with a published system's own decoding, if there is one.
 
-    Takes predictions (clips, frames, classes) for ``test`` and, if there are tuning clips, ``tuning``.
-
-    Returns
-    -------
-    dict of dict, by name
-        ``fixed``, 0.5, ``global_f_measure`` and ``global_error_rate``, with the best F1 and ER on the tuning clips, and
-        ``own``; without tuning clips not the two in the middle. Each has ``threshold``, ``criterion`` and ``tuning``,
-        what it was chosen by and the value there (None: not chosen, or no reference activity), and ``test``, sed_eval's
-        overall scores.
+    Takes predictions (clips, frames, classes) for ``test`` and, if there are tuning clips, ``tuning``. By name:
+    ``fixed``, 0.5; ``global_f_measure`` and ``global_error_rate``, with the best F1 and ER on the tuning clips, where
+    there are any; ``own``. Each has ``threshold``, ``criterion`` and ``tuning``, what it was chosen by and the value
+    there (None: not chosen, or no reference activity), and ``test``, sed_eval's overall scores.
     """
     chosen: dict[str, tuple[str | None, float, float]] = {"fixed": (None, 0.5, math.nan)}
     for criterion in CRITERIA if dataset.tuning else ():
@@ -221,27 +209,23 @@ def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[
     }
 
 
+def _names(dataset: Dataset, split: Split) -> dict[str, Any]:
+    return {"filenames": split.filenames, "classes": dataset.classes}
+
+
+def _segments(experiment: Experiment) -> dict[str, Any]:
+    return {"clip_duration": experiment.data.clip_duration, "time_resolution": experiment.scoring.time_resolution}
+
+
 def reference_activity(experiment: Experiment, dataset: Dataset, split: Split) -> np.ndarray:
     """Segment activity (clips, segments, classes) of a split's strong labels."""
-    return event_activity(
-        split.strong_labels,
-        filenames=split.filenames,
-        classes=dataset.classes,
-        clip_duration=experiment.data.clip_duration,
-        time_resolution=experiment.scoring.time_resolution,
-    )
+    return event_activity(split.strong_labels, **_names(dataset, split), **_segments(experiment))
 
 
 def score(experiment: Experiment, dataset: Dataset, split: Split, frame_prob: np.ndarray, *, threshold: float) -> dict:
     """Decode a split's predictions and score the events by sed_eval; see `decode` and `sed_eval_scores`."""
-    return sed_eval_scores(
-        split.strong_labels,
-        estimated_events(experiment, dataset, split, frame_prob, threshold=threshold),
-        filenames=split.filenames,
-        classes=dataset.classes,
-        clip_duration=experiment.data.clip_duration,
-        time_resolution=experiment.scoring.time_resolution,
-    )
+    estimated = estimated_events(experiment, dataset, split, frame_prob, threshold=threshold)
+    return sed_eval_scores(split.strong_labels, estimated, **_names(dataset, split), **_segments(experiment))
 
 
 def estimated_events(
@@ -250,7 +234,7 @@ def estimated_events(
     """Events of a split's predictions; see `decode` and `to_events`."""
     frame_duration = experiment.frame_duration
     active = decode(frame_prob, threshold=threshold, params=experiment.decoding, frame_duration=frame_duration)
-    return to_events(active, filenames=split.filenames, classes=dataset.classes, frame_duration=frame_duration)
+    return to_events(active, **_names(dataset, split), frame_duration=frame_duration)
 
 
 def to_json(metrics: dict) -> str:

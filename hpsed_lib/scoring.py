@@ -4,13 +4,11 @@ Everywhere ``filenames`` and ``classes`` name the first and the last axis, each 
 without; event lists are data frames with the columns filename, onset, offset (seconds), event_label; frame k covers
 [k, k + 1) * frame_duration seconds; durations and the time resolution are in seconds.
 
-**Segment-based.** A class is active in every segment of ``time_resolution`` seconds that one of its events touches,
-``floor(onset / time_resolution)`` to ``ceil(offset / time_resolution)``, as in sed_eval. An event without duration
-counts in the segment it lies in and, on a border, nowhere; what lies past the clip's end does not count. Segment
-activities are (clips, segments, classes). Counts are summed over clips, segments and classes before any ratio (micro).
-
-The score of record is sed_eval's (`sed_eval_scores`). Our own counts, many times faster, serve the search for a
-threshold and the resampling of recordings; `sed_eval_scores` compares the two and refuses to go on if they differ.
+**Segment-based.** A class is active in every segment of ``time_resolution`` seconds that one of its events touches, as
+in sed_eval. An event without duration counts in the segment it lies in and, on a border, nowhere; what lies past the
+clip's end does not count. Segment activities are (clips, segments, classes). Counts are summed over clips, segments and
+classes before any ratio (micro). The score of record is sed_eval's; our own counts, many times faster, serve the search
+for a threshold and the resampling of recordings, and `sed_eval_scores` refuses to go on if the two differ.
 
 Precision, recall and F1 without a value (nothing to be found, or nothing estimated) are 0. An error rate without
 reference activity has none: 0 would read as perfect. It is None in files, NaN in arrays and data frames.
@@ -22,9 +20,9 @@ the mean over the classes that have one. A class without positives has none, and
 otherwise a false positive; an event is found if relevant detections cover the share ``gtc`` of it; a false positive of
 which the events of another class cover the share ``cttc`` is a cross-trigger too. Every threshold that makes a
 difference is an operating point [2]_: a grid of thresholds would score how a pooling function spreads its frame
-probabilities. The counts are our own: psds_eval 0.5.3 calls what pandas 3 and numpy 2.4 no longer have (the tests mend
-that and compare with it), sed_scores_eval 0.0.4 cannot read the arrays of pandas 3. Reference events without duration
-are left out, overlapping ones of a class joined, and a class without reference events is left out with its detections.
+probabilities. The counts are our own, as psds_eval 0.5.3 and sed_scores_eval 0.0.4 do not run with pandas 3 (the tests
+mend the first and compare). Reference events without duration are left out, overlapping ones of a class joined, and a
+class without reference events is left out with its detections.
 
 References
 ----------
@@ -78,13 +76,8 @@ def event_activity(
 ) -> np.ndarray:
     """Segments that events touch: bool, shape (clips, ceil(clip_duration / time_resolution), classes).
 
-    Raises
-    ------
-    ParameterError
-        A name is given twice.
-    DataError
-        An event of an unknown file or class, with a time that is no number, or before the clip's start, where sed_eval
-        counts from the end of the longest event.
+    Refused are names given twice, and events of an unknown file or class, with a time that is no number, or before the
+    clip's start, where sed_eval counts from the end of the longest event.
     """
     if len(set(filenames)) < len(filenames) or len(set(classes)) < len(classes):
         raise ParameterError("filenames and classes must name each file and each class once")
@@ -230,12 +223,8 @@ def sed_eval_scores(
 ) -> dict:
     """The score of record: sed_eval's segment-based metrics; an error if its counts and ours differ.
 
-    Returns
-    -------
-    dict
-        ``overall``: substitution, deletion, insertion and error rate, precision, recall, f_measure, and the counts;
-        ``class_wise``: error_rate, f_measure, precision, recall, Nref, Nsys of each class;
-        ``clip_counts``: the counts of each clip, lists of int in the order of `filenames`.
+    In ``overall`` are rates, precision, recall, f_measure and counts; ``class_wise`` has error_rate, f_measure,
+    precision, recall, Nref and Nsys of each class; ``clip_counts`` lists of int, in the order of `filenames`.
     """
     sizes: dict[str, Any] = {"classes": classes, "clip_duration": clip_duration, "time_resolution": time_resolution}
     active = [event_activity(events, filenames=filenames, **sizes) for events in (reference, estimated)]
@@ -323,12 +312,9 @@ def frame_activity(
 def ranking_scores(reference: np.ndarray, scores: np.ndarray, *, classes: Sequence[str]) -> dict:
     """How well scores rank what is active above what is not (scikit-learn); both arrays are (..., classes).
 
-    Returns
-    -------
-    dict
-        ``micro``, ``macro`` and each class in ``class_wise``: ``average_precision`` (area under the precision-recall
-        staircase) and ``roc_auc``, None where there is none; ``n_classes_scored``, the classes with positives.
-        A class that is active everywhere has an average precision, 1, and no ROC curve.
+    ``micro``, ``macro`` and each class in ``class_wise`` have ``average_precision`` (area under the precision-recall
+    staircase) and ``roc_auc``, None where there is none; ``n_classes_scored`` are the classes with positives. A class
+    that is active everywhere has an average precision, 1, and no ROC curve.
     """
     if reference.shape != scores.shape or reference.shape[-1] != len(classes):
         raise ParameterError(f"reference {reference.shape}, scores {scores.shape}: expected one shape, (..., classes)")
@@ -436,11 +422,8 @@ def event_based_scores(
     An event is found if an estimated one of its class starts within `COLLAR` of its onset and ends within `COLLAR`, or
     `OFFSET_SHARE` of its length if that is more, of its offset. Each event is matched at most once.
 
-    Returns
-    -------
-    dict
-        ``micro``: precision, recall, f_measure; ``macro``: f_measure, the mean over classes with reference events, None
-        if there are none; ``n_classes_scored``, their number.
+    ``micro`` has precision, recall and f_measure; ``macro`` f_measure, the mean over classes with reference events, or
+    None without any; ``n_classes_scored`` is their number.
     """
     metrics = _sed_eval().sound_event.EventBasedMetrics(
         event_label_list=list(classes), t_collar=COLLAR, percentage_of_length=OFFSET_SHARE
@@ -504,13 +487,9 @@ def psd_points(
     What a clip adds to the counts of a class changes at no threshold but one of its own smoothed frame probabilities:
     each clip and class is decoded at those, and the changes are summed over clips in the order of the thresholds [2]_.
 
-    Returns
-    -------
-    DataFrame with columns scenario, event_label, threshold, tp_ratio, effective_fp_rate
-        A row per scenario, class with reference events, and threshold at which its rates change, the highest first; a
-        frame is active from the threshold up. ``tp_ratio`` is the share of the events found; ``effective_fp_rate`` is,
-        per hour, ``false positives / duration + alpha_ct * mean over other classes of (cross-triggers / duration of
-        their events)``.
+    A row per scenario, class with reference events, and threshold at which its rates change, the highest first; a frame
+    is active from the threshold up. ``tp_ratio`` is the share of the events found; ``effective_fp_rate`` is, per hour,
+    ``false positives / duration + alpha_ct * mean over other classes of (cross-triggers / duration of their events)``.
     """
     if smoothed.ndim != 3 or smoothed.shape[::2] != (len(filenames), len(classes)):
         raise ParameterError(f"frame_prob {smoothed.shape}: expected {len(filenames)} clips, {len(classes)} classes")

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from hpsed_lib import IS_PINNED
 from hpsed_lib.errors import ParameterError
 from hpsed_lib.networks import FrameNetwork, build
-from hpsed_lib.own_pooling import pooling_function
+from hpsed_lib.networks.own_pooling import pooling_function
 from hpsed_lib.params import Experiment, Training, run_name
 from hpsed_lib.paths import replacing
 from hpsed_lib.pooling import pool
@@ -44,13 +44,7 @@ EPSILON = 1e-7
 
 
 def select_device(name: str) -> torch.device:
-    """The device called ``cpu``, ``cuda`` or ``mps``; ``auto``: CUDA where there is a GPU, then MPS, then the CPU.
-
-    Raises
-    ------
-    ParameterError
-        The device asked for is not there.
-    """
+    """The device called ``cpu``, ``cuda`` or ``mps``; ``auto``: CUDA where there is a GPU, then MPS, then the CPU."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, is_there in there.items() if is_there)
@@ -120,16 +114,10 @@ def batches(
     loader_workers: int = 0,
     device: torch.device | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features (batch, frames, n_mels) and weak labels (batch, classes) of a split, batch by batch.
+    """Features (batch, frames, n_mels) and weak labels (batch, classes) of a split, batch by batch, on a device.
 
-    Parameters
-    ----------
-    order : np.ndarray of int, optional
-        Clips in the order wanted; without it their own.
-    loader_workers : int
-        Processes that read ahead; with 0 this one reads.
-    device : torch.device, optional
-        Where to, by way of pinned memory if it is a CUDA device; without it the CPU.
+    Clips come in the `order` given, or in their own. With `loader_workers` so many processes read ahead. A CUDA device
+    is fed by way of pinned memory.
     """
     rows = np.arange(len(split.filenames)) if order is None else order
     device = torch.device("cpu") if device is None else device
@@ -146,26 +134,16 @@ def batches(
 
 
 def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio: float | None = None) -> np.ndarray:
-    """The training clips of one epoch, in order; it depends on nothing but the arguments.
+    """The training clips of one epoch, in order, int (clips,); it depends on nothing but the arguments.
 
-    Parameters
-    ----------
-    weak_target : np.ndarray, shape (clips, classes)
-        More than 0 where a class sounds.
-    balance_ratio : float, optional
-        Without it every clip comes once. With it each clip is drawn by class first: a class as often as it has clips,
-        but at most `balance_ratio` times as often as the rarest class; within a class each clip comes before any comes
-        again. Clips without a class are drawn together, at most as often as the commonest class may be.
-
-    Returns
-    -------
-    np.ndarray of int, shape (clips,)
+    Every clip of `weak_target`, (clips, classes), comes once. With `balance_ratio` each clip is drawn by class first: a
+    class as often as it has clips, but at most so many times as often as the rarest class; within a class each clip
+    comes before any comes again. Clips without a class are drawn together, at most as often as the commonest class.
 
     References
     ----------
     The paper does not speak of balancing. Its reference [4] (Xu et al., *Large-scale weakly supervised audio
-    classification using gated convolutional neural network*, ICASSP 2018) lets the most frequent class come at most
-    five times as often as the least frequent.
+    classification using gated convolutional neural network*, ICASSP 2018) has a ratio of 5.
     """
     rng = np.random.default_rng([seed, epoch])
     n_clips = len(weak_target)
@@ -189,14 +167,9 @@ def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio
 def learning_rate(params: Training, n_epochs: float) -> float:
     """Learning rate of the step that completes `n_epochs`, a fraction of an epoch included.
 
-    It rises in proportion for `warmup_epochs`; then ``constant`` keeps it, and ``cosine`` lets it fall along half a
-    cosine, to 0 at `max_epochs` [1]_. It depends on nothing else, so that a resumed run goes on as it would have.
-
-    References
-    ----------
-    The paper's is constant (Sec. 3.2).
-
-    .. [1] I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", arXiv:1608.03983, Eq. 5.
+    It rises in proportion for `warmup_epochs`; then ``constant`` keeps it, as the paper does (Sec. 3.2), and ``cosine``
+    lets it fall along half a cosine, to 0 at `max_epochs` (Loshchilov and Hutter, arXiv:1608.03983, Eq. 5). It depends
+    on nothing else, so that a resumed run goes on as it would have.
     """
     if n_epochs < params.warmup_epochs:
         return params.learning_rate * n_epochs / params.warmup_epochs
@@ -233,18 +206,10 @@ def train(
     folder: Path,
     after_epoch: Callable[[int, FrameNetwork], None] | None = None,
 ) -> Trained:
-    """Train one variant, or go on with it, or load it if it is done.
+    """Train one variant, or go on with it, or load it if it is done; ``checkpoint.pt`` is kept in `folder`.
 
-    Parameters
-    ----------
-    pooling, structure : str
-        The variant; see `hpsed_lib.pooling.pool`.
-    seed : int
-        Decides the initial weights, the data order and dropout.
-    folder : Path
-        Where ``checkpoint.pt`` is kept.
-    after_epoch : function, optional
-        Called with the number of each epoch and the network as that epoch leaves it, to look at.
+    The seed decides the initial weights, the data order and dropout. `after_epoch` is called with the number of each
+    epoch and the network as that epoch leaves it, to look at.
 
     References
     ----------

@@ -23,10 +23,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
 
-from hpsed_lib import plots, systems
+from hpsed_lib import plots
 from hpsed_lib.paths import results_folder
 from hpsed_lib.tables import HEADINGS
-from hpsed_lib.theory import audit, figures
+from hpsed_lib.theory import audit, figures, systems
 
 plots.use_style()
 pd.options.display.max_colwidth = None

@@ -54,14 +54,9 @@ plt.show()
 # %% [markdown]
 # ## 2 Where the rest goes
 #
-# Shares of our side's time of 5 % and more, in percent. For training by operation, forward and backward together; for
-# the rest by function, without those that it calls.
-
-# %%
-profile = pd.read_csv(folder / "profile.csv")
-profile[profile.share >= 5].set_index(["task", "part"])
-
-# %% [markdown]
+# As profilers saw our side: for training by operation, forward and backward together (`torch.profiler`); for the rest
+# by function (`cProfile`).
+#
 # **Features.** The transform itself, decoding and SHA-256 of the file (a manifest without checksums would be faster,
 # and worth less) and the two passes for the power are most of it. librosa's loop is the same arithmetic with more
 # passes. That is one process; of two at once, each in fresh memory for every clip, the page faults of the one hold up

@@ -36,7 +36,7 @@ import torch
 
 from hpsed_lib import dataset, plots, training
 from hpsed_lib.errors import DataError, ParameterError
-from hpsed_lib.own_pooling import check, pooling_function
+from hpsed_lib.networks.own_pooling import check, pooling_function
 from hpsed_lib.params import Variants, load_experiment
 from hpsed_lib.paths import ROOT
 from hpsed_lib.pooling import pool

@@ -1,7 +1,5 @@
 """Fixtures shared by the tests: a tiny experiment, and the folders of real data where there are some."""
 
-from __future__ import annotations
-
 import hpsed_lib  # noqa: F401  before all that imports numpy: it pins the instruction set
 
 # isort: split

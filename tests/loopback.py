@@ -1,7 +1,5 @@
 """A server on loopback that has recordings of known sound, and misbehaves on demand."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import threading

@@ -1,7 +1,5 @@
 """The audit of the paper's tables: on sed_eval's scores, which must pass, and on bent ones, which must not."""
 
-from __future__ import annotations
-
 import json
 from decimal import Decimal
 from fractions import Fraction
@@ -60,31 +58,26 @@ printed_rows = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
+def table():
     return audit.audit(TABLE2, TABLE3)
 
 
 class TestPrintedNumbers:
-    @given(st.integers(-5000, 5000), st.integers(0, 3))
-    def test_an_interval_holds_what_prints_that_way(self, n: int, decimals: int) -> None:
+    @given(st.integers(-5000, 5000), st.integers(0, 3), st.floats(0.001, 0.999))
+    def test_an_interval_holds_what_prints_that_way(self, n, decimals, place):
         text = f"{Decimal(n).scaleb(-decimals):f}"
-        low, high = audit.printed_interval(text)
-        assert high - low == Fraction(1, 10**decimals)
-        assert low + high == 2 * Fraction(text)
-        assert audit.printed_interval(text, percent=True) == (low / 100, high / 100)
-        inside = low + (high - low) * Fraction(np.random.default_rng(n + 5000).integers(1, 1000), 1000)
-        assert float(f"{float(inside):.{decimals}f}") == float(text)
-
-    @given(st.floats(-100, 100))
-    def test_a_cut_number_lies_in_its_interval(self, value: float) -> None:
-        text = f"{int(value * 100) / 100:.2f}"
-        assume(not (value < 0 and text in ("0.00", "-0.00")))  # the sign is lost
-        low, high = audit.printed_interval(text, convention="cut")
-        assert low - Fraction(1, 10**9) <= Fraction(value) <= high + Fraction(1, 10**9)
-        assert low <= Fraction(text) <= high
+        for convention in audit.CONVENTIONS:
+            low, high = audit.printed_interval(text, convention=convention)
+            assert high - low == Fraction(1, 10**decimals)
+            percent = audit.printed_interval(text, convention=convention, percent=True)
+            assert percent == (low / 100, high / 100)
+            inside = low + (high - low) * Fraction(place)
+            scaled = inside * 10**decimals
+            printed = round(scaled) if convention == "rounded" else int(scaled)
+            assert Fraction(printed, 10**decimals) == Fraction(text)
 
     @pytest.mark.parametrize("text", ["", "***", "1e3", "0,25", "nan"])
-    def test_what_is_no_number_is_named(self, text: str) -> None:
+    def test_what_is_no_number_is_named(self, text):
         with pytest.raises(DataError, match="decimal number as printed"):
             audit.printed_interval(text)
         with pytest.raises(ParameterError, match="expected one of rounded, cut, got 'up'"):
@@ -92,9 +85,9 @@ class TestPrintedNumbers:
 
 
 class TestIdentities:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(clips)
-    def test_they_hold_on_sed_evals_scores_exact_and_printed(self, lists: Lists) -> None:
+    def test_they_hold_on_sed_evals_scores_exact_and_printed(self, lists):
         metrics = evaluate_by_sed_eval(lists, classes=CLASSES, clip_duration=10.0, time_resolution=1.0)
         counts, scores = metrics.overall, {**metrics.overall_error_rate(), **metrics.overall_f_measure()}
         assume(counts["Ntp"] > 0)
@@ -109,7 +102,7 @@ class TestIdentities:
 
     @settings(max_examples=150, deadline=None)
     @given(printed_rows, st.sampled_from(audit.CONVENTIONS))
-    def test_their_ends_are_those_of_interval_arithmetic(self, row: dict[str, str], convention: str) -> None:
+    def test_their_ends_are_those_of_interval_arithmetic(self, row, convention):
         """mpmath's intervals enclose the range, and closely where each variable stands once in a formula."""
         intervals = audit.row_intervals(row, convention=convention)
         s, d, i, er, p, r, f = (mpmath.iv.mpf([float(end) for end in intervals[name]]) for name in COLUMNS)
@@ -117,7 +110,7 @@ class TestIdentities:
         for ours, theirs in zip(audit.identity_residuals(row, convention=convention).values(), expected, strict=True):
             assert [float(end) for end in ours] == pytest.approx([float(theirs.a), float(theirs.b)], abs=1e-12)
 
-    def test_a_row_that_says_nothing_is_refused(self) -> None:
+    def test_a_row_that_says_nothing_is_refused(self):
         with pytest.raises(DataError, match=r"precision 0\.00 may be 0"):
             audit.identity_residuals({**CONSISTENT, "precision": "0.00"})
         with pytest.raises(DataError, match="it lacks recall"):
@@ -127,7 +120,7 @@ class TestIdentities:
 class TestAllAtOnce:
     @settings(max_examples=30, deadline=None)
     @given(st.data())
-    def test_a_row_printed_from_counts_is_feasible(self, data: st.DataObject) -> None:
+    def test_a_row_printed_from_counts_is_feasible(self, data):
         n_ref, n_sys = data.draw(st.integers(50, 9000)), data.draw(st.integers(50, 9000))
         n_tp = data.draw(st.integers(5, min(n_ref, n_sys)))
         row = row_of(n_ref, n_sys, n_tp, data.draw(st.integers(0, min(n_ref, n_sys) - n_tp)))
@@ -138,9 +131,7 @@ class TestAllAtOnce:
 
     @settings(max_examples=150, deadline=None)
     @given(st.sampled_from(COLUMNS), st.integers(-40, 40), st.sampled_from(audit.CONVENTIONS))
-    def test_feasible_rows_pass_each_identity_and_points_found_by_search_are_feasible(
-        self, column: str, shift: int, convention: str
-    ) -> None:
+    def test_feasible_rows_pass_each_identity_and_points_found_by_search_are_feasible(self, column, shift, convention):
         """A search over a fine grid of (S, R, Nsys/Nref) finds a solution only where the programme does."""
         scale = 1 if column in PERCENTAGES else 0.01
         row = {**CONSISTENT, column: f"{float(CONSISTENT[column]) + shift * scale / 10:.2f}"}
@@ -157,7 +148,7 @@ class TestAllAtOnce:
         assert feasible or not inside.any()
         assert not feasible or hold(row, convention)
 
-    def test_it_sees_what_no_single_identity_sees_and_the_widening_is_where_feasibility_begins(self) -> None:
+    def test_it_sees_what_no_single_identity_sees_and_the_widening_is_where_feasibility_begins(self):
         """S + I = 0.36 and S <= 0.125 ask for I >= 0.235: then ER = 1 - R + I >= 0.815, but 0.80 is printed."""
         row = {**CONSISTENT, "substitution_rate": "0.12", "deletion_rate": "0.46", "insertion_rate": "0.23"}
         negative = {**row_of(1000, 1000, 1000, 0), "recall": "100.20", "f_measure": "100.10"}  # D = -0.002
@@ -171,26 +162,24 @@ class TestAllAtOnce:
             assert not audit.is_feasible(impossible)
 
     @pytest.mark.parametrize("column", COLUMNS)
-    def test_one_wrong_number_is_among_the_suspects(self, column: str) -> None:
+    def test_one_wrong_number_is_among_the_suspects(self, column):
         row = {**CONSISTENT, column: f"{float(CONSISTENT[column]) + (0.1 if column in RATES else 10):.2f}"}
         assert not audit.is_feasible(row)
         assert column in audit.suspects(row)
 
 
 class TestArrangements:
-    def test_there_are_twelve_and_the_fewest_changes_come_first(self) -> None:
+    def test_there_are_twelve_and_the_fewest_changes_come_first(self):
         every = audit.ARRANGEMENTS
         assert len({tuple(sorted(one.items())) for one in every}) == len(every) == 6 * 2
-        assert all(set(one) == set(one.values()) for one in every)
-        assert not any(column == origin for one in every for column, origin in one.items())
+        assert all(set(one) == set(one.values()) and all(a != b for a, b in one.items()) for one in every)
         assert [len(one) for one in every] == sorted(len(one) for one in every)
-        assert audit.describe_arrangement(every[0]) == "as printed"
         moved = [*RATES[:3], *PERCENTAGES[:2]], [*RATES[1:3], RATES[0], "recall", "precision"]
         words = "Sub., Del., Ins. printed under Del., Ins., Sub.; Pre. and Rec. exchanged"
         assert audit.describe_arrangement(dict(zip(*moved, strict=True))) == words
 
     @pytest.mark.parametrize("arrangement", audit.ARRANGEMENTS, ids=audit.describe_arrangement)
-    def test_an_exchange_of_columns_is_found_again(self, arrangement: dict[str, str]) -> None:
+    def test_an_exchange_of_columns_is_found_again(self, arrangement):
         printed = {**CONSISTENT, **{origin: CONSISTENT[column] for column, origin in arrangement.items()}}
         assert arrangement in audit.consistent_arrangements(printed)
         assert audit.describe_arrangement(arrangement) in audit.explain(printed)
@@ -207,7 +196,7 @@ class TestOperatingPoints:
 
     @settings(max_examples=60, deadline=None)
     @given(st.integers(0, 2**32 - 1))
-    def test_two_thresholds_of_one_system_pass(self, seed: int) -> None:
+    def test_two_thresholds_of_one_system_pass(self, seed):
         """ER columns where ER is best, F1 columns where F1 is best: scores of a system with one threshold for all."""
         rng = np.random.default_rng(seed)
         truth = rng.random((200, 4)) < 0.3
@@ -224,7 +213,7 @@ class TestOperatingPoints:
         assert points.f_measure_low - 1e-4 <= own <= points.f_measure_high + 1e-4
         assert points.recall_low - 1e-4 <= float(errors["recall"]) / 100 <= points.recall_high + 1e-4
 
-    def test_what_cannot_be_is_seen(self) -> None:
+    def test_what_cannot_be_is_seen(self):
         points = self.points(CONSISTENT, row_of(5000, 4500, 1500, 1500))
         assert points.two_points
         assert not points.best_f_measure  # the ER columns have the better F1
@@ -237,12 +226,12 @@ class TestOperatingPoints:
 
 
 class TestThePaper:
-    def test_every_row_and_check_is_there_once(self, table: pd.DataFrame) -> None:
+    def test_every_row_and_check_is_there_once(self, table):
         assert len(table) == 12 * (len(audit.IDENTITIES) + 1) + 6 * len(audit.CHANGES) + 2 * len(audit.TABLE3)
         assert not table.duplicated([*audit.KEYS, "identity"]).any()
         assert set(table.identity) == set(audit.COLUMNS)
 
-    def test_units_and_verdicts_say_the_same(self, table: pd.DataFrame) -> None:
+    def test_units_and_verdicts_say_the_same(self, table):
         for suffix in ("", "_cut"):
             low, high, units, holds = (table[f"{part}{suffix}"] for part in audit._RESULT)
             assert (holds == (units.abs() <= 1)).all()
@@ -252,12 +241,12 @@ class TestThePaper:
             assert (np.minimum(low.abs(), high.abs())[known] > 1e-9).all()
             assert ((units.abs() - 1).abs() > 1e-3).all()
 
-    def test_the_committed_table_is_this_one(self, table: pd.DataFrame) -> None:
+    def test_the_committed_table_is_this_one(self, table):
         committed = pd.read_csv(ROOT / "results" / "paper" / "audit.csv")
         assert committed.columns.tolist() == table.columns.tolist()
         pd.testing.assert_frame_equal(committed, table, check_dtype=False, rtol=1e-4, atol=1e-6)
 
-    def test_changes_are_those_of_pandas(self) -> None:
+    def test_changes_are_those_of_pandas(self):
         values = TABLE2[["error_rate", "f_measure"]].astype(float)
         relative = 100 * (values.iloc[1::2].to_numpy() / values.iloc[::2].to_numpy() - 1)
         changes = audit.printed_changes(TABLE2)
@@ -265,7 +254,7 @@ class TestThePaper:
         assert (changes.rounded == (changes.recomputed.round(1) == changes.printed)).all()
         assert (changes["cut"] == (np.trunc(10 * changes.recomputed) / 10 == changes.printed)).all()
 
-    def test_an_unfitting_change_and_table_3_fail(self) -> None:
+    def test_an_unfitting_change_and_table_3_fail(self):
         table2, table3 = TABLE2.copy(), TABLE3.copy()
         table2.loc[1, "f_measure_change"] = "9.1"
         table3.loc[table3.system == "Proposed", "evaluation_error_rate"] = "0.71"
@@ -274,7 +263,7 @@ class TestThePaper:
         assert holds["development"][["F1 change", "ER change"]].tolist() == [False, True]
         assert holds["evaluation"][["ER of Table 3", "F1 of Table 3"]].tolist() == [False, True]
 
-    def test_pairings_have_the_rows_themselves_on_the_diagonal(self) -> None:
+    def test_pairings_have_the_rows_themselves_on_the_diagonal(self):
         pairs = audit.block_pairings(TABLE2.head(4))
         assert len(pairs) == 16
         own = pairs[pairs.error_row == pairs.f_measure_row].set_index("error_row")
@@ -285,9 +274,7 @@ class TestThePaper:
         fitting = audit.block_pairings(pd.DataFrame([CONSISTENT, crossed])).as_printed
         assert fitting.tolist() == [True, True, False, False]
 
-    def test_published_runs_pass_and_where_none_is_complete_there_is_none(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_published_runs_pass_and_where_none_is_complete_there_is_none(self, tmp_path, monkeypatch):
         monkeypatch.setattr(audit, "results_folder", lambda name: tmp_path / name)  # none is reproduced here
         runs = audit.scored_runs("quick")
         assert len(runs) == len(list((ROOT / "results" / "quick" / "metrics").glob("*.json"))) > 0
@@ -301,7 +288,7 @@ class TestThePaper:
         (tmp_path / "quick/metrics/.linear-single-seed0.unfinished.host.7.json").touch()
         assert audit.scored_runs("quick").empty
 
-    def test_the_figure_marks_what_fails(self, table: pd.DataFrame) -> None:
+    def test_the_figure_marks_what_fails(self, table):
         _, ax = plt.subplots()
         plot_audit(table, ax=ax)
         assert sum(patch.get_hatch() is not None for patch in ax.patches) == (~table.holds).sum()

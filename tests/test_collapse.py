@@ -1,7 +1,5 @@
 """When a hierarchy is single pooling: SymPy's rows, and the same statements on numbers."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

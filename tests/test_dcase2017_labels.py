@@ -1,7 +1,5 @@
 """DCASE 2017 Task 4: the published label files against the csv module, and small ones like them in every situation."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import itertools
@@ -9,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from loopback import Server
 
 from hpsed_lib import paths
 from hpsed_lib.data import download
@@ -43,13 +40,13 @@ EVENTS = {
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
     return tmp_path / "root" / "cache" / "dcase2017_task4" / "groundtruth_release"
 
 
 @pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def published(tmp_path, monkeypatch):
     """Small label files like the published ones, under the published names; their checksums stand in the registry."""
     folder = tmp_path / "published"
     release = folder / "groundtruth_release"
@@ -75,7 +72,7 @@ def listed(folder: Path, test_set: str = "development", *, download: bool = Fals
 class TestPublished:
     """The label files that were published, where there are some."""
 
-    def test_counts(self, dcase2017_folder: Path) -> None:
+    def test_counts(self, dcase2017_folder):
         listing = listed(dcase2017_folder)
         splits = Counter(listing.clips.split)
         assert splits == {"training": 51172 - 2559, "validation": 2559, "test": 488}  # 5 %
@@ -88,12 +85,12 @@ class TestPublished:
         assert listing.clips.groupby("sources").split.nunique().max() == 1
         assert listing.clips.sources.str.len().eq(11).all()
 
-    def test_classes_are_those_of_the_published_list(self, dcase2017_folder: Path) -> None:
+    def test_classes_are_those_of_the_published_list(self, dcase2017_folder):
         lines = (dcase2017_folder / "sound_event_list_17_classes.txt").read_text().splitlines()
         assert tuple(line.split("\t")[2] for line in lines[1:]) == CLASSES
 
     @pytest.mark.parametrize(("name", "lists"), [("training", "training_set.csv"), ("development", "testing_set.csv")])
-    def test_labels_are_those_of_the_published_lists(self, dcase2017_folder: Path, name: str, lists: str) -> None:
+    def test_labels_are_those_of_the_published_lists(self, dcase2017_folder, name, lists):
         """One clip a row, its labels in one field, where some hold a comma themselves."""
         with open(dcase2017_folder / lists, newline="") as file:
             rows = {f"{video}_{start}_{end}.wav": labels for video, start, end, labels, _ in csv.reader(file)}
@@ -105,7 +102,7 @@ class TestPublished:
 
 
 @pytest.mark.parametrize("test_set", ["development", "evaluation"])
-def test_splits(published: Path, test_set: str) -> None:
+def test_splits(published, test_set):
     """One evaluation clip has no strong row, one is listed twice over and one shares a training clip's video."""
     listing = listed(published, test_set)
     names, splits = ["training", "testing"], {"training": 3, "validation": 1, "test": 2}
@@ -124,7 +121,7 @@ def test_splits(published: Path, test_set: str) -> None:
     assert set(remarks[["file", "line", "kind"]].itertuples(index=False, name=None)) == odd
 
 
-def test_audio_with_and_without_the_leading_y_anywhere_below(published: Path, tmp_path: Path) -> None:
+def test_audio_with_and_without_the_leading_y_anywhere_below(published, tmp_path):
     """The first of two files is used; linked folders are entered once."""
     files = {
         "Yabcdefghij_30.000_40.000.wav": "Yabcdefghij_30.000_40.000.flac",  # Y is the id's own
@@ -153,9 +150,7 @@ def test_audio_with_and_without_the_leading_y_anywhere_below(published: Path, tm
 
 
 @pytest.mark.parametrize("convert", [(b"\n", b"\r\n"), (b"Car", b"Bus")])
-def test_label_files_that_are_missing_or_not_the_published_ones_are_named(
-    published: Path, tmp_path: Path, convert: tuple[bytes, bytes]
-) -> None:
+def test_label_files_that_are_missing_or_not_the_published_ones_are_named(published, tmp_path, convert):
     before = listed(published)
     path = published / "groundtruth_release" / TRAINING
     path.rename(published / TRAINING)
@@ -174,9 +169,7 @@ def test_label_files_that_are_missing_or_not_the_published_ones_are_named(
         listed(tmp_path / "nowhere")
 
 
-def test_what_is_needed_is_fetched_once(
-    published: Path, server: Server, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_needed_is_fetched_once(published, server, tmp_path, own_cache, monkeypatch):
     server.files = {path.name: path.read_bytes() for path in published.rglob("*.csv")}
     good, server.files[TRAINING] = server.files[TRAINING], b"something else"
     monkeypatch.setattr(dcase2017, "LABELS_URL", server.address)

@@ -1,7 +1,5 @@
 """Decoding against plain loops, and the choice of thresholds against trying them all."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -67,7 +65,7 @@ rows = st.lists(st.integers(0, 10), min_size=1, max_size=40)  # tenths, so that 
 
 @settings(max_examples=300, deadline=None)
 @given(rows, decodings, st.sampled_from([np.float32, np.float64]))
-def test_smoothing_in_grey_scale_is_smoothing_at_every_threshold(row: list[int], params: Decoding, kind: type) -> None:
+def test_smoothing_in_grey_scale_is_smoothing_at_every_threshold(row, params, kind):
     prob = (np.array(row) / 10).astype(kind)[None, :, None]
     graded = smooth(prob, params=params, frame_duration=FRAME)
     assert graded.dtype == kind
@@ -78,7 +76,7 @@ def test_smoothing_in_grey_scale_is_smoothing_at_every_threshold(row: list[int],
         np.testing.assert_array_equal(found, expected)
 
 
-def test_the_median_filter_is_scipys() -> None:
+def test_the_median_filter_is_scipys():
     prob = np.random.default_rng(0).random((2, 60, 3))
     ours = decode(prob, threshold=0.4, params=params_of(5), frame_duration=FRAME)
     for clip, column in itertools.product(range(2), range(3)):
@@ -86,7 +84,7 @@ def test_the_median_filter_is_scipys() -> None:
         np.testing.assert_array_equal(ours[clip, 2:-2, column], theirs[2:-2])
 
 
-def test_what_is_no_probability_or_no_threshold_is_refused() -> None:
+def test_what_is_no_probability_or_no_threshold_is_refused():
     prob = np.full((1, 4, 2), 0.5)
     kwargs = {"params": params_of(), "frame_duration": FRAME}
     for wrong in (prob > 0, prob + 1, prob * np.nan, prob - 1, prob[0], prob.astype(np.float16)):
@@ -130,7 +128,7 @@ def choice(params: Decoding, criterion: str) -> dict:
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_the_chosen_threshold_is_the_best_of_all(criterion: str, kind: type) -> None:
+def test_the_chosen_threshold_is_the_best_of_all(criterion, kind):
     rng = np.random.default_rng(2)
     chosen, without_reference = set(), 0
     for _ in range(60):
@@ -159,7 +157,7 @@ def test_the_chosen_threshold_is_the_best_of_all(criterion: str, kind: type) -> 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @given(start=st.floats(0, 1))
-def test_neighbouring_numbers_are_told_apart(kind: type, start: float) -> None:
+def test_neighbouring_numbers_are_told_apart(kind, start):
     """The middle of two neighbours rounds to one of them, half the time to the wrong one."""
     lower = min(kind(start), np.nextafter(kind(1), kind(0)))
     prob = np.full((1, 15, 1), lower, kind)
@@ -172,7 +170,7 @@ def test_neighbouring_numbers_are_told_apart(kind: type, start: float) -> None:
 
 
 @pytest.mark.parametrize(("criterion", "options"), [("f_measure", {}), ("error_rate", {"criterion": "error_rate"})])
-def test_the_chosen_threshold_keeps_its_promise_by_sed_eval(criterion: str, options: dict) -> None:
+def test_the_chosen_threshold_keeps_its_promise_by_sed_eval(criterion, options):
     rng = np.random.default_rng(7)
     shape = {**NAMES, "clip_duration": 10.0, "time_resolution": 1.0}
     truth = np.repeat(rng.random((3, 25, 3)) < 0.3, 5, axis=1)
@@ -186,7 +184,7 @@ def test_the_chosen_threshold_keeps_its_promise_by_sed_eval(criterion: str, opti
     assert 0.2 < threshold < 0.6
 
 
-def test_what_cannot_be_chosen_is_refused() -> None:
+def test_what_cannot_be_chosen_is_refused():
     prob, reference = np.zeros((2, 15, 2)), np.zeros((2, 3, 2), bool)
     with pytest.raises(ParameterError, match="criterion must be one of f_measure, error_rate"):
         choose_threshold(prob, reference, **choice(params_of(), "accuracy"))
@@ -195,7 +193,7 @@ def test_what_cannot_be_chosen_is_refused() -> None:
 
 
 @pytest.mark.parametrize("frame", [FRAME, 1 / 3])
-def test_activity_of_frames_and_of_their_events_is_one_thing(frame: float) -> None:
+def test_activity_of_frames_and_of_their_events_is_one_thing(frame):
     rng = np.random.default_rng(1)
     for _ in range(30):
         active = rng.random((3, round(10 / frame), 3)) < rng.choice([0.01, 0.2, 0.9])

@@ -1,7 +1,5 @@
 """The verdicts on the printed equations, and the machinery that could get them wrong."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 import sympy as sp

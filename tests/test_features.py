@@ -1,7 +1,5 @@
 """Audio of every kind becomes exactly 500 frames, and the values are librosa's."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
@@ -15,37 +13,19 @@ import pandas as pd
 import pytest
 import soundfile
 
+from hpsed_lib.bench.features import PARAMS, librosa_log_mel
 from hpsed_lib.data.audio import read_audio
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.features import Spectrograms, band_statistics, extract, feature_file, log_mel
 from hpsed_lib.params import Features
-
-PARAMS = Features(window_duration=0.04, hop_duration=0.02, n_mels=80, fmin=0.0, fmax=None)
 
 
 def noise(n_samples: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(n_samples)).astype(np.float32)
 
 
-def librosa_log_mel(y: np.ndarray, sr: int) -> np.ndarray:
-    """Librosa's own spectrogram, with its windows moved to where ours are: half a hop earlier than a frame's slot."""
-    hop, win = round(0.02 * sr), round(0.04 * sr)
-    n_fft = 2 ** int(np.ceil(np.log2(win)))
-    before = int(np.ceil((win - hop) / 2)) + (n_fft - win) // 2
-    power = librosa.feature.melspectrogram(
-        y=np.pad(y, (before, n_fft)),
-        sr=sr,
-        n_fft=n_fft,
-        hop_length=hop,
-        win_length=win,
-        center=False,
-        n_mels=80,
-    )
-    return librosa.power_to_db(power, amin=1e-10, top_db=None).T[: round(len(y) / hop)]
-
-
 @pytest.mark.parametrize("sr", [8000, 16000, 22050, 32000, 44100, 48000])
-def test_values_agree_with_librosa(sr: int) -> None:
+def test_values_agree_with_librosa(sr):
     y = noise(10 * sr)
     ours = log_mel(y, sr=sr, params=PARAMS)
     assert ours.shape == (500, 80)
@@ -53,14 +33,14 @@ def test_values_agree_with_librosa(sr: int) -> None:
     np.testing.assert_allclose(ours, librosa_log_mel(y, sr), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("sr", [8000, 11025, 12345, 16000, 22050, 44100, 47999])
+@pytest.mark.parametrize("sr", [8000, 11025, 12345, 44100, 47999])
 @pytest.mark.parametrize("duration", [10.0, 0.02, 3.34])
-def test_the_number_of_frames_does_not_depend_on_the_rate(sr: int, duration: float) -> None:
+def test_the_number_of_frames_does_not_depend_on_the_rate(sr, duration):
     assert len(log_mel(noise(round(duration * sr)), sr=sr, params=PARAMS)) == round(duration / 0.02)
 
 
 @pytest.mark.parametrize("sr", [11025, 16000, 44100])
-def test_a_click_is_loudest_in_the_frames_of_its_own_time_and_silence_is_the_floor(sr: int) -> None:
+def test_a_click_is_loudest_in_the_frames_of_its_own_time_and_silence_is_the_floor(sr):
     y = np.zeros(2 * sr, dtype=np.float32)
     y[int(1.01 * sr)] = 1.0  # the middle of slot 50
     level = log_mel(y, sr=sr, params=PARAMS).mean(axis=1)
@@ -70,7 +50,7 @@ def test_a_click_is_loudest_in_the_frames_of_its_own_time_and_silence_is_the_flo
     assert (level[53:] == -100).all()
 
 
-def test_a_band_beyond_half_the_rate_is_refused() -> None:
+def test_a_band_beyond_half_the_rate_is_refused():
     with pytest.raises(ParameterError, match="fmax <= sr / 2"):
         log_mel(noise(8000), sr=8000, params=PARAMS.model_copy(update={"fmax": 8000.0}))
 
@@ -81,7 +61,7 @@ def test_bands_without_a_bin_are_refused() -> None:
 
 
 class TestReadAudio:
-    def test_stereo_is_averaged_short_is_padded_and_long_is_cut(self, tmp_path: Path) -> None:
+    def test_stereo_is_averaged_short_is_padded_and_long_is_cut(self, tmp_path):
         left, right = noise(16000, 1), noise(16000, 2)
         soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), 16000, subtype="FLOAT")
         y = (left + right) / 2
@@ -92,14 +72,14 @@ class TestReadAudio:
             assert (audio.mixed_down, audio.resampled, audio.padded, audio.cut) == (True, False, padded, cut)
 
     @pytest.mark.parametrize("native", [8000, 22050, 44100, 48000])
-    def test_another_rate_keeps_pitch_and_length(self, tmp_path: Path, native: int) -> None:
+    def test_another_rate_keeps_pitch_and_length(self, tmp_path, native):
         soundfile.write(tmp_path / "a.wav", 0.5 * librosa.tone(1000, sr=native, duration=2), native, subtype="FLOAT")
         audio = read_audio(tmp_path / "a.wav", sr=16000, duration=2.0)
         assert np.abs(np.fft.rfft(audio.y)).argmax() == 2000  # bins of 0.5 Hz
         assert len(audio.y) == 32000
         assert (audio.mixed_down, audio.resampled, audio.padded, audio.cut) == (False, True, False, False)
 
-    def test_what_cannot_be_used_is_named(self, tmp_path: Path) -> None:
+    def test_what_cannot_be_used_is_named(self, tmp_path):
         (tmp_path / "empty.wav").touch()
         (tmp_path / "text.wav").write_bytes(b"this is text, no audio" * 50)
         soundfile.write(tmp_path / "none.wav", np.zeros(0), 16000)
@@ -110,7 +90,7 @@ class TestReadAudio:
                 read_audio(tmp_path / f"{name}.wav", sr=16000)
 
     @pytest.mark.parametrize("name", ["a.wav", "a.mp3"])
-    def test_a_file_that_ends_too_early_is_found_out(self, tmp_path: Path, name: str) -> None:
+    def test_a_file_that_ends_too_early_is_found_out(self, tmp_path, name):
         soundfile.write(tmp_path / name, noise(32000), 16000)
         whole = (tmp_path / name).read_bytes()
         assert not read_audio(tmp_path / name, sr=16000, duration=2.0).truncated
@@ -120,14 +100,14 @@ class TestReadAudio:
         assert audio.duration == pytest.approx(1.0, abs=0.1)
 
     @pytest.mark.parametrize(("level", "silent"), [(0.0, True), (0.0005, False)])
-    def test_silence_is_told_from_a_soft_sound(self, tmp_path: Path, level: float, silent: bool) -> None:
+    def test_silence_is_told_from_a_soft_sound(self, tmp_path, level, silent):
         soundfile.write(tmp_path / "a.wav", level * np.ones(16000), 16000)
         assert read_audio(tmp_path / "a.wav", sr=16000).silent is silent
 
 
 class TestExtract:
     @pytest.fixture
-    def files(self, tmp_path: Path) -> dict[str, Path | None]:
+    def files(self, tmp_path):
         for index in range(4):
             soundfile.write(tmp_path / f"{index}.wav", noise(16000, index), 16000, subtype="FLOAT")
         return {f"{index}.wav": tmp_path / f"{index}.wav" for index in range(4)}
@@ -145,7 +125,7 @@ class TestExtract:
         path.write_bytes(b"x" * stat.st_size)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
-    def test_rows_are_the_files_in_order(self, files: dict[str, Path | None], tmp_path: Path) -> None:
+    def test_rows_are_the_files_in_order(self, files, tmp_path):
         backwards = dict(reversed(files.items()))
         manifest, features = self.extract(backwards, tmp_path / "cache")
         assert list(manifest.filename) == list(backwards)
@@ -159,7 +139,7 @@ class TestExtract:
             assert (row.sha256, row.n_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
             assert (row.duration, row.sample_rate) == (1.0, 16000)
 
-    def test_nothing_finished_is_done_again(self, files: dict[str, Path | None], tmp_path: Path) -> None:
+    def test_nothing_finished_is_done_again(self, files, tmp_path):
         """Neither after a kill, which leaves a journal that ends within a line, nor if all is finished."""
         first = self.extract(files, tmp_path / "cache")
         [journal] = (tmp_path / "cache").glob("*.csv")
@@ -175,9 +155,7 @@ class TestExtract:
         assert set(other.state) == {"unreadable"}  # other parameters: all is done again
         assert len(list((tmp_path / "cache").glob("*.npy"))) == 1  # and the old file is gone
 
-    def test_a_recording_that_changes_comes_or_goes_is_noticed(
-        self, files: dict[str, Path | None], tmp_path: Path
-    ) -> None:
+    def test_a_recording_that_changes_comes_or_goes_is_noticed(self, files, tmp_path):
         files["3.wav"] = None
         first, features = self.extract(files, tmp_path / "cache")
         assert list(first.state) == ["present", "present", "present", "missing"]
@@ -193,20 +171,18 @@ class TestExtract:
         np.testing.assert_array_equal(features[2], again[2])
         assert (features[1] != again[1]).any()
         assert again[3].std() > 1
-        soundfile.write(files["3.wav"], noise(8000), 16000)
-        content = files["3.wav"].read_bytes()  # type: ignore[union-attr]
-        self.spoil(files["3.wav"])  # type: ignore[arg-type]
-        stat = files["3.wav"].stat()  # type: ignore[union-attr]
+        path = tmp_path / "3.wav"
+        sound = path.read_bytes()
+        path.write_bytes(b"x" * len(sound))
+        stat = path.stat()
         third, _ = self.extract(files, tmp_path / "cache")
         assert third.state[3] == "unreadable"
         assert "3.wav: cannot be read as audio" in third.reason[3]
-        files["3.wav"].write_bytes(content)  # type: ignore[union-attr]
-        os.utime(files["3.wav"], ns=(stat.st_atime_ns, stat.st_mtime_ns))  # type: ignore[arg-type]
+        path.write_bytes(sound)  # mended, and nobody who looks at size and time would notice
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         assert self.extract(files, tmp_path / "cache")[0].state[3] == "present"
 
-    def test_a_disk_that_is_too_small_is_named_before_anything_is_done(
-        self, files: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_disk_that_is_too_small_is_named_before_anything_is_done(self, files, tmp_path, monkeypatch):
         free = 4 * 50 * 80 * 4  # bytes of four clips
         usage = shutil.disk_usage(tmp_path)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free - 1))
@@ -217,7 +193,7 @@ class TestExtract:
         self.extract(files, tmp_path / "cache")
 
 
-def test_a_write_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
+def test_a_write_that_is_cut_short_is_an_error(tmp_path):
     """A limit on file sizes stands in for the disk: the system takes a part of a row, and says how much, no more."""
     soundfile.write(tmp_path / "a.wav", noise(16000), 16000)
     (tmp_path / "features.npy").touch()
@@ -237,7 +213,7 @@ print(_extract_one(folder / "a.wav", 16000, 1.0, params, folder / "features.npy"
     assert ended.stdout == ""
 
 
-def test_spectrograms_index_like_the_array_they_stand_for(tmp_path: Path) -> None:
+def test_spectrograms_index_like_the_array_they_stand_for(tmp_path):
     array = np.random.default_rng(0).normal(size=(6, 5, 3)).astype(np.float32)
     np.save(tmp_path / "a.npy", array)
     rows = np.array([4, 0, 5])
@@ -248,7 +224,7 @@ def test_spectrograms_index_like_the_array_they_stand_for(tmp_path: Path) -> Non
         np.testing.assert_array_equal(spectrograms[index], array[rows][index])
 
 
-def test_band_statistics_are_numpys() -> None:
+def test_band_statistics_are_numpys():
     features = np.random.default_rng(0).normal(-40, 10, (150, 20, 8)).astype(np.float32)
     features[:, :, 3] = 5.0
     mean, std = band_statistics(features)

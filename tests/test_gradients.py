@@ -1,7 +1,5 @@
 """Gradients four ways: automatic differentiation, the closed forms, finite differences and (test_derivation) SymPy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

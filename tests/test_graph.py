@@ -2,7 +2,6 @@
 
 import json
 
-import nbformat
 import pytest
 from held import copy_project
 
@@ -13,43 +12,24 @@ from hpsed_lib.params import load_experiment
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):
-    """A library of a few modules beside a notebook that imports two of them."""
-    monkeypatch.setattr(graph, "ROOT", tmp_path)
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    modules = {
-        "model": "from hpsed_lib.pooling import linear\nimport numpy\n",
-        "pooling": "def linear():\n    from hpsed_lib import errors\n",
-        **dict.fromkeys(("errors", "plots", "unused"), ""),
-    }
-    (tmp_path / "hpsed_lib").mkdir()
-    for name, code in modules.items():
-        (tmp_path / f"hpsed_lib/{name}.py").write_text(code)
-    code = "%matplotlib inline\nimport hpsed_lib.plots\nfrom hpsed_lib.model import Network"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    nbformat.write(notebook, tmp_path / "toy.ipynb")
+    """The library in a copy of the project that can be changed."""
+    copy_project(tmp_path, "hpsed_lib", "notebooks")
+    for module in (graph, provenance):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path / "hpsed_lib"
 
 
-def test_every_execution_has_its_notebook():
-    experiment = load_experiment("quick")
-    paths = graph.executed_notebooks(experiment)
-    assert len(paths) == len(experiment.runs()) + 6
-    run = experiment.runs()[0]
-    assert paths[run] == f"reproduced/quick/notebooks/03_train_variant/{run}.ipynb"
-    assert paths["02_pooling_gradients"] == "reproduced/derivation/notebooks/02_pooling_gradients.ipynb"
-    assert paths["05_paper_audit"] == "reproduced/paper/notebooks/05_paper_audit.ipynb"
-
-
 @pytest.mark.usefixtures("library")
-def test_library_of_follows_imports():
-    expected = ["errors.py", "model.py", "pooling.py"]
-    assert graph.library_of("toy.ipynb", without=["hpsed_lib.plots"]) == expected
+def test_library_of_follows_imports_into_folders():
+    found = graph.library_of("notebooks/02_pooling_gradients.ipynb", without=["hpsed_lib.plots"])
+    assert {"__init__.py", "errors.py", "pooling.py", "theory/__init__.py", "theory/three_ways.py"} < set(found)
+    assert not {"plots.py", "training.py", "launch/graph.py"} & set(found)
 
 
 def test_a_basis_is_written_again_only_when_it_changes(library):
     def written(settings: dict) -> tuple[int, dict]:
-        path = graph.ROOT / graph.basis("toy.ipynb", settings, "cache")
-        assert path == graph.ROOT / "cache/toy.json"
+        path = graph.ROOT / graph.basis("notebooks/02_pooling_gradients.ipynb", settings, "cache")
+        assert path == graph.ROOT / "cache/02_pooling_gradients.json"
         return path.stat().st_ino, json.loads(path.read_text())
 
     first = written({"rate": 1})
@@ -62,20 +42,17 @@ def test_a_basis_is_written_again_only_when_it_changes(library):
 
 class TestWhatARunRestsOn:
     @pytest.fixture
-    def digest(self, tmp_path, monkeypatch):
+    def digest(self, library):
         """The basis of runs with linear softmax, and a way to change a file of the library."""
-        copy_project(tmp_path, "hpsed_lib", "notebooks")
-        for module in (graph, provenance):
-            monkeypatch.setattr(module, "ROOT", tmp_path)
 
         def changed(file: str = "pooling.py", old: str = "", new: str = "", pooling: str = "linear") -> str:
-            path = tmp_path / "hpsed_lib" / file
+            path = library / file
             text = path.read_text()
             assert old in text
             path.write_text(text.replace(old, new, 1))
             out = ["hpsed_lib.plots", "hpsed_lib.data", *graph.other_networks(load_experiment("quick"))]
             basis = graph.basis("notebooks/03_train_variant.ipynb", {}, "cache", without=out, pooling=pooling)
-            return (tmp_path / basis).read_text()
+            return (graph.ROOT / basis).read_text()
 
         return changed
 

@@ -6,8 +6,6 @@ out in the end is compared with what came out where nothing was disturbed. Two c
 the six ways between them; together with the undisturbed one they run side by side.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -15,9 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from held import JOURNAL, MOMENTS, N_TRAINING, NAME, ROOT, RUN, Disk, Project, small_experiment, wait_until
@@ -85,7 +81,7 @@ def interrupt_all(project: Project, kinds: list[str]) -> Project:
 
 
 @pytest.fixture(scope="module")
-def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Future[Project]]]:
+def ends(tmp_path_factory):
     """The disturbed copies and the undisturbed one, under way."""
     folder, experiment = tmp_path_factory.mktemp("interruptions"), small_experiment(STRUCTURES, N_EPOCHS)
     with contextlib.closing(Disk(folder / "1/disk")) as disk, ThreadPoolExecutor() as pool:
@@ -99,7 +95,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Future[Proje
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(COURSES)), ids=[", ".join(kinds) for kinds in COURSES])
-def test_numbers_are_those_of_the_undisturbed_experiment(ends: list[Future[Project]], number: int) -> None:
+def test_numbers_are_those_of_the_undisturbed_experiment(ends, number):
     project, reference = ends[number].result(timeout=1800), ends[-1].result(timeout=1800)
     project.check_end(reference, STRUCTURES, N_EPOCHS)
     n_resumed = len([kind for kind in COURSES[number] if kind != "full disk" or project.disk])
@@ -110,7 +106,7 @@ def test_numbers_are_those_of_the_undisturbed_experiment(ends: list[Future[Proje
         pytest.skip("all but the full disk: a disk of its own needs mount namespaces, of root or of users")
 
 
-def test_a_checkpoint_that_does_not_fit(tmp_path: Path) -> None:
+def test_a_checkpoint_that_does_not_fit(tmp_path):
     """torch.save speaks of a full disk in words of its own."""
     with contextlib.closing(Disk(tmp_path / "disk")) as disk:
         if not disk.is_there:

@@ -1,7 +1,5 @@
 """Pooling functions of one's own: the library's pass the check, and what is faulty is told what is wrong with it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -13,7 +11,7 @@ import torch
 from held import copy_project
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.own_pooling import GIVEN, check, pooling_function
+from hpsed_lib.networks.own_pooling import GIVEN, check, pooling_function
 from hpsed_lib.params import Experiment, Variants, load_experiment
 from hpsed_lib.pooling import POOLINGS, arguments, pool
 from hpsed_lib.training import train
@@ -27,11 +25,11 @@ def using(file: Path, name: str) -> Experiment:
 
 
 @pytest.mark.parametrize("name", POOLINGS)
-def test_the_librarys_functions_pass(name: str) -> None:
+def test_the_librarys_functions_pass(name):
     check(POOLINGS[name])
 
 
-def test_the_example_is_what_it_says() -> None:
+def test_the_example_is_what_it_says():
     top_half = pooling_function(load_experiment("smoke"), "top_half")
     x = torch.tensor([0.1, 0.2, 0.9, 0.6], dtype=torch.float64).reshape(1, 4, 1)  # .9 and .6 are above .45
     assert pool(x, pooling=top_half).item() == pytest.approx((0.81 + 0.36) / 1.5)
@@ -62,7 +60,7 @@ FAULTY = {f"def f(frame_prob):\n    return {what}": message for what, message in
 
 
 @pytest.mark.parametrize(("code", "message"), FAULTY.items(), ids=range(len(FAULTY)))
-def test_what_is_faulty_is_told_what_and_with_which_input(tmp_path: Path, code: str, message: str) -> None:
+def test_what_is_faulty_is_told_what_and_with_which_input(tmp_path, code, message):
     file = tmp_path / "mine.py"
     file.write_text(code)
     with pytest.raises(ParameterError, match=rf"(?s)mine\.py.*{message}"):
@@ -72,13 +70,13 @@ def test_what_is_faulty_is_told_what_and_with_which_input(tmp_path: Path, code: 
 @pytest.mark.parametrize(
     ("name", "message"), [("nowhere.py", r"nowhere.py: no such file; pooling.functions.f"), ("f.txt", r"must end in")]
 )
-def test_a_file_that_is_none_is_named(tmp_path: Path, name: str, message: str) -> None:
+def test_a_file_that_is_none_is_named(tmp_path, name, message):
     (tmp_path / "f.txt").write_text("def f(frame_prob):\n    return frame_prob")
     with pytest.raises(ParameterError, match=message):
         pooling_function(using(tmp_path / name, "f"), "f")
 
 
-def test_another_file_trains_its_runs_anew(tmp_path: Path, tiny_dataset, capsys: pytest.CaptureFixture) -> None:
+def test_another_file_trains_its_runs_anew(tmp_path, tiny_dataset, capsys):
     file, variant = tmp_path / "mine.py", {"pooling": "f", "structure": "single", "seed": 0}
     trained = []
     for code in ("frame_prob", "frame_prob", "frame_prob**2"):
@@ -90,7 +88,7 @@ def test_another_file_trains_its_runs_anew(tmp_path: Path, tiny_dataset, capsys:
 
 
 @pytest.mark.slow
-def test_notebook_08_goes_through_it_09_through_schedules_and_10_looks_at_gradients(tmp_path: Path) -> None:
+def test_notebook_08_goes_through_it_09_through_schedules_and_10_looks_at_gradients(tmp_path):
     copy_project(tmp_path, "hpsed_lib", "notebooks", "params")
 
     def executed(notebook: str, *options: str) -> str:
@@ -116,5 +114,5 @@ def test_notebook_08_goes_through_it_09_through_schedules_and_10_looks_at_gradie
     }
 
 
-def test_what_is_given_is_what_the_library_gives() -> None:
+def test_what_is_given_is_what_the_library_gives():
     assert {name for function in POOLINGS.values() for name in arguments(function)} == set(GIVEN)

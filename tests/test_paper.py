@@ -1,7 +1,6 @@
 """The paper's experiment at reduced width, from the real label files and stand-in audio, some of it missing."""
 
-from __future__ import annotations
-
+import functools
 import json
 import os
 import re
@@ -16,8 +15,12 @@ import pytest
 from held import copy_project, copy_reproduced
 
 from hpsed_lib import dataset, paths
+from hpsed_lib.data.audio import write_audio
+from hpsed_lib.data.dcase2017.labels import STRONG_FILES, WEAK_FILES
+from hpsed_lib.data.synthesis import synthesize
+from hpsed_lib.dataset import STAND_IN
 from hpsed_lib.errors import DataError
-from hpsed_lib.params import Experiment, load_experiment
+from hpsed_lib.params import load_experiment
 
 ROOT = Path(__file__).parents[1]
 NARROWER = {
@@ -34,6 +37,7 @@ NARROWER = {
     "device: cuda": "device: cpu",
 }
 REMOVED, TRUNCATED, TEXT = 37, 5, 3
+N_TRAINING, SR, DURATION = 120, 16000, 10.0  # Hz, s
 
 
 def narrow(folder: Path, **replaced: str) -> Path:
@@ -47,17 +51,44 @@ def narrow(folder: Path, **replaced: str) -> Path:
     return path
 
 
+@functools.cache
+def sound(event_label: str) -> np.ndarray:
+    """A synthetic sound of a class, as long as a clip."""
+    y = synthesize(event_label, duration=DURATION, sr=SR, rng=np.random.default_rng(0))
+    return 0.1 * y / np.abs(y).max()
+
+
 @pytest.fixture(scope="module")
-def audio(dcase2017_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label files, stand-in audio for every test clip and for a slice of the training clips."""
+def audio(dcase2017_folder, tmp_path_factory):
+    """Published label files, and stand-in audio for every test clip and for a slice of the training clips.
+
+    It has published names, a synthetic sound of 0.2 s or more where a label says so (all over a training clip), and
+    noise. A file named `STAND_IN` marks the folder, and every table made from it says so.
+    """
     folder = tmp_path_factory.mktemp("data")
-    command = [sys.executable, str(ROOT / "tests" / "stand_in.py"), str(dcase2017_folder), str(folder)]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    (folder / STAND_IN).write_text("The audio in this folder was synthesised: it stands in for recordings.\n")
+    (folder / "stand-in-audio").mkdir()
+    names = WEAK_FILES["training"], STRONG_FILES["development"]
+    for name in (*names, WEAK_FILES["development"]):
+        shutil.copy(dcase2017_folder / name, folder / name)
+    columns = ["filename", "onset", "offset", "event_label"]
+    weak, strong = (pd.read_csv(folder / name, sep="\t", header=None, names=columns) for name in names)
+    listed = weak.filename.unique()
+    training = listed[np.linspace(0, len(listed) - 1, N_TRAINING).round().astype(int)]
+    weak = weak[weak.filename.isin(training)].assign(onset=0.0, offset=DURATION)
+    rng = np.random.default_rng(0)
+    for name, events in pd.concat([weak, strong]).groupby("filename"):
+        y = 0.01 * rng.standard_normal(round(SR * DURATION))
+        for event in events.itertuples():
+            n_samples = round(SR * min(max(event.offset - event.onset, 0.2), DURATION))
+            start = min(round(SR * event.onset), len(y) - n_samples)
+            y[start : start + n_samples] += sound(event.event_label)[:n_samples]
+        write_audio(folder / "stand-in-audio" / f"Y{name}", np.clip(y, -1, 1), sr=SR)
     return folder
 
 
 @pytest.fixture(scope="module")
-def damaged(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+def damaged(audio, tmp_path_factory):
     """The same with 37 test files removed, 5 truncated and 3 replaced by text, and which these are."""
     folder = tmp_path_factory.mktemp("damaged") / "data"
     shutil.copytree(audio, folder)
@@ -74,13 +105,13 @@ def damaged(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 @pytest.fixture
-def narrow_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+def narrow_paper(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     return load_experiment(narrow(tmp_path))
 
 
 @pytest.mark.slow
-def test_complete_test_audio_is_the_papers_split(narrow_paper: Experiment, audio: Path) -> None:
+def test_complete_test_audio_is_the_papers_split(narrow_paper, audio):
     data = dataset.prepare(narrow_paper, data_folder=str(audio))
     counts = data.report
     assert counts["test"]["listed"] == counts["test"]["used"] == 488
@@ -93,9 +124,7 @@ def test_complete_test_audio_is_the_papers_split(narrow_paper: Experiment, audio
 
 
 @pytest.mark.slow
-def test_missing_test_audio_is_refused_by_name_and_number(
-    narrow_paper: Experiment, damaged: tuple[Path, dict[str, list[str]]]
-) -> None:
+def test_missing_test_audio_is_refused_by_name_and_number(narrow_paper, damaged):
     folder, names = damaged
     with pytest.raises(DataError, match=r"40 of 488 test clips .*37 missing, 3 unreadable.*incomplete_test") as caught:
         dataset.prepare(narrow_paper, data_folder=str(folder))
@@ -109,9 +138,7 @@ def test_missing_test_audio_is_refused_by_name_and_number(
 
 
 @pytest.mark.slow
-def test_the_papers_experiment_runs_to_a_table_that_says_what_is_missing(
-    damaged: tuple[Path, dict[str, list[str]]], tmp_path: Path
-) -> None:
+def test_the_papers_experiment_runs_to_a_table_that_says_what_is_missing(damaged, tmp_path):
     copy = tmp_path / "hpsed"
     copy_project(copy, "hpsed_lib", "notebooks", "params", "workflow", "results/paper")
     copy_reproduced(copy, "derivation", "paper")  # what does not depend on the experiment
@@ -144,7 +171,7 @@ def test_the_papers_experiment_runs_to_a_table_that_says_what_is_missing(
     assert coverage.test_listed.sum() > coverage.test_used.sum()
 
 
-def test_no_result_in_this_repository_was_computed_on_stand_in_audio() -> None:
+def test_no_result_in_this_repository_was_computed_on_stand_in_audio():
     files = list((ROOT / "results").glob("*/metrics/*.json"))
     assert files
     assert not [path for path in files if json.loads(path.read_text())["data"]["stand_in"]]

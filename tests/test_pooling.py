@@ -1,7 +1,5 @@
 """Pooling against loops written from Eqs. 1 and 3-5 and Table 1, and against the laws that must hold for any clip."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What made a result: the instruction set whatever the environment asks for, versions, digests of code."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -30,22 +28,22 @@ def instructions(code: str = SAY, **environment: str) -> tuple[set[str], str]:
 
 @needs_avx2
 class TestInstructionSet:
-    def test_these_tests_have_it(self) -> None:
+    def test_these_tests_have_it(self):
         assert set(provenance.instruction_set().values()) == PINNED
         assert "instructions: avx2" in provenance.setting("torch")
 
-    def test_every_library_uses_it_whatever_the_environment_says(self) -> None:
+    def test_every_library_uses_it_whatever_the_environment_says(self):
         environment = {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX", "MKL_CBWR": "AVX512"}
         environment |= {"OPENBLAS_CORETYPE": "SkylakeX", "NPY_DISABLE_CPU_FEATURES": ""}
         assert instructions() == instructions(**environment) == (PINNED, "")
 
     @needs_avx512
-    def test_it_can_be_turned_off_and_a_pinned_parent_does_not_matter(self) -> None:
+    def test_it_can_be_turned_off_and_a_pinned_parent_does_not_matter(self):
         assert instructions(HPSED_NATIVE="1") == ({"avx512"}, "")
         assert instructions(HPSED_NATIVE="1", **hpsed_lib.PINS) == ({"avx512"}, "")
 
     @needs_avx512
-    def test_what_began_too_early_is_named(self) -> None:
+    def test_what_began_too_early_is_named(self):
         found, said = instructions(f"import numpy, torch; torch.ones(9).exp(); {SAY}")
         assert found > {"avx512"}
         assert "PyTorch" in said
@@ -53,9 +51,30 @@ class TestInstructionSet:
         assert "import hpsed_lib first" in said
 
 
-def test_a_device_is_described_with_all_that_a_difference_may_come_from() -> None:
+def test_a_device_is_described_with_all_that_a_difference_may_come_from():
     described = provenance.describe_device(torch.device("cpu"))
     assert described["device"] == "cpu"
     assert described["n_threads"] == torch.get_num_threads()
     assert described["device_name"] == described["processor"] != ""
-    assert {"torch", "numpy", "openblas"} <= set(provenance.versions())
+    versions = provenance.versions()
+    assert {"torch", "numpy", "openblas"} <= set(versions)
+    assert versions["torch"] == torch.__version__
+    assert json.loads(json.dumps(described | versions)) == described | versions
+
+
+def test_the_commit_says_when_files_were_changed(tmp_path, monkeypatch):
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "hpsed_lib").mkdir()
+    (tmp_path / "hpsed_lib" / "a.py").write_text("a = 1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    assert len(provenance.commit()) == 40
+    (tmp_path / "hpsed_lib" / "a.py").write_text("a = 2")
+    assert provenance.commit().endswith("+changes")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path.parent)  # no checkout
+    assert provenance.commit() == "unknown"

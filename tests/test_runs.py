@@ -1,16 +1,13 @@
 """The files of a finished run: its events and scores, and that these follow from the predictions."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from hpsed_lib import paths, runs
-from hpsed_lib.dataset import Dataset, Split
+from hpsed_lib.dataset import Split
 from hpsed_lib.decoding import decode, to_events
 from hpsed_lib.errors import DataError
 from hpsed_lib.networks import FrameNetwork
@@ -21,9 +18,7 @@ from hpsed_lib.training import Trained, build_network, predict_split
 
 
 @pytest.fixture(scope="module")
-def finished(
-    tiny: Experiment, tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict, pd.DataFrame, dict[str, np.ndarray], pd.DataFrame]:
+def finished(tiny, tiny_dataset, tmp_path_factory):
     """Metrics as read from the file, curve, predictions, and events as read from their file.
 
     The network was never trained; in its place stand walks between 0 and 1 that lean to the truth: they cross every
@@ -58,56 +53,40 @@ def finished(
     return json.loads(path.read_text()), curve, predictions, events
 
 
-def decoded_events(
-    experiment: Experiment, dataset: Dataset, frame_prob: np.ndarray, *, threshold: float
-) -> pd.DataFrame:
-    active = decode(
-        frame_prob, threshold=threshold, params=experiment.decoding, frame_duration=experiment.frame_duration
-    )
-    return to_events(
-        active,
-        filenames=dataset.test.filenames,
-        classes=dataset.classes,
-        frame_duration=experiment.frame_duration,
-    )
+@pytest.fixture
+def decoded(tiny, tiny_dataset, finished):
+    """Events of the test clips at a threshold, and sed_eval's overall scores of them."""
+    names = {"filenames": tiny_dataset.test.filenames, "classes": tiny_dataset.classes}
+
+    def decoded(threshold: float, params: Decoding = tiny.decoding) -> tuple[pd.DataFrame, dict]:
+        lengths = {"params": params, "frame_duration": tiny.frame_duration}
+        active = decode(finished[2]["test"], threshold=threshold, **lengths)
+        events = to_events(active, **names, frame_duration=tiny.frame_duration)
+        reference = tiny_dataset.test.strong_labels
+        return events, sed_eval_scores(reference, events, **names, clip_duration=10.0, time_resolution=1.0)["overall"]
+
+    return decoded
 
 
-def test_every_operating_point_scores_what_its_threshold_decodes(
-    tiny: Experiment, tiny_dataset: Dataset, finished: tuple
-) -> None:
-    metrics, _, predictions, _ = finished
-    points = metrics["operating_points"]
+def test_every_operating_point_scores_what_its_threshold_decodes(finished, decoded):
+    points = finished[0]["operating_points"]
     assert list(points) == ["fixed", "global_f_measure", "global_error_rate"]
     for name, point in points.items():
-        scores = sed_eval_scores(
-            tiny_dataset.test.strong_labels,
-            decoded_events(tiny, tiny_dataset, predictions["test"], threshold=point["threshold"]),
-            filenames=tiny_dataset.test.filenames,
-            classes=tiny_dataset.classes,
-            clip_duration=10.0,
-            time_resolution=1.0,
-        )
-        assert scores["overall"] == point["test"], name
+        assert decoded(point["threshold"])[1] == point["test"], name
         assert point["criterion"] == (None if name == "fixed" else name.removeprefix("global_"))
     assert len({json.dumps(point["test"]) for point in points.values()}) == len(points)
     assert points["fixed"]["threshold"] == 0.5
 
 
-def test_a_systems_own_decoding_is_one_more_operating_point(
-    tiny: Experiment, tiny_dataset: Dataset, finished: tuple
-) -> None:
-    _, _, predictions, _ = finished
+def test_a_systems_own_decoding_is_one_more_operating_point(tiny, tiny_dataset, finished, decoded):
     own = Decoding(threshold=0.3, median_length=1, minimum_gap=0.6, minimum_duration=0.9)
-    points = runs.operating_points(tiny.model_copy(update={"own_decoding": own}), tiny_dataset, predictions)
+    points = runs.operating_points(tiny.model_copy(update={"own_decoding": own}), tiny_dataset, finished[2])
     assert list(points) == ["fixed", "global_f_measure", "global_error_rate", "own"]
-    events = decoded_events(tiny.model_copy(update={"decoding": own}), tiny_dataset, predictions["test"], threshold=0.3)
-    names = {"filenames": tiny_dataset.test.filenames, "classes": tiny_dataset.classes}
-    scores = sed_eval_scores(tiny_dataset.test.strong_labels, events, **names, clip_duration=10.0, time_resolution=1.0)
-    assert points["own"] == {"threshold": 0.3, "criterion": None, "tuning": None, "test": scores["overall"]}
+    assert points["own"] == {"threshold": 0.3, "criterion": None, "tuning": None, "test": decoded(0.3, own)[1]}
     assert points["fixed"] == finished[0]["operating_points"]["fixed"]
 
 
-def test_the_record_is_the_configured_decoding(tiny: Experiment, tiny_dataset: Dataset, finished: tuple) -> None:
+def test_the_record_is_the_configured_decoding(finished):
     metrics, curve, _, _ = finished
     assert metrics["threshold"] == metrics["operating_points"]["global_f_measure"]["threshold"]
     assert metrics["test"]["overall"] == metrics["operating_points"]["global_f_measure"]["test"]
@@ -115,33 +94,22 @@ def test_the_record_is_the_configured_decoding(tiny: Experiment, tiny_dataset: D
     assert metrics["n_thresholds_tried"] == len(curve)
 
 
-def test_counts_of_the_clips_stand_in_the_order_of_the_files(
-    tiny: Experiment, tiny_dataset: Dataset, finished: tuple
-) -> None:
-    metrics, _, predictions, written = finished
-    counts = metrics["test"]["clip_counts"]
-    for name, of_clips in counts.items():
-        assert len(of_clips) == len(tiny_dataset.test.filenames)
-        assert sum(of_clips) == metrics["test"]["overall"][name]
+def test_counts_of_the_clips_stand_in_the_order_of_the_files(tiny, tiny_dataset, finished, decoded):
+    metrics, _, _, written = finished
+    counts, filenames = metrics["test"]["clip_counts"], tiny_dataset.test.filenames
+    assert {name: sum(of_clips) for name, of_clips in counts.items()}.items() <= metrics["test"]["overall"].items()
     reference = reference_activity(tiny, tiny_dataset, tiny_dataset.test)
     assert counts["Nref"] == reference.sum((1, 2)).tolist()
     assert len(set(counts["Nref"])) > 1
-    events = decoded_events(tiny, tiny_dataset, predictions["test"], threshold=metrics["threshold"])
+    events, _ = decoded(metrics["threshold"])
     pd.testing.assert_frame_equal(written, events, check_dtype=False)
-    for index, name in enumerate(tiny_dataset.test.filenames):
-        active = event_activity(
-            events[events.filename == name],
-            filenames=[name],
-            classes=tiny_dataset.classes,
-            clip_duration=10.0,
-            time_resolution=1.0,
-        )
+    shape = {"classes": tiny_dataset.classes, "clip_duration": 10.0, "time_resolution": 1.0}
+    for index, name in enumerate(filenames):
+        active = event_activity(events[events.filename == name], filenames=[name], **shape)
         assert counts["Ntp"][index] == (active[0] & reference[index]).sum()
 
 
-def test_frame_probabilities_are_counted_where_they_lie(
-    tiny: Experiment, tiny_dataset: Dataset, finished: tuple
-) -> None:
+def test_frame_probabilities_are_counted_where_they_lie(tiny, tiny_dataset, finished):
     metrics, _, predictions, _ = finished
     test, counted = tiny_dataset.test, {name: [0] * 20 for name in ("inside", "beside", "absent")}
     by_class = test.strong_labels.groupby(["filename", "event_label"])
@@ -159,7 +127,7 @@ def test_frame_probabilities_are_counted_where_they_lie(
     assert metrics["example"]["frame_prob"] == pytest.approx(shown.tolist(), abs=5.1e-5)
 
 
-def test_a_metrics_file_reads_back_and_keeps_lists_of_numbers_on_a_line(tmp_path: Path) -> None:
+def test_a_metrics_file_reads_back_and_keeps_lists_of_numbers_on_a_line(tmp_path):
     metrics = {"text": "[1,  2]\n", "counts": [1, -2, 3.5e-7], "empty": [], "rows": [{"a": [4]}, None], "names": ["x"]}
     text = to_json(metrics)
     assert json.loads(text) == metrics

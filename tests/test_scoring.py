@@ -1,13 +1,9 @@
 """Scores against sed_eval, psds_eval, scikit-learn, scipy, plain loops and counting one threshold at a time."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 import json
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -86,12 +82,12 @@ def check_counts(reference: pd.DataFrame, estimated: pd.DataFrame, **shape) -> d
 
 @settings(max_examples=300, deadline=None)
 @given(st.data(), st.sampled_from(GRIDS))
-def test_counts_are_sed_evals_on_awkward_event_lists(data: st.DataObject, grid: tuple[float, float]) -> None:
+def test_counts_are_sed_evals_on_awkward_event_lists(data, grid):
     lists = data.draw(awkward_lists(*grid)), data.draw(awkward_lists(*grid))
     check_counts(*lists, filenames=FILES[:3], classes=CLASSES, clip_duration=grid[0], time_resolution=grid[1])
 
 
-def test_counts_are_sed_evals_on_the_labels_of_dcase_2017(dcase2017_folder: Path) -> None:
+def test_counts_are_sed_evals_on_the_labels_of_dcase_2017(dcase2017_folder):
     paths = sorted(dcase2017_folder.glob("groundtruth_strong_label_*.csv"))
     assert paths
     rng = np.random.default_rng(0)
@@ -113,7 +109,7 @@ def test_counts_are_sed_evals_on_the_labels_of_dcase_2017(dcase2017_folder: Path
         assert scoring.sed_eval_scores(reference, estimated, **shape)["overall"]["Ntp"] == counts["Ntp"]
 
 
-def test_scores_are_sed_evals_and_nan_is_zero() -> None:
+def test_scores_are_sed_evals_and_nan_is_zero():
     reference = event_list(("1.wav", 0.0, 2.0, "a"), ("2.wav", 1.0, 3.0, "b"))
     estimated = event_list(("1.wav", 0.5, 1.0, "a"), ("2.wav", 1.0, 2.0, "a"))
     scores = scoring.sed_eval_scores(reference, estimated, **SHAPE)
@@ -133,7 +129,7 @@ def test_scores_are_sed_evals_and_nan_is_zero() -> None:
 
 
 @pytest.mark.parametrize("counted", ["segment_counts", "class_counts"])
-def test_a_difference_from_sed_eval_is_an_error(counted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_difference_from_sed_eval_is_an_error(counted, monkeypatch):
     reference, count = event_list(("1.wav", 0.0, 2.0, "a")), getattr(scoring, counted)
     monkeypatch.setattr(scoring, counted, lambda *active: {**count(*active), "Ntp": count(*active)["Ntp"] + 1})
     with pytest.raises(HpsedError, match="differ from sed_eval's"):
@@ -151,7 +147,7 @@ def test_a_difference_from_sed_eval_is_an_error(counted: str, monkeypatch: pytes
         (("1.wav", 0.0, np.inf, "a"), "unknown file, label or time"),
     ],
 )
-def test_what_is_no_event_of_a_clip_is_named(event: tuple, reason: str) -> None:
+def test_what_is_no_event_of_a_clip_is_named(event, reason):
     events = event_list(("1.wav", 3.0, 5.0, "b"), event)
     with pytest.raises(DataError, match=rf"event '{event[3]}' of '{event[0]}' .*: {reason}$"):
         scoring.event_activity(events, **SHAPE)
@@ -159,19 +155,19 @@ def test_what_is_no_event_of_a_clip_is_named(event: tuple, reason: str) -> None:
         scoring.sed_eval_scores(events.iloc[:1], events, **SHAPE)
 
 
-def test_sed_eval_loses_an_event_that_begins_before_the_clip() -> None:
+def test_sed_eval_loses_an_event_that_begins_before_the_clip():
     """Why it is refused: one second of sound is heard, and none is counted."""
     early = event_list(("1.wav", -0.5, 1.0, "a"), ("1.wav", 3.0, 5.0, "b"))
     assert by_sed_eval(early, early, **SHAPE).class_wise["a"]["Nref"] == 0
 
 
-def test_a_name_given_twice_is_refused() -> None:
+def test_a_name_given_twice_is_refused():
     for twice in ({"filenames": ("1.wav", "1.wav")}, {"classes": ("a", "a")}):
         with pytest.raises(ParameterError, match="once"):
             scoring.event_activity(event_list(), **{**SHAPE, **twice})
 
 
-def test_graded_activity_commutes_with_thresholding_and_is_nothing_past_the_last_frame() -> None:
+def test_graded_activity_commutes_with_thresholding_and_is_nothing_past_the_last_frame():
     graded = np.random.default_rng(5).random((3, 125, 3), dtype=np.float32)
     lengths = {"frame_duration": 0.08, "n_segments": 12, "time_resolution": 1.0}
     for threshold in (0.0, 0.5, 0.9, 0.99):
@@ -180,7 +176,7 @@ def test_graded_activity_commutes_with_thresholding_and_is_nothing_past_the_last
         assert not active[:, 10:].any()
 
 
-def test_ratios_of_counts_are_scikit_learns_and_the_definitions() -> None:
+def test_ratios_of_counts_are_scikit_learns_and_the_definitions():
     rng = np.random.default_rng(6)
     for share, sounding in itertools.product((0.0, 0.1, 0.5, 1.0), (0.0, 0.4)):
         reference, estimated = rng.random((5, 4, 3)) < share, rng.random((5, 4, 3)) < sounding
@@ -199,7 +195,7 @@ def test_ratios_of_counts_are_scikit_learns_and_the_definitions() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_all_thresholds_at_once_are_one_at_a_time(kind: type) -> None:
+def test_all_thresholds_at_once_are_one_at_a_time(kind):
     rng = np.random.default_rng(7)
     for n_classes, n_levels in itertools.product((1, 2, 5), (3, 20, 10**6)):
         score = (rng.integers(0, n_levels, (6, 5, n_classes)) / n_levels).astype(kind)  # many ties, few, none
@@ -216,7 +212,7 @@ def test_all_thresholds_at_once_are_one_at_a_time(kind: type) -> None:
             scoring.threshold_curve(score, reference, thresholds=np.array(wrong))
 
 
-def test_the_best_constant_guess_is_the_best_of_all_sets_of_classes() -> None:
+def test_the_best_constant_guess_is_the_best_of_all_sets_of_classes():
     rng = np.random.default_rng(3)
     for _ in range(20):
         reference = rng.random((4, 10, 4)) < rng.random(4) ** 2
@@ -261,7 +257,7 @@ def score(frame_prob: np.ndarray, reference: pd.DataFrame, scenario: Scenario, p
 
 
 @pytest.fixture
-def _psds_eval_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _psds_eval_runs(monkeypatch):
     """psds_eval 0.5.3 fills forward as pandas 3, and makes an int of an array as numpy 2.4, no longer can."""
     fillna = pd.DataFrame.fillna
 
@@ -286,7 +282,7 @@ def _psds_eval_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
     ids=[*SCENARIOS, "another", "any overlap"],
 )
-def test_psds_is_that_of_psds_eval(scenario: Scenario, params: Decoding) -> None:
+def test_psds_is_that_of_psds_eval(scenario, params):
     from psds_eval import PSDSEval
 
     seen = []
@@ -312,7 +308,7 @@ def test_psds_is_that_of_psds_eval(scenario: Scenario, params: Decoding) -> None
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
-def test_a_perfect_detector_has_one_and_ranks_alone_matter(scenario: Scenario) -> None:
+def test_a_perfect_detector_has_one_and_ranks_alone_matter(scenario):
     rng = np.random.default_rng(2)
     reference = random_reference(rng)
     reference[["onset", "offset"]] = (reference[["onset", "offset"]] / FRAME).round() * FRAME  # on borders of frames
@@ -323,7 +319,7 @@ def test_a_perfect_detector_has_one_and_ranks_alone_matter(scenario: Scenario) -
     assert score(frame_prob**5, reference, scenario) == score(frame_prob, reference, scenario) < 1
 
 
-def test_what_cannot_be_found_is_left_out() -> None:
+def test_what_cannot_be_found_is_left_out():
     rng = np.random.default_rng(3)
     reference = random_reference(rng, CLASSES[:2])
     frame_prob = probabilities(rng, reference, CLASSES[:2])
@@ -345,7 +341,7 @@ def test_what_cannot_be_found_is_left_out() -> None:
         scoring.psd_points(frame_prob, reference, **NAMES, **LENGTHS)
 
 
-def test_frames_are_active_where_their_centre_is() -> None:
+def test_frames_are_active_where_their_centre_is():
     events = event_list(("0.wav", 0.25, 0.75, "a"), ("0.wav", 0.76, 1.24, "b"), ("1.wav", 9.5, 12.0, "a"))
     active = scoring.frame_activity(events, **NAMES, n_frames=20, frame_duration=0.5)
     assert np.argwhere(active).tolist() == [[0, 0, 0], [1, 19, 0]]  # centres 0.25, 0.75, 1.25, ... 9.75
@@ -360,7 +356,7 @@ def ranked_by_loops(truth: np.ndarray, ranked: np.ndarray) -> dict[str, float]:
     return {"average_precision": np.mean(precisions), "roc_auc": (np.mean(pairs) + 1) / 2}
 
 
-def test_ranking_scores_are_those_of_plain_loops() -> None:
+def test_ranking_scores_are_those_of_plain_loops():
     rng = np.random.default_rng(5)
     truth = rng.random((6, 9, 4)) < [0.4, 0.1, 0.0, 2.0]
     ranked = np.round(rng.random(truth.shape), 1) + 0.2 * truth
@@ -378,7 +374,7 @@ def test_ranking_scores_are_those_of_plain_loops() -> None:
         scoring.ranking_scores(truth, ranked[:2], classes="abcd")
 
 
-def test_tagging_is_counted() -> None:
+def test_tagging_is_counted():
     truth = np.array([[1, 0, 1], [0, 0, 1]], dtype=bool)
     clip_prob = np.array([[0.9, 0.8, 0.2], [0.5, 0.1, 0.7]])
     scores = scoring.clip_scores(truth, clip_prob, threshold=0.5)  # 0.5 is not above 0.5: 2 found of 3, 1 wrong
@@ -390,7 +386,7 @@ def test_tagging_is_counted() -> None:
         assert nothing == dict.fromkeys(scores, 0.0)
 
 
-def test_event_based_f1_is_that_of_the_best_matching() -> None:
+def test_event_based_f1_is_that_of_the_best_matching():
     """Within 0.2 s, and of an offset 20 % of the event's length, if that is more."""
     rng = np.random.default_rng(6)
     reference, others = random_reference(rng).round(2), random_reference(rng).round(2)
@@ -416,7 +412,7 @@ def test_event_based_f1_is_that_of_the_best_matching() -> None:
 
 
 @pytest.mark.parametrize("case", ["usual", "silent detector", "no events"])
-def test_scores_are_plain_numbers_or_none(case: str) -> None:
+def test_scores_are_plain_numbers_or_none(case):
     rng = np.random.default_rng(7)
     reference = random_reference(rng, CLASSES[:2])  # class c never sounds
     if case == "no events":

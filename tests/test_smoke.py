@@ -1,7 +1,5 @@
 """The smallest experiment through the real workflow: killed in mid-training, gone on with, done, and nothing twice."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterable
@@ -17,7 +15,7 @@ from hpsed_lib.bench.experiment import account
 
 STRUCTURES = {
     "linear": ("single", "hierarchical", "appendix", "mixed"),
-    "power": ("single", "hierarchical"),
+    "power": ("single",),
     "top_half": ("single", "appendix"),  # from a file of its own, outside the library
 }
 RUNS = [f"{pooling}-{structure}-seed0" for pooling, structures in STRUCTURES.items() for structure in structures]
@@ -34,10 +32,12 @@ def stamps(paths: Iterable[Path]) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory):
     """The experiment, killed once and then left in peace; of the runs that were finished one at most was done again."""
     experiment = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
     experiment["training"] |= {"max_epochs": N_EPOCHS, "patience": N_EPOCHS}  # long enough to be killed
+    for pooling, structures in STRUCTURES.items():
+        experiment["pooling"]["functions"][pooling]["structures"] = list(structures)
     project = Project(tmp_path_factory.mktemp("smoke"), experiment)
     shutil.rmtree(project.results.parent / "derivation")
     launched = project.launch(options=CORES)
@@ -61,13 +61,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="module")
-def metrics(project: Project) -> dict[str, dict]:
+def metrics(project):
     assert set(metrics_of(project)) == set(RUNS)
     return {name: json.loads(path.read_text()) for name, path in metrics_of(project).items()}
 
 
 @pytest.mark.slow
-def test_every_run_is_whole(metrics: dict[str, dict]) -> None:
+def test_every_run_is_whole(metrics):
     assert any(run["time"]["resumed_after"] for run in metrics.values())
     for run in metrics.values():
         assert len(run["history"]) == N_EPOCHS
@@ -77,13 +77,12 @@ def test_every_run_is_whole(metrics: dict[str, dict]) -> None:
         assert score["error_rate"] == pytest.approx((score["S"] + score["D"] + score["I"]) / score["Nref"])
         assert sum(run["test"]["clip_counts"]["Ntp"]) == score["Ntp"]
         assert 0 <= run["threshold_free"]["segment"]["micro"]["roc_auc"] <= 1
-    for pooling in ("linear", "power"):
-        single, hierarchical = (metrics[f"{pooling}-{name}-seed0"]["history"] for name in ("single", "hierarchical"))
-        assert single[0]["training_loss"] == pytest.approx(hierarchical[0]["training_loss"], rel=1e-3)
+    single, hierarchical = (metrics[f"linear-{name}-seed0"]["history"] for name in ("single", "hierarchical"))
+    assert single[0]["training_loss"] == pytest.approx(hierarchical[0]["training_loss"], rel=1e-3)
 
 
 @pytest.mark.slow
-def test_tables_and_figures(project: Project, metrics: dict[str, dict]) -> None:
+def test_tables_and_figures(project, metrics):
     table = pd.read_csv(project.results / "tables/table2.csv")
     assert [f"{p}-{s}-seed0" for p, s in zip(table.pooling, table.structure, strict=True)] == RUNS
     for row in table.itertuples():
@@ -102,7 +101,7 @@ def test_tables_and_figures(project: Project, metrics: dict[str, dict]) -> None:
 
 
 @pytest.mark.slow
-def test_notebooks(project: Project) -> None:
+def test_notebooks(project):
     assert (project.results / "tables/table2.md").read_text() in project.log(2)  # it ends by printing it
     for name in ("01_data_preparation", "07_identity_in_training", "04_result_tables", "11_findings"):
         assert f"reproduced/{NAME}/notebooks/{name}.ipynb" in project.log(2)
@@ -114,7 +113,7 @@ def test_notebooks(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_is_done_twice(project: Project) -> None:
+def test_nothing_is_done_twice(project):
     before = stamps([*project.results.parent.rglob("*.*")])
     project.finish(options=CORES)
     assert "started" not in project.log()
@@ -122,7 +121,7 @@ def test_nothing_is_done_twice(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_where_the_time_of_an_experiment_goes(project: Project, metrics: dict[str, dict]) -> None:
+def test_where_the_time_of_an_experiment_goes(project, metrics):
     log = project.log(1) + project.log(2)
     files = account(project.folder, NAME, log, seconds=1000.0, cores=2)
     [row] = files["experiment.csv"].to_dict("records")

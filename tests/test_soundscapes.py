@@ -1,9 +1,6 @@
 """Soundscapes: exact labels, the level asked for, companions, and splits that share no sound."""
 
-from __future__ import annotations
-
 import itertools
-from pathlib import Path
 
 import librosa
 import numpy as np
@@ -35,7 +32,7 @@ def mixed(
 
 
 @pytest.mark.parametrize("snr", [0.0, 10.0, 20.0, 30.0])
-def test_labels_are_where_the_sound_is_at_the_ratio_asked_for(snr: float) -> None:
+def test_labels_are_where_the_sound_is_at_the_ratio_asked_for(snr):
     ratios = []
     for seed in range(20):
         y, [(onset, offset, label)], sources = mixed(seed, snr=(snr, snr))
@@ -50,13 +47,13 @@ def test_labels_are_where_the_sound_is_at_the_ratio_asked_for(snr: float) -> Non
     assert snr == 0 or min(ratios) > snr - 1.5  # so weak an event is measured beside a background that wanders itself
 
 
-def test_no_event_is_background_alone() -> None:
+def test_no_event_is_background_alone():
     drawn = [mixed(seed, n_events=(0, 1)) for seed in range(10)]
     assert {len(events) for _, events, _ in drawn} == {0, 1}
     assert all(np.isfinite(y).all() and np.abs(y).max() <= 0.91 for y, _, _ in drawn)
 
 
-def test_companions_sound_at_the_same_time() -> None:
+def test_companions_sound_at_the_same_time():
     label, companion = next(iter(COMPANIONS.items()))
     _, events, _ = mixed(0, classes=(label,), cooccurrence=1.0)
     assert {event[2] for event in events} == {label, companion}
@@ -65,7 +62,7 @@ def test_companions_sound_at_the_same_time() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 80), st.integers(1, 20), st.sampled_from("ab")), max_size=8))
-def test_merging_keeps_exactly_the_active_time(drawn: list[tuple[int, int, str]]) -> None:
+def test_merging_keeps_exactly_the_active_time(drawn):
     events = [(float(onset), float(onset + duration), label) for onset, duration, label in drawn]
     before, after = (
         [(second, label) for onset, offset, label in each for second in np.arange(onset, offset)]
@@ -74,7 +71,7 @@ def test_merging_keeps_exactly_the_active_time(drawn: list[tuple[int, int, str]]
     assert sorted(after) == sorted(set(before))
 
 
-def test_esc50_mixes_every_class_of_a_folder_of_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_esc50_mixes_every_class_of_a_folder_of_its_layout(tmp_path, monkeypatch):
     rng, rows = np.random.default_rng(0), []
     for folder in ("ESC-50/meta", "ESC-50/audio"):
         (tmp_path / folder).mkdir(parents=True)

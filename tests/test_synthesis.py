@@ -119,41 +119,6 @@ def test_police_yelps_faster_than_the_ambulance_and_the_fire_engine_wail():
     assert np.median(fire) < np.median(ambulance)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_civil_defense_sounds_a_chord_of_its_ports(seed):
-    y = synthesis.civil_defense(Take(10 * SR, SR, np.random.default_rng(seed)))[-SR // 4 :]
-    lower, upper = spectral_peaks(y, 200, 760, floor_db=12)[:2]
-    assert min(abs(upper / lower - ratio) for ratio in (10 / 8, 12 / 9, 12 / 10)) < 0.03
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_train_horn_is_a_chord(seed):
-    y = event("Train horn", seed, duration=2.0)[SR // 2 : int(1.2 * SR)]
-    lowest, _, third, *_ = spectral_peaks(y, 240, 700, floor_db=25)
-    assert 250 < lowest < 340
-    assert third / lowest < 1.7  # no two of them are partials of one note
-
-
-def test_truck_horns_are_lower_and_attack_faster_than_train_horns():
-    def attack(label: str, seed: int) -> float:
-        envelope = np.convolve(np.abs(event(label, seed, duration=2.0)), np.ones(200) / 200, "same")[: SR // 2]
-        return np.argmax(envelope > 0.6 * np.quantile(envelope, 0.95)) / SR
-
-    truck, train = ([attack(label, seed) for seed in range(8)] for label in ("Air horn, truck horn", "Train horn"))
-    assert np.median(truck) < 0.5 * np.median(train)
-    for seed in range(8):
-        y = event("Air horn, truck horn", seed, duration=0.5)
-        assert spectral_peaks(y, 80, 400, floor_db=25)[0] < 255
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_screams_are_high_voices(seed):
-    y = event("Screaming", seed, duration=1.5)
-    pitch, voiced, _ = librosa.pyin(y, fmin=150, fmax=1500, sr=SR, frame_length=1024)
-    assert np.mean(voiced) > 0.3
-    assert 200 < np.nanmedian(pitch) < 1300
-
-
 @pytest.mark.parametrize(("engine", "cylinders"), [("CAR", 4), ("BUS", 6), ("MOTORCYCLE", 1)])
 def test_engines_fire_once_per_cylinder_in_two_revolutions(engine, cylinders):
     rpm = 2400.0
@@ -197,7 +162,7 @@ def statistics(y: np.ndarray) -> np.ndarray:
 
 def test_classes_are_separable():
     """A nearest neighbour over simple statistics tells the classes apart far above chance (1 in 17)."""
-    n_instances = 12
+    n_instances = 8
     rng = np.random.default_rng(0)
     events = [event(label, 100 + seed) for label in CLASSES for seed in range(n_instances)]
     noise = [colored_noise(y.size, exponent=1.0, rng=rng) for y in events]

@@ -1,7 +1,5 @@
 """Table 3's systems: MLMS8's outputs against plain loops, and the table beside the printed one."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil
@@ -9,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from hpsed_lib import paths, systems
+from hpsed_lib import paths
 from hpsed_lib.data.dcase2017 import outputs
 from hpsed_lib.errors import DataError
 from hpsed_lib.paths import published_folder
+from hpsed_lib.theory import systems
 from hpsed_lib.theory.audit import read_printed
 
 
 @pytest.fixture
-def mlms8_folder(dcase2017_folder: Path, tmp_path: Path) -> Path:
+def mlms8_folder(dcase2017_folder, tmp_path):
     """DCASE's labels and MLMS8's outputs in one folder."""
     beside = dcase2017_folder.parent / "mlms8"
     if not beside.is_dir():
@@ -36,9 +35,7 @@ def active(path: Path) -> set[tuple[str, int, str]]:
     return found
 
 
-def test_mlms8_is_scored_again_to_the_last_digit(
-    mlms8_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_mlms8_is_scored_again_to_the_last_digit(mlms8_folder, monkeypatch, capsys):
     [labels] = mlms8_folder.rglob("groundtruth_strong_label_testing_set.csv")
     [estimated] = mlms8_folder.rglob("development_lr0.001_trial2.csv")
     reference, found = active(labels), active(estimated)
@@ -68,7 +65,7 @@ def test_mlms8_is_scored_again_to_the_last_digit(
         systems.score_mlms8(mlms8_folder, download=False)
 
 
-def test_outputs_are_fetched_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_are_fetched_only_when_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     asked = []
 
@@ -88,9 +85,7 @@ def test_outputs_are_fetched_only_when_asked(tmp_path: Path, monkeypatch: pytest
     assert folder == tmp_path / "cache" / "dcase2017_task4" / "mlms8"
 
 
-def test_the_table_has_a_row_for_each_decoding_and_says_what_is_common(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_table_has_a_row_for_each_decoding_and_says_what_is_common(tmp_path, monkeypatch):
     printed = read_printed("table3")
     results = tmp_path / "results"
     (results / "paper").mkdir(parents=True)

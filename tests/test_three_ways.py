@@ -1,9 +1,6 @@
 """The table of notebook 02: SymPy, automatic differentiation, finite differences and closed forms."""
 
-from __future__ import annotations
-
 import numpy as np
-import pandas as pd
 import pytest
 
 from hpsed_lib.pooling import STRUCTURES
@@ -12,7 +9,7 @@ from hpsed_lib.theory.gradients import WEIGHTS
 
 
 @pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
+def table():
     return roads.three_ways()
 
 

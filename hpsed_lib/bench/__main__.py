@@ -17,7 +17,7 @@ import torch
 
 from hpsed_lib import provenance
 from hpsed_lib.bench import experiment, features, memory, scoring, training
-from hpsed_lib.bench.timing import Comparison, largest_parts, peaks, summarise, time_pairs
+from hpsed_lib.bench.timing import Comparison, peaks, summarise, time_pairs
 from hpsed_lib.paths import replacing, results_folder
 
 TRAININGS = [partial(training.training_step, name) for name in ("quick", "esc10", "paper")]
@@ -26,12 +26,11 @@ COMPARISONS: tuple[Callable[..., Comparison], ...] = (features.log_mel_files, *T
 
 def compare(*, tiny: bool) -> dict[str, pd.DataFrame | str]:
     """Time every comparison; the contents of its files, by name. What is ``tiny`` shows that it works, not how fast."""
-    timed, profiles = [], []
+    timed = []
     for make in COMPARISONS:
         comparison = make(tiny=tiny)
         print(f"timing {comparison.task}", flush=True)
         timed.append(time_pairs(comparison, n_pairs=2 if tiny else 7))
-        profiles.append(largest_parts(comparison))
     pairs = pd.concat(timed)
     operations, n_bytes = peaks(1)
     processor = provenance.describe_device(torch.device("cpu"))["device_name"]
@@ -42,7 +41,7 @@ def compare(*, tiny: bool) -> dict[str, pd.DataFrame | str]:
         f"in a copy).\n\n{processor}; {provenance.setting(*provenance.PACKAGES)}; commit {provenance.commit()}.\n"
     )
     print(text)
-    return {"bench.csv": pairs, "profile.csv": pd.concat(profiles), "bench.md": text}
+    return {"bench.csv": pairs, "bench.md": text}
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -31,7 +30,7 @@ import torch
 from torch import Tensor
 
 from hpsed_lib import training
-from hpsed_lib.networks import FrameNetwork
+from hpsed_lib.bench.steps import random_data, stepper, with_training
 from hpsed_lib.params import Experiment, load_experiment
 from hpsed_lib.paths import replacing, results_folder
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, has_weights, pool
@@ -47,30 +46,6 @@ TOLERANCES = {  # largest differences from the CPU: absolute, of probabilities, 
     "losses, channels last": 0.05,
     "losses, compiled": 0.05,
 }
-
-
-def random_data(experiment: Experiment, n_clips: int) -> Any:
-    """Random features and labels that can be learned, as much of a `hpsed_lib.dataset.Dataset` as training wants."""
-    rng = np.random.default_rng(0)
-    shape = (n_clips, experiment.n_frames, experiment.features.n_mels)
-    target = (rng.random((n_clips, 17)) < 0.2).astype("f")
-    features = rng.standard_normal(shape).astype("f")
-    for band in range(17):  # a class is heard in a band of its own
-        features[:, :, band] += 2 * target[:, band, None]
-    split = SimpleNamespace(features=features, weak_target=target, filenames=range(n_clips))
-    return SimpleNamespace(
-        classes=[str(index) for index in range(17)],
-        training=split,
-        validation=split,
-        training_checksum="random",
-        mean=np.zeros(shape[2], "f"),
-        std=np.ones(shape[2], "f"),
-    )
-
-
-def with_training(experiment: Experiment, **changes: Any) -> Experiment:
-    """The experiment with other settings of training."""
-    return experiment.model_copy(update={"training": experiment.training.model_copy(update=changes)})
 
 
 def check_pooling(device: torch.device) -> Iterator[tuple[str, str, float]]:
@@ -170,43 +145,6 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def stepper(experiment: Experiment, device: torch.device, n_clips: int) -> tuple[FrameNetwork, Callable[[], Tensor]]:
-    """A network and a function that makes one training step, always on the same clips."""
-    data = random_data(experiment, n_clips)
-    network = training.build_network(experiment, data, seed=0).to(device)
-    network = training.prepare_for_training(network, experiment.training)
-    features, target = (torch.from_numpy(a).to(device) for a in (data.training.features, data.training.weak_target))
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, capturable=device.type == "cuda")
-
-    def step() -> Tensor:
-        _, clip_prob = training.predict(network, features, experiment, pooling="linear", structure="single")
-        loss = training.clip_loss(clip_prob, target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return network, step
-
-
-def plain_step(experiment: Experiment, device: torch.device, n_clips: int) -> Callable[[], Tensor]:
-    """The same step as one would write it first: float32, everything as PyTorch has it."""
-    network, step = stepper(experiment, device, n_clips)
-
-    def plain() -> Tensor:
-        with torch.autocast(device.type, enabled=False):
-            return step()
-
-    forward = network.forward
-    network.forward = lambda features: _without_autocast(forward, features, device)
-    return plain
-
-
-def _without_autocast(forward: Callable, features: Tensor, device: torch.device) -> Any:
-    with torch.autocast(device.type, enabled=False):
-        return forward(features)
-
-
 def graphed(step: Callable[[], Tensor]) -> Callable[[], Any]:
     """The step as one CUDA graph, which the card replays without the processor."""
     side = torch.cuda.Stream()
@@ -226,19 +164,19 @@ def training_steps(device: torch.device, experiment: Experiment, n_clips: int, p
     from torch.utils.flop_counter import FlopCounterMode
 
     experiment = with_training(experiment, channels_last=False, compile=False)
-    with FlopCounterMode(display=False) as counter:
-        stepper(experiment, device, 1)[1]()
-    per_clip = counter.get_total_flops()  # of convolutions and matrix products; of cuDNN's GRU nothing
     last = with_training(experiment, channels_last=True)
+    with FlopCounterMode(display=False) as counter:
+        stepper(experiment, device, 1)()
+    per_clip = counter.get_total_flops()  # of convolutions and matrix products; of cuDNN's GRU nothing
     forms: dict[str, Callable[[], Callable[[], Any]]] = {
-        "plain PyTorch, float32": lambda: plain_step(experiment, device, n_clips),
-        "autocast": lambda: stepper(experiment, device, n_clips)[1],
-        "autocast, channels last": lambda: stepper(last, device, n_clips)[1],
+        "plain PyTorch, float32": partial(stepper, experiment, device, n_clips, autocast=False),
+        "autocast": partial(stepper, experiment, device, n_clips),
+        "autocast, channels last": partial(stepper, last, device, n_clips),
     }
     if device.type != "cpu":
         compiled = with_training(last, compile=True)
-        forms["autocast, channels last, compiled"] = lambda: stepper(compiled, device, n_clips)[1]
-        forms["autocast, channels last, CUDA graph"] = lambda: graphed(stepper(last, device, n_clips)[1])
+        forms["autocast, channels last, compiled"] = partial(stepper, compiled, device, n_clips)
+        forms["autocast, channels last, CUDA graph"] = lambda: graphed(stepper(last, device, n_clips))
     for form, make in forms.items():
         row: dict[str, Any] = {"network": experiment.name, "clips": n_clips, "form": form}
         try:
@@ -255,7 +193,7 @@ def training_steps(device: torch.device, experiment: Experiment, n_clips: int, p
 
 def _steps_for(name: str, kind: str, n_clips: int, n_steps: int, ready: Any) -> None:
     device = torch.device(kind)
-    _, step = stepper(load_experiment(name), device, n_clips)
+    step = stepper(load_experiment(name), device, n_clips)
     seconds(device, step, n=2)
     ready.wait()
     seconds(device, step, n=n_steps)

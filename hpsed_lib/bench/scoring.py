@@ -7,13 +7,12 @@ DCASE 2017 Task 4, with as many classes and two events a clip, at random.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hpsed_lib.bench.timing import Comparison, parts_by_function
+from hpsed_lib.bench.timing import Comparison
 from hpsed_lib.scoring import class_counts, evaluate_by_sed_eval, event_activity, events_by_file, segment_counts
 
 CLIP_DURATION, N_SEGMENTS = 10.0, 10  # s, of 1 s each
@@ -47,7 +46,6 @@ def segment_scores(*, tiny: bool) -> Comparison:
         theirs,
         _agree,
         goal=200,
-        parts=partial(parts_by_function, ours),
         n_bytes=2 * len(filenames) * N_SEGMENTS * len(CLASSES),  # both sides' activity
     )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import cProfile
 import functools
-import pstats
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,7 +26,6 @@ class Comparison(NamedTuple):
     theirs: Run
     agree: Callable[[Any, Any], bool]  # of the two results
     goal: float  # ratio
-    parts: Callable[[], dict[str, float]]  # seconds of our side's parts
     operations: float = 0  # at least; of floating point, a multiplication and an addition being two
     n_bytes: float = 0  # at least; read from memory or written to it
     threads: int = 1  # that it runs on
@@ -77,25 +74,6 @@ def floor(comparison: Comparison) -> float:
     """Seconds that the least work takes at the machine's peaks: of arithmetic and traffic, what takes longer."""
     operations, n_bytes = peaks(comparison.threads)
     return max(comparison.operations / operations, comparison.n_bytes / n_bytes)
-
-
-def parts_by_function(run: Run) -> dict[str, float]:
-    """Seconds of each function that `run` calls, without those it calls in turn."""
-    profile = cProfile.Profile()
-    profile.runcall(run)
-    seconds: dict[str, float] = {}
-    for (_, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        # "<built-in method torch.conv2d>", "<method 'square' of 'torch._C.TensorBase' objects>": conv2d, square
-        name = name.split("'")[1] if "'" in name else name.strip("<>").split()[-1].split(".")[-1]
-        seconds[name] = seconds.get(name, 0.0) + own
-    return seconds
-
-
-def largest_parts(comparison: Comparison) -> pd.DataFrame:
-    """The ten parts of our side that take longest, as shares of the whole in percent."""
-    seconds = pd.Series(comparison.parts()).sort_values(ascending=False)
-    shares = (100 * seconds / seconds.sum()).head(10)
-    return pd.DataFrame({"task": comparison.task, "part": shares.index, "share": shares.to_numpy()})
 
 
 def summarise(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -107,15 +107,8 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: 
     """Execute a notebook, in a process that does nothing else, and put the executed copy at `output`.
 
     The output's stem is the name of the run: label of its lines on standard error and stem of its files in progress.
-
-    Parameters
-    ----------
-    given : mapping of str to str
-        Parameters as text, see `read_parameters`; if one is wrong, no kernel is started.
-    threads : int, default 1
-        Of each numerical library of the kernel.
-    gpu : bool, default False
-        Wait for a GPU that no other run has, and show the kernel this one only.
+    Parameters are given as text (`read_parameters`); if one is wrong, no kernel is started. Each numerical library of
+    the kernel has so many `threads`; with `gpu` it waits for a GPU that no other run has, and sees this one only.
 
     Raises
     ------

@@ -9,8 +9,7 @@ time, on any host that shares these folders. An execution is
 - ``stopped``: it was ended from outside (a kill, a cluster's time or memory limit); the next launch goes on with it;
 - ``waiting``: none of these.
 
-Times are in seconds. Whether library code has changed since, or the settings of a notebook that is no run, is for the
-launch to find out.
+Whether library code has changed since is for the launch to find out.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterErr
 from hpsed_lib.launch import slurm
 from hpsed_lib.launch.gpus import runs_on_gpus, visible_gpus
 from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
-from hpsed_lib.launch.published import compare, verdict_line
 from hpsed_lib.launch.status import statuses
 from hpsed_lib.params import Experiment, load_experiment, require_available, with_seeds
 from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, naming_full_disk, replacing, results_folder
@@ -38,12 +37,9 @@ PATIENCE = 10.0  # s to wait for a launcher that may be about to end
 def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[str, str | bool]:
     """Where the recordings come from: what is given now, or what was given the last time.
 
-    Returns
-    -------
-    dict
-        ``data_folder``, ``download`` and a ``fingerprint`` of the folder's files (paths, sizes, times), whose change
-        makes Snakemake prepare the data again; hidden files, and the list of what could not be fetched, do not count.
-        A folder that is no longer there keeps its fingerprint: what has been made from it stays valid.
+    Beside ``data_folder`` and ``download`` a ``fingerprint`` of the folder's files (paths, sizes, times), whose change
+    makes Snakemake prepare the data again; hidden files, and the list of what could not be fetched, do not count. A
+    folder that is no longer there keeps its fingerprint: what has been made from it stays valid.
     """
     source = last_launch(experiment)["source"]
     if data is not None:
@@ -83,16 +79,8 @@ def reproduce(
 ) -> int:
     """Run Snakemake until it ends and return its exit status; nothing of it is left when this function is left.
 
-    Parameters
-    ----------
-    source : dict
-        From `data_source`.
-    n_seeds : int, default 0
-        See `hpsed_lib.params.with_seeds`.
-    cluster : str
-        Folder in ``workflow/profiles`` with the options of a Slurm cluster; without it everything runs here.
-    cores : int, optional
-        Runs at a time; by default as many as there are cores, or as the cluster's profile says.
+    The source is that of `data_source`, the number of seeds as in `hpsed_lib.params.with_seeds`. `cluster` is a folder
+    in ``workflow/profiles``; without it everything runs here, as many runs at a time as there are `cores`.
     """
     if cluster:
         options = ["--slurm-jobname-prefix", slurm.job_prefix(experiment), *(["--jobs", str(cores)] if cores else [])]
@@ -120,15 +108,7 @@ def reproduce(
 
 
 def write_report(name: str, *, n_seeds: int) -> Path:
-    """Have Snakemake write its report of what is there, one HTML file that needs no network, and return its path.
-
-    Raises
-    ------
-    DataError
-        There are no results yet.
-    ExecutionError
-        Snakemake cannot write it; the message is Snakemake's own.
-    """
+    """Have Snakemake write its report of what is there, one HTML file that needs no network, and return its path."""
     if not (results_folder(name) / "tables" / "table2.md").is_file():
         raise DataError(f"no results of {name}: run `make reproduce EXPERIMENT={name}` first")
     path = cache_folder(name) / "report.html"
@@ -142,6 +122,8 @@ def write_report(name: str, *, n_seeds: int) -> Path:
 
 def report_success(experiment: Experiment) -> None:
     """Print the table of results, where the executed notebooks are, and whether what is published came back."""
+    from hpsed_lib.launch.published import compare, verdict_line  # here: SciPy and PyTorch take longer than all else
+
     print("\n" + (results_folder(experiment.name) / "tables" / "table2.md").read_text(encoding="utf-8"))
     print("Executed notebooks:")
     for path in executed_notebooks(experiment).values():
@@ -182,7 +164,7 @@ def _checked(options: argparse.Namespace) -> Experiment:
     if options.cores is not None and options.cores < 1:
         raise ParameterError(f"CORES must be 1 or more, got {options.cores}")
     if any(own.file for own in experiment.pooling.functions.values()):
-        from hpsed_lib.own_pooling import pooling_function  # PyTorch, which no other launch needs
+        from hpsed_lib.networks.own_pooling import pooling_function  # PyTorch, which no other launch needs
 
         for name in experiment.pooling.functions:
             pooling_function(experiment, name)

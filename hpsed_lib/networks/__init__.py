@@ -1,4 +1,7 @@
-"""The systems' networks, each in a file of its own, built by the section of its parameters (see `networks.base`)."""
+"""The systems' networks, each in a file of its own, built by the section of its parameters (see `networks.base`).
+
+Beside them `networks.own_pooling`: what a user's own file makes of a network's frames.
+"""
 
 from __future__ import annotations
 

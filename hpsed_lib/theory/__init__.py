@@ -1,1 +1,1 @@
-"""What can be said of the pooling structures and of the paper's tables without training a network."""
+"""What can be said of the pooling structures, of the paper's tables and of their systems without training a network."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hpsed_lib.dataset import Dataset
-from hpsed_lib.own_pooling import pooling_function
+from hpsed_lib.networks.own_pooling import pooling_function
 from hpsed_lib.params import Experiment
 from hpsed_lib.paths import replacing, results_folder
 from hpsed_lib.pooling import STRUCTURES, has_weights
@@ -28,11 +28,8 @@ def structure_agreement(
 
     All of it is in `dtype`; after each of the ascending `steps` the first validation clips are compared.
 
-    Returns
-    -------
-    DataFrame with columns pooling, dtype, structure, step, quantity, largest_difference
-        ``quantity`` is ``clip_prob`` (of the probe clips, in evaluation mode) or the name of a parameter;
-        ``largest_difference`` is the largest absolute difference from ``single``.
+    A row per structure, step and quantity, ``clip_prob`` (of the probe clips, in evaluation mode) or the name of a
+    parameter, with the ``largest_difference`` from ``single``, absolute.
     """
     networks = {structure: build_network(experiment, dataset, seed=0).to(dtype) for structure in STRUCTURES[:3]}
     learning_rate = experiment.training.learning_rate

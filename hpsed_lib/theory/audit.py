@@ -211,12 +211,8 @@ def operating_points(table: pd.DataFrame) -> pd.DataFrame:
     - the F1 columns belong to the threshold of the best F1: F1' is not larger than F1;
     - the ER columns belong to the threshold of the best ER: ER is not larger than what P and R allow, 1 + R (1/P - 2).
 
-    Returns
-    -------
-    DataFrame with `KEYS` and columns recall_low, recall_high, f_measure_low, f_measure_high, two_points, one_threshold,
-    best_f_measure, best_error_rate
-        R' and F1' as fractions; whether the row is consistent with two thresholds, and with each further assumption.
-        False is certain, True is not.
+    By `KEYS`: R' and F1' as fractions (``recall_low`` to ``f_measure_high``), and whether the row is consistent with
+    ``two_points`` and with each further assumption. False is certain, True is not.
     """
     found = []
     for row in table.to_dict("records"):
@@ -255,16 +251,10 @@ def printed_changes(table: pd.DataFrame) -> pd.DataFrame:
 def audit(table2: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
     """Every check of every row of Table 2.
 
-    Returns
-    -------
-    DataFrame
-        One row per row of Table 2 and check (the names in `COLUMNS`), with
-
-        - ``printed``: the numbers that enter;
-        - ``residual_low``, ``residual_high``: interval of the residual, as a fraction; none for "all at once";
-        - ``units``: the residual in units of what rounding allows; `smallest_widening` for "all at once";
-        - ``holds``; and the last four again with ``_cut``, for numbers cut instead of rounded;
-        - ``explanation``: of the whole row, from `explain`.
+    A row per row of Table 2 and check (`COLUMNS`): ``printed``, the numbers that enter; ``residual_low`` and
+    ``residual_high``, the interval of the residual, as a fraction (none for "all at once"); ``units``, the residual in
+    units of what rounding allows (`smallest_widening` for "all at once"); ``holds``; the last four again with ``_cut``,
+    for numbers cut instead of rounded; ``explanation`` of the whole row (`explain`).
     """
     [proposed] = table3[table3.system == "Proposed"].to_dict("records")
     found = []
@@ -294,11 +284,8 @@ def as_printed(overall: Mapping[str, float]) -> dict[str, str]:
 def scored_runs(experiment: str) -> pd.DataFrame:
     """The same checks on scores that sed_eval computed: the runs of one experiment, made here or else published.
 
-    Returns
-    -------
-    DataFrame with columns run, Nref, Nsys, Ntp, S, D, I, deletions_apart, insertions_apart, units
-        The counts; S + D - (Nref - Ntp) and S + I - (Nsys - Ntp); and `smallest_widening` of the scores with Table 2's
-        decimals. No rows where no run is there.
+    Counts; ``deletions_apart``, S + D - (Nref - Ntp), and ``insertions_apart``, S + I - (Nsys - Ntp); ``units``, the
+    `smallest_widening` of the scores with Table 2's decimals. No rows where no run is there.
     """
     counts = ["Nref", "Nsys", "Ntp", "S", "D", "I"]
     here, published = (

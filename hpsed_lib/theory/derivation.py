@@ -242,7 +242,7 @@ QUANTITIES: dict[str, Callable[[Clip], sp.Expr]] = {
 def derive(quantity: str, pooling: str = "any", *, n_stages: int = 2, stop_gradient: bool = False) -> sp.Expr:
     """Derive one quantity (a key of `QUANTITIES`) from the definitions, for any N and M, in the paper's symbols.
 
-    Parameters as in `general_clip`; `pooling` is a key of `TABLE_1`.
+    Options as in `general_clip`; `pooling` is a key of `TABLE_1`.
 
     Examples
     --------

@@ -15,7 +15,7 @@ import torch
 from hpsed_lib.dataset import Dataset, Split
 from hpsed_lib.errors import DataError
 from hpsed_lib.networks import FrameNetwork
-from hpsed_lib.own_pooling import pooling_function
+from hpsed_lib.networks.own_pooling import pooling_function
 from hpsed_lib.params import Experiment, run_name
 from hpsed_lib.pooling import pool
 from hpsed_lib.runs import run_folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,26 +23,18 @@ def plot_loss_gradients(
     *,
     pooling: str,
     ax: Axes,
-    attention: npt.ArrayLike | None = None,
-    segment_lengths: Sequence[int] = (5, 5),
     quantity: str = "dL/dx",
     structures: Sequence[str] = ("single", "appendix"),
+    **options: Any,
 ) -> Axes:
-    """Draw the gradient of the loss at each frame of one clip, one line per structure: `loss_gradient`.
+    """Draw the gradient of the loss at each frame of one clip, one line per structure: `loss_gradient`, with options.
 
     The two columns of Table A-1 differ in the prediction that stands beside -y; ``hierarchical`` is as ``single``.
     """
     frames = np.arange(1, np.size(frame_prob) + 1)
+    options |= {"pooling": pooling, "quantity": quantity}
     for structure in structures:
-        gradient = dynamics.loss_gradient(
-            frame_prob,
-            target,
-            pooling=pooling,
-            structure=structure,
-            quantity=quantity,
-            segment_lengths=segment_lengths,
-            attention=attention,
-        )
+        gradient = dynamics.loss_gradient(frame_prob, target, structure=structure, **options)
         style, color = LINE_STYLES[structure], structure_colors()[structure]
         ax.plot(frames, gradient, style, color=color, label=structure, linewidth=1.8)
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)

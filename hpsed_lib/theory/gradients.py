@@ -79,20 +79,8 @@ def differentiate(
 ) -> Derivatives:
     """A clip's probability y and its derivatives by each frame, each attention weight and the sharpness.
 
-    Parameters
-    ----------
-    frame_prob : array-like, shape (frames,)
-        Probability of one class in each frame, in [0, 1].
-    pooling : str
-        Pooling function, a key of `WEIGHTS`.
-    structure : {"single", "hierarchical", "appendix", "mixed"}
-        Pooling structure; the first two have the same gradient.
-    segment_lengths : sequence of int
-        Frames per segment of each stage before the last. Not used by ``single``.
-    attention : array-like, shape (frames,), optional
-        Non-negative weights; used by attention pooling only.
-    sharpness : float, optional
-        Exponent of power pooling (0 or more) or autopool; used by these only.
+    `frame_prob` and `attention` are (frames,); the rest is as in `hpsed_lib.pooling.pool`, for the functions in
+    `WEIGHTS` and an exponent of power pooling of 0 or more.
 
     Returns
     -------
@@ -115,10 +103,6 @@ def differentiate(
     --------
     >>> differentiate([0.25, 0.75], pooling="linear", structure="single")  # (2 x_i - y) / sum(x)
     Derivatives(y=0.625, dy_dx=array([-0.125,  0.875]), dy_dw=array([0., 0.]), dy_ds=0.0)
-    >>> differentiate([0.25, 0.75], pooling="linear", structure="appendix", segment_lengths=[2]).dy_dx
-    array([0.25, 0.75])
-    >>> differentiate([0.25, 0.75], pooling="linear", structure="mixed", segment_lengths=[2]).dy_dx
-    array([0., 1.])
     """
     x, weight, lengths = _checked(frame_prob, pooling, structure, segment_lengths, attention, sharpness)
     longest = int(np.prod(lengths, dtype=int))

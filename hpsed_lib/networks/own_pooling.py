@@ -26,10 +26,7 @@ GIVEN = ("frame_prob", "attention", "attention_logit", "sharpness")
 def pooling_function(experiment: Experiment, pooling: str) -> str | Function:
     """The name of a function of `hpsed_lib.pooling`, or the function itself where it is one of your own.
 
-    Raises
-    ------
-    ParameterError
-        There is no such file or function, or it is not a pooling function: what it does, and with which input.
+    If there is no such file or function, or it is no pooling function, a `ParameterError` says why.
     """
     own = experiment.pooling.functions.get(pooling)
     if own is None or own.file is None:
@@ -77,10 +74,7 @@ def _inputs(n_frames: int = 25) -> dict[str, Tensor]:
 def check(function: Function) -> None:
     """Try a pooling function on `_inputs`: shape, range, gradient, and that no clip and no call touches another.
 
-    Raises
-    ------
-    ParameterError
-        What is wrong, and with which input.
+    A `ParameterError` says what is wrong, and with which input.
     """
     unknown = [name for name in arguments(function) if name not in GIVEN]
     if unknown or not arguments(function):

@@ -1,4 +1,4 @@
-"""The systems of Table 3: printed, scored again, trained here. ``python -m hpsed_lib.systems`` scores MLMS8 again.
+"""The systems of Table 3: printed, scored again (``python -m hpsed_lib.theory.systems``: MLMS8), trained here.
 
 Three kinds of rows stand side by side and must not be taken for each other: what the paper prints, on DCASE 2017 Task
 4; a score of published outputs on the same clips; and networks trained here, narrow, on soundscapes (`OURS`).
@@ -83,12 +83,9 @@ def trained(system: str) -> list[dict]:
 def table3(printed: pd.DataFrame) -> pd.DataFrame:
     """Table 3's rows as printed (see `hpsed_lib.theory.audit.read_printed`), each beside what there is of it here.
 
-    Returns
-    -------
-    DataFrame
-        One row a system, and a second one where it has a decoding of its own: system, decoding, the printed scores,
-        ``*_again``, those of published outputs on the development set, and ``*_here``, means over the seeds of networks
-        trained on soundscapes, with ``f_measure_sd``, ``n_seeds``, and what is common. F1 in percent; empty: none.
+    One row a system, and a second one where it has a decoding of its own: system, decoding, the printed scores,
+    ``*_again``, those of published outputs on the development set, and ``*_here``, means over the seeds of networks
+    trained on soundscapes, with ``f_measure_sd``, ``n_seeds``, and what is common. F1 in percent; empty: none.
     """
     rows = []
     for row in printed.to_dict("records"):
@@ -127,7 +124,7 @@ def write_table3(printed: pd.DataFrame) -> pd.DataFrame:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; writes ``reproduced/paper/mlms8.json``, and returns 1 if the data are not there."""
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.systems", description=score_mlms8.__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.theory.systems", description="Score MLMS8 again.")
     parser.add_argument("--data", type=Path, help="folder of DCASE's label files and MLMS8's outputs, if you have them")
     parser.add_argument("--download", action="store_true", help="fetch what is missing of them, some 5 MB")
     options = parser.parse_args(arguments)
