@@ -1,5 +1,6 @@
 """What starts and describes the workflow: the launcher's parts, the Makefile, the pins. No experiment is run here."""
 
+import argparse
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from held import copy_project, copy_reproduced
+from snakemake.cli import parse_config
 
 from hpsed_lib import paths
 from hpsed_lib.errors import ParameterError
@@ -220,6 +222,27 @@ class TestLaunch:
         workflow.reproduce("toy", changed)
         shutil.rmtree(folder)
         assert workflow.data_source("toy", None, download=False) == changed
+
+    @pytest.mark.parametrize("folder", ["a #2", "1e3", "true", "é: 'x'", ""])
+    def test_a_folders_name_reaches_snakemake_as_it_is(self, folder):
+        source = {"data_folder": folder, "download": False, "fingerprint": "012"}
+        command = workflow.snakemake_command("quick", 2, source, "")
+        config = parse_config(command[command.index("--config") + 1 :])
+        assert config["data_folder"] == [folder]
+        assert (config["fingerprint"], config["experiment"], config["n_seeds"]) == (["012"], ["quick"], ["2"])
+
+    def test_all_that_an_experiment_lacks_is_named_at_once(self, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        source, options = {"data_folder": "", "download": False}, argparse.Namespace(cluster="", data=None)
+        with pytest.raises(ParameterError, match=r"(?s)there is no GPU here.*give DATA="):
+            workflow._require_all(load_experiment("paper"), options, source)
+
+    def test_fetching_undoes_a_wrong_folder(self, tmp_path):
+        wrong = workflow.data_source("esc10", tmp_path, download=False)
+        workflow.reproduce("esc10", wrong)
+        assert workflow.data_source("esc10", None, download=False) == wrong
+        fetched = workflow.data_source("esc10", None, download=True)
+        assert fetched == {"data_folder": "", "download": True, "fingerprint": ""}
 
 
 class TestSeeds:

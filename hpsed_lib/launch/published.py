@@ -124,6 +124,8 @@ def verdict_line(compared: pd.DataFrame) -> str:
 def publish(experiment: Experiment) -> Path:
     """Put what was reproduced of an experiment in the place of what is published; return the folder.
 
+    Of the executed trainings those of seed 0 are published; the others' numbers, events and curves are in their files.
+
     Raises
     ------
     DataError
@@ -142,16 +144,17 @@ def publish(experiment: Experiment) -> Path:
     if "+changes" in metrics[0]["commit"] or metrics[0]["commit"] == "unknown":
         raise DataError(f"{experiment.name} was made by code that is in no commit ({metrics[0]['commit']})")
     for name in (experiment.name, *{Path(folder).parent.name for folder in SHARED.values()}):
-        _replace(name, keep=("table2.csv", "table3.csv", "mlms8.json"))
+        left_out = [f"{run}.ipynb" for run in experiment.runs() if not run.endswith("-seed0")]  # megabytes of the same
+        _replace(name, keep=("table2.csv", "table3.csv", "mlms8.json"), left_out=left_out)
     return published_folder(experiment.name)
 
 
-def _replace(name: str, *, keep: Sequence[str] = ()) -> None:
+def _replace(name: str, *, keep: Sequence[str] = (), left_out: Sequence[str] = ()) -> None:
     """Put a reproduced folder in the place of the published one, of which files of some names stay."""
     target = published_folder(name)
     fresh = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(results_folder(name), fresh, ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(results_folder(name), fresh, ignore=shutil.ignore_patterns(".*", *left_out))
     for file in keep:
         if (target / file).is_file():
             shutil.copy2(target / file, fresh / file)

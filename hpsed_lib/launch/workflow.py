@@ -46,6 +46,8 @@ def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[s
         if not data.expanduser().is_dir():
             raise DataError(f"no folder {data}: expected the folder of the recordings")
         source["data_folder"] = os.path.relpath(data.expanduser(), ROOT)  # the kernels work there
+    elif download and load_experiment(experiment).data.source == "esc10":
+        source |= {"data_folder": "", "fingerprint": ""}  # ESC-10 is fetched; labels are fetched into a folder given
     source["download"] = download or source["download"]
     folder = ROOT / str(source["data_folder"])
     if source["data_folder"] and folder.is_dir():
@@ -71,7 +73,8 @@ def snakemake_command(
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--nolock"]
     command += ["--workflow-profile", f"workflow/profiles/{cluster or 'default'}", *options]
     settings = {"experiment": experiment, "n_seeds": n_seeds, "cluster": cluster, **source}
-    return [*command, "--config", *(f"{key}={value}" for key, value in settings.items())]
+    # As lists of one: Snakemake takes quotes away, and YAML would see a number or a comment in a folder's name.
+    return [*command, "--config", *(f"{key}={json.dumps([value])}" for key, value in settings.items())]
 
 
 def reproduce(
@@ -168,9 +171,21 @@ def _checked(options: argparse.Namespace) -> Experiment:
 
         for name in experiment.pooling.functions:
             pooling_function(experiment, name)
-    if not options.cluster and not options.report and experiment.training.device == "cuda" and not visible_gpus():
-        raise ParameterError("training.device is 'cuda', and there is no GPU here; set it to auto or cpu")
     return experiment
+
+
+def _require_all(experiment: Experiment, options: argparse.Namespace, source: dict[str, str | bool]) -> None:
+    """Refuse an experiment that lacks its data, its GPU or both, and name all that it lacks."""
+    lacks = []
+    if not options.cluster and experiment.training.device == "cuda" and not visible_gpus():
+        lacks.append("training.device is 'cuda', and there is no GPU here; set it to auto or cpu")
+    if options.data or not (cache_folder(experiment.name) / "data.json").is_file():
+        try:
+            require_available(experiment, data_folder=str(source["data_folder"]), download=bool(source["download"]))
+        except DataError as error:
+            lacks.append(str(error))
+    if lacks:
+        raise ParameterError("\nerror: ".join(lacks))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -201,8 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         with naming_full_disk(lock), only_one(lock, waiting, patience=PATIENCE):
             source = data_source(experiment.name, options.data, download=options.download)
-            if options.data or not (cache_folder(experiment.name) / "data.json").is_file():
-                require_available(experiment, data_folder=str(source["data_folder"]), download=bool(source["download"]))
+            _require_all(experiment, options, source)
             chosen = {"n_seeds": options.seeds, "cluster": options.cluster, "cores": options.cores}
             status = reproduce(experiment.name, source, **chosen)
     except HpsedError as error:
