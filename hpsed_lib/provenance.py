@@ -116,10 +116,13 @@ def setting(*packages: str) -> str:
 
 
 def _processor_name() -> str:
+    """The processor's name; with its family and model, for virtual machines may all have one name."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    lines = info.read_text().partition("\n\n")[0].splitlines() if info.is_file() else []
+    first = dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines if ":" in line)
+    if "model name" not in first:
+        return platform.processor() or platform.machine()
+    return f"{first['model name']} (family {first.get('cpu family', '?')}, model {first.get('model', '?')})"
 
 
 OTHERS_OF = ("STRUCTURES", "StructureName")
