@@ -41,7 +41,7 @@ def contents(experiment: Experiment) -> str:
     """A table in Markdown: every notebook, the seconds that it takes, and links to what was executed of it."""
     seconds = _seconds(experiment)
     rows = []
-    for path in sorted(NOTEBOOKS.glob("0[1-9]*.ipynb")):
+    for path in sorted(NOTEBOOKS.glob("*.ipynb"))[1:]:  # all but 00
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         title = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
         row = {
@@ -67,10 +67,8 @@ def _executed(stem: str, experiment: Experiment, root: Callable[[str], Path]) ->
     """Links to the executed copies of a notebook; of trainings to those of the first seed."""
     shared = [Path(folder).parent.name for folder in SHARED.values()]
     folders = [root(name) / "notebooks" for name in (experiment.name, *shared, "bench")]
-    found = [
-        path for folder in folders for path in (folder / f"{stem}.ipynb", *sorted(folder.glob(f"{stem}/*-seed0.ipynb")))
-    ]
-    return [_link(path.stem, path) for path in found if path.is_file()]
+    found = [sorted([*folder.glob(f"{stem}*.ipynb"), *folder.glob(f"{stem}/*-seed0.ipynb")]) for folder in folders]
+    return [_link(path.stem, path) for paths in found for path in paths]
 
 
 def outcomes(experiment: Experiment) -> str:
