@@ -222,7 +222,7 @@ class Project:
         """The numbers are those of an undisturbed project, and nothing was done twice."""
         runs, numbers = [f"linear-{structure}-seed0" for structure in structures], self.numbers()
         assert numbers == reference.numbers()
-        assert {f"{run}.json" for run in runs} | {f"{run} test" for run in runs} | {"table2.csv", "data.json"} <= set(
+        assert {f"{run}.json" for run in runs} | {f"{run}.tsv" for run in runs} | {"table2.csv", "data.json"} <= set(
             numbers
         )
         once = [f"cache/{NAME}/data.json", f"reproduced/{NAME}/tables/structure_agreement.csv"]

@@ -13,7 +13,7 @@ FLOORS = [  # from the ground up; a module may import those below it and, withou
     {"dataset", "networks", "decoding"},
     {"training"},
     {"runs"},
-    {"comparison", "tables", "plots", "theory", "launch"},
+    {"comparison", "tables", "findings", "plots", "theory", "launch"},
     {"bench"},
 ]
 

@@ -134,13 +134,13 @@ def test_a_file_that_is_no_experiment_is_named(tmp_path: Path, content: str) -> 
 
 def test_an_unknown_experiment_lists_the_known_ones() -> None:
     for name in ("quik", "quick" * 60):
-        with pytest.raises(ParameterError, match="desed, esc10, folder, paper, quick, smoke, synthetic"):
+        with pytest.raises(ParameterError, match="desed, esc10, esc50, folder, paper, quick, smoke, synthetic"):
             load_experiment(name)
 
 
 def test_the_number_of_seeds_given_by_hand_is_bounded_too() -> None:
     quick = load_experiment("quick")
-    assert len(with_seeds(quick, 1000).runs()) == 6000
+    assert len(with_seeds(quick, 1000).runs()) == 1000 * len(quick.pooling.variants)
     with pytest.raises(ParameterError, match=r"SEEDS must be 1 to 1000, .* got 1001"):
         with_seeds(quick, 1001)
 

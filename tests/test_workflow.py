@@ -229,7 +229,7 @@ class TestLaunch:
         command = workflow.snakemake_command("quick", 2, source, "")
         config = parse_config(command[command.index("--config") + 1 :])
         assert config["data_folder"] == [folder]
-        assert (config["fingerprint"], config["experiment"], config["n_seeds"]) == (["012"], ["quick"], ["2"])
+        assert (config["fingerprint"], config["experiment"], config["n_seeds"]) == (["012"], "quick", 2)
 
     def test_all_that_an_experiment_lacks_is_named_at_once(self, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -238,7 +238,8 @@ class TestLaunch:
             workflow._require_all(load_experiment("paper"), options, source)
 
     def test_fetching_undoes_a_wrong_folder(self, tmp_path):
-        wrong = workflow.data_source("esc10", tmp_path, download=False)
+        (tmp_path / "wrong").mkdir()
+        wrong = workflow.data_source("esc10", tmp_path / "wrong", download=False)
         workflow.reproduce("esc10", wrong)
         assert workflow.data_source("esc10", None, download=False) == wrong
         fetched = workflow.data_source("esc10", None, download=True)
@@ -253,7 +254,7 @@ class TestSeeds:
         assert len(more.runs()) == 5 * len(experiment.pooling.variants)
         assert more.model_copy(update={"pooling": experiment.pooling}) == experiment
         assert with_seeds(experiment, 0) is experiment
-        with pytest.raises(ParameterError, match=r"SEEDS must be 1 or more, .* got -1"):
+        with pytest.raises(ParameterError, match=r"SEEDS must be 1 to 1000, .* got -1"):
             with_seeds(experiment, -1)
 
     @pytest.mark.parametrize(

@@ -72,9 +72,10 @@ def snakemake_command(
     """Snakemake's command line, whose ``--config`` the Snakefile reads."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--nolock"]
     command += ["--workflow-profile", f"workflow/profiles/{cluster or 'default'}", *options]
-    settings = {"experiment": experiment, "n_seeds": n_seeds, "cluster": cluster, **source}
+    settings = {"experiment": experiment, "n_seeds": n_seeds, "cluster": cluster}
     # As lists of one: Snakemake takes quotes away, and YAML would see a number or a comment in a folder's name.
-    return [*command, "--config", *(f"{key}={json.dumps([value])}" for key, value in settings.items())]
+    settings |= {key: json.dumps([value]) for key, value in source.items()}
+    return [*command, "--config", *(f"{key}={value}" for key, value in settings.items())]
 
 
 def reproduce(
