@@ -150,8 +150,8 @@ for part in ("pooling", "network", "training", "training steps", "side by side")
 #   `quick` 78 against 72. Dropped.
 # - **A gate with its own backward pass.** Predicted: one pass less. Measured: within noise. Dropped.
 # - **Batch norm and gate as one function, clip by clip, to stay in the cache.** Predicted: half the time. Measured, on
-#   another processor: 28.5 ms for 30.6 in the first block, forward and backward; a step of `esc10` 268 for 282 ms.
-#   Dropped: many lines for 5 %.
+#   another processor while other work ran on it: 28.5 ms for 30.6 in the first block, forward and backward; a step of
+#   `esc10` 268 for 282 ms (209 before, with less beside it). Dropped: many lines for what may be noise.
 # - **Max-pooling as maxima of slices.** Predicted: faster. Measured, there too: forward 2.3 ms for 14.4, with the
 #   backward pass 18.3 for 18.6. Dropped.
 # - **Convolutions of few channels as `unfold` and a product.** Predicted: faster with 1 to 4 channels. Measured: 5 to
