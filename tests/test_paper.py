@@ -172,6 +172,6 @@ def test_the_papers_experiment_runs_to_a_table_that_says_what_is_missing(damaged
 
 
 def test_no_result_in_this_repository_was_computed_on_stand_in_audio():
-    files = list((ROOT / "results").glob("*/metrics/*.json"))
+    files = list((ROOT / "results").rglob("metrics/*.json"))
     assert files
     assert not [path for path in files if json.loads(path.read_text())["data"]["stand_in"]]
