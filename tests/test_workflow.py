@@ -87,7 +87,6 @@ class TestLauncher:
             (["quick", "--data", "nowhere"], "no folder nowhere: expected the folder of the recordings"),
             (["quick", "--cluster", "slurn"], "no cluster 'slurn' in workflow/profiles/; there: slurm"),
             (["quick", "--cores", "0"], "CORES must be 1 or more, got 0"),
-            (["smoke", "--report"], "no results of smoke: run `make reproduce EXPERIMENT=smoke` first"),
         ],
     )
     def test_what_cannot_be_launched_is_one_line(self, bundle, arguments, error):
@@ -119,7 +118,7 @@ class TestLauncher:
         if failed:
             (traces / f"{name}.failed.txt").write_text("failed in cell 3: ValueError\n")
         experiment = load_experiment("quick")
-        workflow.report_failure(experiment, since=0.0)
+        workflow.report_failure(experiment)
         printed = capsys.readouterr().err
         assert (f"{name} failed in cell 3: ValueError" in printed) == failed
         unfinished = printed.split("not run, or ended from outside: ")[1].splitlines()[0].split(", ")
@@ -168,8 +167,9 @@ class TestLauncher:
         assert changed == {f"{name}/03_train_variant.json" for name in ("linear", "power", "top_half")}
 
     def test_report_of_what_was_reproduced(self, bundle):
+        assert "no results of quick: run `make" in run(bundle, 2, "hpsed_lib.launch", "report", "quick")[1]
         copy_reproduced(bundle, "quick", "derivation", "paper")
-        assert launch(bundle, 0, "quick", "--report")[0] == "cache/quick/report.html\n"
+        assert run(bundle, 0, "hpsed_lib.launch", "report", "quick")[0] == "cache/quick/report.html\n"
         report = (bundle / "cache/quick/report.html").read_text()
         for name in ("learning_curves.png", "table2.csv", "Best constant guess"):
             assert name in report
@@ -316,5 +316,5 @@ class TestMakefile:
             command = ["make", "--dry-run", "compare"]
             given = active | {"CONDA_DEFAULT_ENV": name}
             shown = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=True).stdout
-            assert f"{where}python -m hpsed_lib.launch.published compare" in shown
+            assert f"{where}python -m hpsed_lib.launch compare" in shown
             assert ("-m venv .venv" in shown) == (name == "base")

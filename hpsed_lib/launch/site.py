@@ -1,4 +1,4 @@
-"""An experiment as static pages: ``python -m hpsed_lib.launch.site EXPERIMENT`` writes ``reproduced/site/EXPERIMENT/``.
+"""An experiment as static pages in ``reproduced/site/<experiment>/``, for ``make site``.
 
 Sphinx with MyST-NB renders the executed notebooks: Python packages only; jupyter-book 2 and quarto fetch binaries.
 Formulas become MathML, which browsers draw themselves: no page needs the network, and a folder of them is the site.
@@ -6,11 +6,9 @@ Formulas become MathML, which browsers draw themselves: no page needs the networ
 
 from __future__ import annotations
 
-import argparse
 import html
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,10 @@ from matplotlib.axes import Axes
 from hpsed_lib import dataset, plots, tables
 from hpsed_lib.data.audio import read_audio
 from hpsed_lib.dataset import Dataset
-from hpsed_lib.errors import ExecutionError, HpsedError
-from hpsed_lib.launch.graph import executed_notebooks, last_launch
+from hpsed_lib.errors import ExecutionError
+from hpsed_lib.launch.graph import executed_notebooks
 from hpsed_lib.launch.published import citation, compare, verdict_line
-from hpsed_lib.params import Experiment, load_experiment, with_seeds
+from hpsed_lib.params import Experiment
 from hpsed_lib.paths import ROOT, cache_folder, results_folder
 from hpsed_lib.runs import load_events
 
@@ -231,20 +229,3 @@ def setup(app: Any) -> None:
         raise SkipNode
 
     app.add_html_math_renderer("mathml", (write, None), (write, None))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns 0, or 2 if the site could not be made."""
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.site", description=__doc__.split("\n")[0])
-    parser.add_argument("experiment", help="name of a file in params/, reproduced here")
-    name = parser.parse_args(arguments).experiment
-    try:
-        print(build(with_seeds(load_experiment(name), last_launch(name)["n_seeds"])).relative_to(ROOT))
-    except HpsedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
