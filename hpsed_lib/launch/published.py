@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from scipy import stats
@@ -67,11 +66,9 @@ def _f_measure(metrics: dict) -> float:
 
 
 def _where_one_more_would_lie(values: Sequence[float]) -> tuple[float, float]:
-    """95 % prediction interval of one more value; empty if there is one only."""
-    if len(values) < 2:
-        return math.inf, -math.inf
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) * math.sqrt(1 + 1 / len(values))
-    return float(np.mean(values) - half), float(np.mean(values) + half)
+    """95 % prediction interval of one more value; NaN if there is one only."""
+    known = pd.Series(values)
+    return stats.t.interval(0.95, len(known) - 1, known.mean(), known.std() * math.sqrt(1 + 1 / len(known)))
 
 
 def _made_by(metrics: dict, name: str) -> Any:
