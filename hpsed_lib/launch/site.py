@@ -83,30 +83,25 @@ def _first_page(experiment: Experiment, metrics: list[dict]) -> str:
     scores = scores.rename(columns=tables.HEADINGS).assign(**beside[["published", "verdict", "reason"]]).round(1)
     scores.insert(0, "run", [_link(f"runs/{run}.html", run) for run in beside.run])
     folder = results_folder(experiment.name) / "tables"
-    found = {name: pd.read_csv(folder / f"{name}.csv") for name in ("contrasts", "table2")}
-    for table in found.values():
+    parts = [f"# hpsed: {experiment.name}"]
+    for name, heading, as_text in (
+        ("contrasts", "Each structure against `single`", tables.formatted_contrasts),
+        ("table2", "In the layout of the paper's Table 2", tables.formatted),
+    ):
+        table = pd.read_csv(folder / f"{name}.csv")
         table.columns = table.columns.str.replace("_percent$|_points$", "", regex=True)
+        how_to_read = (folder / f"{name}.md").read_text(encoding="utf-8").rpartition("\n\n")[2]
+        parts += [f"## {heading}", _with_runs(experiment, as_text(table)), how_to_read]
+    parts += ["## Every run, and whether it came back"]
+    parts += [f"**{verdict_line(beside)}.** Scores in percent; a run's name leads to all that there is of it."]
+    parts += [_html(scores), "## Figures"]
+    parts += [f"![{path.stem}](figures/{path.name})" for path in sorted(folder.glob("../figures/*.png"))]
+    parts += ["## How to cite", f"```text\n{citation(experiment)}\n```"]
     notebooks = sorted(set(executed_notebooks(experiment)) - set(experiment.runs()))
-    how_to_read = {name: (folder / f"{name}.md").read_text(encoding="utf-8").rpartition("\n\n")[2] for name in found}
-    return "\n\n".join(
-        [
-            f"# hpsed: {experiment.name}",
-            "## Each structure against `single`",
-            _with_runs(experiment, tables.formatted_contrasts(found["contrasts"])),
-            how_to_read["contrasts"],
-            "## In the layout of the paper's Table 2",
-            _with_runs(experiment, tables.formatted(found["table2"])),
-            how_to_read["table2"],
-            "## Every run, and whether it came back",
-            f"**{verdict_line(beside)}.** Scores in percent; a run's name leads to all that there is of it.",
-            _html(scores),
-            "## Figures",
-            *(f"![{path.stem}](figures/{path.name})" for path in sorted(folder.glob("../figures/*.png"))),
-            "## How to cite",
-            f"```text\n{citation(experiment)}\n```",
-            "\n".join(["```{toctree}\n:hidden:\nclips\ntables", *(f"notebooks/{name}" for name in notebooks), "```"]),
-        ]
-    )
+    parts += [
+        "```{toctree}\n:hidden:\n" + "\n".join(["clips", "tables", *(f"notebooks/{n}" for n in notebooks), "```"])
+    ]
+    return "\n\n".join(parts)
 
 
 def _with_runs(experiment: Experiment, text: pd.DataFrame) -> str:
