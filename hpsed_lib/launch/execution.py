@@ -93,12 +93,7 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: 
 
     The output's stem is the name of the run: label of its lines on standard error and stem of its files in progress.
     Each numerical library of the kernel has so many `threads`; with `gpu` it waits for a GPU that no other run has,
-    and sees this one only.
-
-    Raises
-    ------
-    ExecutionError
-        A cell failed, or the kernel died; the message names the cell and where the notebook is kept.
+    and sees this one only. If a cell fails or the kernel dies it is an `ExecutionError`.
     """
     name = output.stem
     say = partial(_say, name)
