@@ -27,9 +27,8 @@ from hpsed_lib.params import Experiment, run_settings
 from hpsed_lib.paths import ROOT, published_folder, results_folder
 from hpsed_lib.tables import LATEX, load_metrics, made_by
 
-# What a run was made with, and by, in the order in which a difference is explained.
-MADE_BY = ("parameters", "own_pooling", "data", "device", "instruction_set", "n_threads", "versions", "commit")
-MADE_BY += ("processor",)
+MADE_WITH = ("parameters", "own_pooling", "data", "device", "instruction_set", "n_threads", "versions", "commit")
+MADE_BY = (*MADE_WITH, "processor")  # in the order in which a difference is explained
 NOT_COMPARED = (*MADE_BY, "commit_date", "device_name", "time")
 
 
@@ -119,7 +118,7 @@ def publish(experiment: Experiment) -> Path:
         raise DataError(f"{experiment.name} is incomplete, there is no {', '.join(missing[:3])}: run `make reproduce`")
     metrics = load_metrics(experiment)
     now = {"parameters": experiment.model_dump(mode="json")}
-    for name in MADE_BY[:-1]:
+    for name in MADE_WITH:
         others = [run["run"] for run in metrics if _made_by(run, name) != _made_by(metrics[0] | now, name)]
         if others:
             raise DataError(f"{experiment.name} is not of one piece: {name} of {', '.join(others[:5])} differ")
