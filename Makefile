@@ -45,27 +45,27 @@ reproduce: $(INSTALLED) ## run every notebook of EXPERIMENT and print its table 
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(CORES),--cores $(CORES))
 
 compare: $(INSTALLED) ## set what was reproduced of EXPERIMENT beside what is published of it, run by run
-	@$(BIN)/python -m hpsed_lib.launch.published compare "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+	@$(BIN)/python -m hpsed_lib.launch compare "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
 publish: $(INSTALLED) ## put what was reproduced of EXPERIMENT into results/, if it is complete and of one piece
-	@$(BIN)/python -m hpsed_lib.launch.published publish "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+	@$(BIN)/python -m hpsed_lib.launch publish "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
 cite: $(INSTALLED) ## print the BibTeX, and the sentence to write, for numbers of EXPERIMENT
-	@$(BIN)/python -m hpsed_lib.launch.published cite "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+	@$(BIN)/python -m hpsed_lib.launch cite "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
 status: $(INSTALLED) ## say how far EXPERIMENT is, at any time, from any terminal
-	@$(BIN)/python -m hpsed_lib.launch.status "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
+	@$(BIN)/python -m hpsed_lib.launch status "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
 plan: $(INSTALLED) ## measure a few steps of EXPERIMENT here and say what all of it will take
-	@$(BIN)/python -m hpsed_lib.launch.plan "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
+	@$(BIN)/python -m hpsed_lib.launch plan "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
 
 # Not among the pinned packages: nothing that is computed needs them.
 site: $(INSTALLED) ## write reproduced/site/EXPERIMENT/: notebooks, sortable tables, clips to hear, a page per run; needs no network
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock furo==2025.12.19 latex2mathml==3.81.1 myst-nb==1.4.0 sphinx==9.0.4
-	@$(BIN)/python -m hpsed_lib.launch.site "$(EXPERIMENT)"
+	@$(BIN)/python -m hpsed_lib.launch site "$(EXPERIMENT)"
 
 report: $(INSTALLED) ## write Snakemake's report of EXPERIMENT's results, one HTML file: graph, run times, tables, figures
-	@$(BIN)/python -m hpsed_lib.launch.workflow "$(EXPERIMENT)" --report $(if $(SEEDS),--seeds $(SEEDS))
+	@$(BIN)/python -m hpsed_lib.launch report "$(EXPERIMENT)" $(if $(SEEDS),--seeds $(SEEDS))
 
 learning-rate: $(INSTALLED) ## compare schedules on EXPERIMENT's validation clips (notebook 09), for linear softmax and attention
 	for pooling in linear attention; do $(BIN)/python -m hpsed_lib.launch.execution notebooks/09_learning_rate.ipynb \

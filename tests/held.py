@@ -115,14 +115,8 @@ class Disk:
 class Project:
     """A copy of the project with an experiment, and what its launches leave behind.
 
-    Attributes
-    ----------
-    folder : Path
-        Where the processes of a launch see the copy: on a disk of its own, if it has one.
-    seen, cache, results : Path
-        Where the test sees it, its cache and its results.
-    notes : Path
-        Folder of ``tests/hold/sitecustomize.py``; also has what the launches print.
+    A launch sees it in `folder`, the test in `seen`; `notes` is the folder of ``tests/hold/sitecustomize.py``, and has
+    what the launches print.
     """
 
     def __init__(self, folder: Path, experiment: dict, disk: Disk | None = None) -> None:
@@ -222,7 +216,7 @@ class Project:
         """The numbers are those of an undisturbed project, and nothing was done twice."""
         runs, numbers = [f"linear-{structure}-seed0" for structure in structures], self.numbers()
         assert numbers == reference.numbers()
-        assert {f"{run}.json" for run in runs} | {f"{run}.tsv" for run in runs} | {"table2.csv", "data.json"} <= set(
+        assert {"table2.csv", "data.json", *(f"{run}.{kind}" for run in runs for kind in ("json", "tsv"))} <= set(
             numbers
         )
         once = [f"cache/{NAME}/data.json", f"reproduced/{NAME}/tables/structure_agreement.csv"]

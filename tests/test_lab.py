@@ -57,11 +57,9 @@ def test_a_notebook_that_was_run_and_saved_is_as_it_was(tmp_path: Path) -> None:
     git(tmp_path, "commit", "--quiet", "--message", "all")
 
     def contents(name: str, model: dict | None = None) -> dict:
-        address = f"{server}api/contents/{name}"
-        body = (
-            None if model is None else json.dumps({key: model[key] for key in ("type", "format", "content")}).encode()
-        )
-        asked = urllib.request.Request(address, body, {"Authorization": "token t"}, method="PUT" if body else "GET")
+        body = json.dumps({key: model[key] for key in ("type", "format", "content")}).encode() if model else None
+        address, method = f"{server}api/contents/{name}", "PUT" if model else "GET"
+        asked = urllib.request.Request(address, body, {"Authorization": "token t"}, method=method)
         with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=30) as answer:
             return json.load(answer)
         return {}
@@ -73,10 +71,8 @@ def test_a_notebook_that_was_run_and_saved_is_as_it_was(tmp_path: Path) -> None:
             model["content"]["metadata"]["language_info"] = {"name": "python", "version": "3.99"}
             for cell in model["content"]["cells"]:
                 if cell["cell_type"] == "code":
-                    cell |= {
-                        "outputs": [{"output_type": "stream", "name": "stdout", "text": "7"}],
-                        "execution_count": 3,
-                    }
+                    cell |= {"outputs": [{"output_type": "stream", "name": "stdout", "text": "7"}]}
+                    cell["execution_count"] = 3
                     cell["metadata"]["execution"] = {"iopub.status.busy": "now"}
             assert contents(f"notebooks/{name}", model)
             kept = json.loads((tmp_path / "reproduced/lab" / name).read_text())

@@ -49,16 +49,12 @@ def test_a_slurm_that_is_not_there_or_fails_or_ends_no_job_is_named(queue, monke
         slurm.queued_jobs("toy")
 
 
-@pytest.mark.parametrize("name", ["quick", "x" * 200, "two words.and/more"])
-def test_names_are_what_the_executor_takes(name):
-    assert re.fullmatch(r"[A-Za-z0-9_-]{1,50}", slurm.job_prefix(name))
-
-
 def test_jobs_of_an_earlier_launch_end_before_and_own_ones_after(queue, monkeypatch, capsys):
     log = queue.parent / "log"  # Snakemake's arguments and the queue that it finds; it leaves a job behind
     script = f'echo "$@" > {log}; cat {queue} >> {log}; echo "14 {PREFIX}_4" >> {queue}; exit 1'
     monkeypatch.setattr(workflow.sys, "executable", play(queue.parent / "snakemake", script))
     assert workflow.reproduce("toy", {}, cluster="slurm", cores=7) == 1
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,50}", PREFIX)  # as the executor takes it
     called, *found = log.read_text().splitlines()
     assert [line[:2] for line in found] == jobs_in(queue) == ["11", "12"]  # and no others' jobs
     assert f"--workflow-profile workflow/profiles/slurm --slurm-jobname-prefix {PREFIX} --jobs 7" in called

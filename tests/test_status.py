@@ -9,6 +9,7 @@ import torch
 
 from hpsed_lib import paths
 from hpsed_lib.launch import status
+from hpsed_lib.launch.__main__ import main
 from hpsed_lib.launch.graph import executed_notebooks
 from hpsed_lib.progress import LOG_VARIABLE, track
 
@@ -93,7 +94,7 @@ def test_failed_and_waiting(traces, capsys):
     message = 'failed in cell 5 under "2.1 Losses": ValueError: too loud\nkept: cache/x.ipynb'
     traces.write(f"{TRACES}/{RUN}.failed.txt", message + "\n")
     before = {path: path.stat().st_mtime_ns for path in traces.folder.rglob("*")}
-    assert status.main(["smoke"]) == 0
+    assert main(["status", "smoke"]) == 0
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines()[1:15]] == list(executed_notebooks(traces.experiment))
     assert f"\n\n{RUN} failed in cell 5" in shown
@@ -134,7 +135,7 @@ def test_tables_are_done_when_they_are_newer_than_every_run(traces):
 def test_seeds_are_those_of_the_last_launch(traces, capsys):
     traces.write("cache/smoke/launch.json", json.dumps({"n_seeds": 3, "cluster": "slurm"}))
     for options, n_seeds in (([], 3), (["--seeds", "2"], 2)):
-        assert status.main(["smoke", *options]) == 0
+        assert main(["status", "smoke", *options]) == 0
         assert capsys.readouterr().out.count("linear-single-seed") == n_seeds
-    assert status.main(["smok"]) == 2
+    assert main(["status", "smok"]) == 2
     assert capsys.readouterr().err.startswith("error: no experiment 'smok'")

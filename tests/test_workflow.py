@@ -15,6 +15,7 @@ import pytest
 import yaml
 from held import copy_project, copy_reproduced
 from snakemake.cli import parse_config
+from test_slurm import play
 
 from hpsed_lib import paths
 from hpsed_lib.errors import ParameterError
@@ -87,7 +88,6 @@ class TestLauncher:
             (["quick", "--data", "nowhere"], "no folder nowhere: expected the folder of the recordings"),
             (["quick", "--cluster", "slurn"], "no cluster 'slurn' in workflow/profiles/; there: slurm"),
             (["quick", "--cores", "0"], "CORES must be 1 or more, got 0"),
-            (["smoke", "--report"], "no results of smoke: run `make reproduce EXPERIMENT=smoke` first"),
         ],
     )
     def test_what_cannot_be_launched_is_one_line(self, bundle, arguments, error):
@@ -106,25 +106,21 @@ class TestLauncher:
         assert "process 4711 is running this experiment; waiting" in errors
         assert "process 4711 still holds cache/quick/workflow.lock" in errors
 
-    @pytest.mark.parametrize(
-        ("name", "folder"), [("05_paper_audit", "cache"), ("04_result_tables", "cache/quick")], ids=["shared", "own"]
-    )
-    @pytest.mark.parametrize("failed", [True, False], ids=["failed", "ended"])
-    def test_a_notebook_that_failed_or_was_ended_is_reported(self, tmp_path, monkeypatch, capsys, name, folder, failed):
+    def test_what_failed_and_what_was_ended_is_reported(self, tmp_path, monkeypatch, capsys):
         for module in (paths, status):
             monkeypatch.setattr(module, "ROOT", tmp_path)
-        traces = tmp_path / folder / "notebooks-in-progress"
-        traces.mkdir(parents=True)
-        (traces / f"{name}.log").touch()
-        if failed:
-            (traces / f"{name}.failed.txt").write_text("failed in cell 3: ValueError\n")
+        for traces in ("cache/notebooks-in-progress", "cache/quick/notebooks-in-progress"):
+            (tmp_path / traces).mkdir(parents=True)
+        failed, ended = "05_paper_audit", "04_result_tables"  # of all experiments, and of this one
+        (tmp_path / f"cache/notebooks-in-progress/{failed}.failed.txt").write_text("failed in cell 3: ValueError\n")
+        (tmp_path / f"cache/quick/notebooks-in-progress/{ended}.log").touch()
         experiment = load_experiment("quick")
-        workflow.report_failure(experiment, since=0.0)
+        workflow.report_failure(experiment)
         printed = capsys.readouterr().err
-        assert (f"{name} failed in cell 3: ValueError" in printed) == failed
+        assert f"  {failed} failed in cell 3: ValueError\n" in printed
         unfinished = printed.split("not run, or ended from outside: ")[1].splitlines()[0].split(", ")
-        expected = set(graph.executed_notebooks(experiment))
-        assert set(unfinished) == (expected - {name} if failed else expected | {name})
+        assert set(unfinished) == set(graph.executed_notebooks(experiment)) - {failed}
+        assert ended in unfinished
 
     @pytest.mark.parametrize(
         ("experiment", "cluster", "n_seeds", "n_runs"),
@@ -168,8 +164,9 @@ class TestLauncher:
         assert changed == {f"{name}/03_train_variant.json" for name in ("linear", "power", "top_half")}
 
     def test_report_of_what_was_reproduced(self, bundle):
+        assert "no results of quick: run `make" in run(bundle, 2, "hpsed_lib.launch", "report", "quick")[1]
         copy_reproduced(bundle, "quick", "derivation", "paper")
-        assert launch(bundle, 0, "quick", "--report")[0] == "cache/quick/report.html\n"
+        assert run(bundle, 0, "hpsed_lib.launch", "report", "quick")[0] == "cache/quick/report.html\n"
         report = (bundle / "cache/quick/report.html").read_text()
         for name in ("learning_curves.png", "table2.csv", "Best constant guess"):
             assert name in report
@@ -190,38 +187,33 @@ class TestLaunch:
     def test_as_many_runs_at_a_time_as_there_are_gpus(self, tmp_path, monkeypatch, visible, shared, expected):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         monkeypatch.setenv("HPSED_RUNS_PER_GPU", shared)
-        snakemake = tmp_path / "snakemake"
-        snakemake.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\n')
-        snakemake.chmod(0o755)
-        monkeypatch.setattr(workflow.sys, "executable", str(snakemake))
+        snakemake = play(tmp_path / "snakemake", f'echo "$@" > {tmp_path}/arguments')
+        monkeypatch.setattr(workflow.sys, "executable", snakemake)
         assert workflow.reproduce("toy", {}) == 0
         assert f" --resources {expected} " in (tmp_path / "arguments").read_text()
-
-    def test_it_is_remembered(self):
-        source = workflow.data_source("toy", None, download=False)
-        assert source == {"data_folder": "", "download": False, "fingerprint": ""}
-        assert graph.last_launch("toy") == {"n_seeds": 0, "cluster": "", "source": source}
-        source["download"] = True
-        assert workflow.reproduce("toy", source, n_seeds=5) == 0
-        assert graph.last_launch("toy") == {"n_seeds": 5, "cluster": "", "source": source}
-        assert workflow.data_source("toy", None, download=False) == source
 
     def test_folder_is_remembered_and_its_changes_are_seen(self, tmp_path):
         folder = tmp_path / "recordings"
         folder.mkdir()
         (folder / "a.wav").write_bytes(b"a")
-        first = workflow.data_source("toy", folder, download=False)
+        none = {"data_folder": "", "download": False, "fingerprint": ""}
+        first = workflow.data_source("esc10", folder, download=False)
         assert not Path(first["data_folder"]).is_absolute()  # it stands in the executed notebook
         assert (ROOT / first["data_folder"]).resolve() == folder.resolve()
-        assert workflow.data_source("toy", None, download=False)["data_folder"] == ""  # nothing was launched with it
-        workflow.reproduce("toy", first)
-        assert workflow.data_source("toy", None, download=False) == first
+        assert graph.last_launch("esc10") == {"n_seeds": 0, "cluster": "", "source": none}  # nothing was launched
+        assert workflow.reproduce("esc10", first, n_seeds=5) == 0
+        assert graph.last_launch("esc10") == {"n_seeds": 5, "cluster": "", "source": first}
+        assert workflow.data_source("esc10", None, download=False) == first
         (folder / "b.wav").write_bytes(b"b")
-        changed = workflow.data_source("toy", None, download=False)
+        changed = workflow.data_source("esc10", None, download=False)
         assert changed["fingerprint"] != first["fingerprint"]
-        workflow.reproduce("toy", changed)
+        workflow.reproduce("esc10", changed)
         shutil.rmtree(folder)
-        assert workflow.data_source("toy", None, download=False) == changed
+        assert workflow.data_source("esc10", None, download=False) == changed
+        fetched = workflow.data_source("esc10", None, download=True)  # it undoes a wrong folder
+        assert fetched == none | {"download": True}
+        workflow.reproduce("esc10", fetched)
+        assert workflow.data_source("esc10", None, download=False) == fetched
 
     @pytest.mark.parametrize("folder", ["a #2", "1e3", "true", "é: 'x'", ""])
     def test_a_folders_name_reaches_snakemake_as_it_is(self, folder):
@@ -237,14 +229,6 @@ class TestLaunch:
         with pytest.raises(ParameterError, match=r"(?s)there is no GPU here.*give DATA="):
             workflow._require_all(load_experiment("paper"), options, source)
 
-    def test_fetching_undoes_a_wrong_folder(self, tmp_path):
-        (tmp_path / "wrong").mkdir()
-        wrong = workflow.data_source("esc10", tmp_path / "wrong", download=False)
-        workflow.reproduce("esc10", wrong)
-        assert workflow.data_source("esc10", None, download=False) == wrong
-        fetched = workflow.data_source("esc10", None, download=True)
-        assert fetched == {"data_folder": "", "download": True, "fingerprint": ""}
-
 
 class TestSeeds:
     def test_seeds_replace_those_of_the_experiment(self):
@@ -258,21 +242,21 @@ class TestSeeds:
             with_seeds(experiment, -1)
 
     @pytest.mark.parametrize(
-        ("section", "keys", "is_same"),
+        ("section", "key", "is_same"),
         [
-            ("pooling", ["functions"], True),
-            ("resources", ["memory", "run_time"], True),
-            ("pooling", ["segment_lengths"], False),
-            ("training", ["max_epochs"], False),
-            ("data", ["seed"], False),
-            ("resources", ["threads"], False),  # it changes the last bits
+            ("pooling", "functions", True),
+            ("resources", "memory", True),
+            ("resources", "run_time", True),
+            ("pooling", "segment_lengths", False),
+            ("training", "max_epochs", False),
+            ("data", "seed", False),
+            ("resources", "threads", False),  # it changes the last bits
         ],
     )
-    def test_settings_of_a_run_are_those_that_change_it(self, section, keys, is_same):
+    def test_settings_of_a_run_are_those_that_change_it(self, section, key, is_same):
         parameters = load_experiment("quick").model_dump(mode="json")
-        for key in keys:
-            other = {**parameters, section: {**parameters[section], key: None}}
-            assert (run_settings(other) == run_settings(parameters)) == is_same
+        other = {**parameters, section: {**parameters[section], key: None}}
+        assert (run_settings(other) == run_settings(parameters)) == is_same
 
 
 class TestInstallation:
@@ -316,5 +300,5 @@ class TestMakefile:
             command = ["make", "--dry-run", "compare"]
             given = active | {"CONDA_DEFAULT_ENV": name}
             shown = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=True).stdout
-            assert f"{where}python -m hpsed_lib.launch.published compare" in shown
+            assert f"{where}python -m hpsed_lib.launch compare" in shown
             assert ("-m venv .venv" in shown) == (name == "base")

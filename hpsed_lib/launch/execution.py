@@ -17,49 +17,34 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
+import yaml
+
+from hpsed_lib.errors import DataError, ExecutionError, HpsedError
 from hpsed_lib.launch.gpus import take_gpu
 from hpsed_lib.paths import ROOT, cache_folder, naming_full_disk, replacing
 from hpsed_lib.processes import end_with_launcher, only_one
 from hpsed_lib.progress import LOG_VARIABLE, use_large_pages
 
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
-
 PROGRESS_INTERVAL = 10.0  # s between two lines of one run
 THREAD_VARIABLES = [f"{library}_NUM_THREADS" for library in ("MKL", "NUMBA", "NUMEXPR", "OMP", "OPENBLAS")]
 THREAD_VARIABLES += ["VECLIB_MAXIMUM_THREADS"]
-READERS: dict[str, Callable[[str], Any]] = {
-    "bool": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
-    "float": float,
-    "int": int,
-    "str": str,
-}
 
 
 def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
-    """Convert parameters, as text, to the types annotated in the notebook's cell tagged ``parameters``.
+    """Parameters, given as text, in the types annotated in the notebook's cell tagged ``parameters``.
 
-    Each line of that cell has the form ``name: type = default``, and the type is one of `READERS`.
+    What does not fit stays as it is: the notebook refuses it (`hpsed_lib.notebook.check_parameters`).
     """
     import papermill
 
-    if not notebook.is_file():
-        raise ParameterError(f"no notebook {notebook}")
-    declared = {name: entry["inferred_type_name"] for name, entry in papermill.inspect_notebook(notebook).items()}
-    values = {}
-    for name, text in given.items():
-        if name not in declared:
-            raise ParameterError(f"{notebook} declares no parameter {name!r}, only {', '.join(declared)}")
-        try:
-            values[name] = READERS[declared[name]](text)
-        except (KeyError, ValueError):
-            raise ParameterError(f"{notebook}: parameter {name!r} expects {declared[name]}, got {text!r}") from None
-    return values
+    declared = papermill.inspect_notebook(notebook)
+    is_text = {name: declared.get(name, {}).get("inferred_type_name") == "str" for name in given}
+    return {name: text if is_text[name] else yaml.safe_load(text) for name, text in given.items()}
 
 
 def _show_progress(log: Path, say: Callable[[str], None]) -> None:
@@ -72,7 +57,7 @@ def _show_progress(log: Path, say: Callable[[str], None]) -> None:
                 say(lines[-1])
 
 
-def _stripped(notebook: NotebookNode) -> str:
+def _stripped(notebook: Any) -> str:
     """An executed notebook without times, random ids, this machine's folders and the temporary names of its cells."""
     import nbformat
 
@@ -103,23 +88,15 @@ def _describe_failure(kept: Path, error: Exception) -> str:
     return f"failed {place}: {why}\nkept: {os.path.relpath(kept, ROOT)}"
 
 
-def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: int = 1, gpu: bool = False) -> None:
+def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: int, gpu: bool) -> None:
     """Execute a notebook, in a process that does nothing else, and put the executed copy at `output`.
 
     The output's stem is the name of the run: label of its lines on standard error and stem of its files in progress.
-    Parameters are given as text (`read_parameters`); if one is wrong, no kernel is started. Each numerical library of
-    the kernel has so many `threads`; with `gpu` it waits for a GPU that no other run has, and sees this one only.
-
-    Raises
-    ------
-    ExecutionError
-        A cell failed, or the kernel died; the message names the cell and where the notebook is kept.
+    Each numerical library of the kernel has so many `threads`; with `gpu` it waits for a GPU that no other run has,
+    and sees this one only. If a cell fails or the kernel dies it is an `ExecutionError`.
     """
     name = output.stem
-
-    def say(line: str) -> None:
-        print(f"[{name}] {line}", file=sys.stderr, flush=True)
-
+    say = partial(_say, name)
     folder = cache_folder(Path(given.get("experiment", "")).stem) / "notebooks-in-progress"
     with only_one(folder / f"{name}.lock", lambda pid: say(f"process {pid} executes this run; waiting for its end")):
         failure, log = folder / f"{name}.failed.txt", folder / f"{name}.log"
@@ -132,8 +109,10 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: 
             started = time.monotonic()
             threading.Thread(target=_show_progress, args=(log, say), daemon=True).start()
             say("started")
-            os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the kernel inherits these
-            os.environ[LOG_VARIABLE] = str(log)
+            os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the kernel inherits all these
+            os.environ |= {LOG_VARIABLE: str(log), "PYTHONHASHSEED": "0"}
+            os.environ["IPYTHONDIR"] = str(ROOT / "cache" / "ipython")  # not the start-up files of whoever runs this
+            use_large_pages()
             _execute(notebook, output, values, folder / f"{name}.ipynb")
             say(f"done in {time.monotonic() - started:.0f} s")
         except HpsedError as error:
@@ -143,18 +122,13 @@ def execute(notebook: Path, output: Path, given: Mapping[str, str], *, threads: 
 
 
 def _execute(notebook: Path, output: Path, values: dict[str, Any], kept: Path) -> None:
-    """What `execute` does once it has everything that it needs."""
     import papermill
 
-    os.environ["PYTHONHASHSEED"] = "0"
-    os.environ["IPYTHONDIR"] = str(ROOT / "cache" / "ipython")  # not the start-up files of whoever runs this
-    use_large_pages()
-    quiet = {"progress_bar": False, "extra_arguments": ["--log-level=CRITICAL"]}  # of the kernel, not of the cells
+    options = {"kernel_name": "python3", "cwd": ROOT, "coalesce_streams": True, "progress_bar": False}
+    options["extra_arguments"] = ["--log-level=CRITICAL"]  # of the kernel, not of the cells
     try:
         with naming_full_disk(kept):
-            executed = papermill.execute_notebook(
-                notebook, kept, values, kernel_name="python3", cwd=ROOT, coalesce_streams=True, **quiet
-            )
+            executed = papermill.execute_notebook(notebook, kept, values, **options)
     except DataError:
         raise
     except Exception as error:  # a failed cell, a dead kernel: all end the run in the same way
@@ -164,26 +138,30 @@ def _execute(notebook: Path, output: Path, values: dict[str, Any], kept: Path) -
     kept.unlink()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns 0, 1 if the execution failed, or 2 if it could not be started."""
+def _say(name: str, line: str) -> None:
+    print(f"[{name}] {line}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Command line; returns 0, or 1 if the execution failed."""
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.execution", description="Execute one notebook.")
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path, help="where the executed copy is put once every cell has run")
     parser.add_argument("--threads", type=int, default=1, help="threads of each numerical library (default: 1)")
     parser.add_argument("--gpu", action="store_true", help="take a GPU that no other run has, if there is any")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     end_with_launcher()
     # jsonschema imports this where it is there, to check addresses that no notebook holds: 2.5 s, before every run.
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    given = dict(options.parameter)
     try:
         with naming_full_disk(options.output):
-            given = dict(options.parameter)
             execute(options.notebook, options.output, given, threads=options.threads, gpu=options.gpu)
     except HpsedError as error:
         for line in str(error).splitlines():
-            print(f"[{options.output.stem}] {line}", file=sys.stderr, flush=True)
-        return 1 if isinstance(error, ExecutionError) else 2
+            _say(options.output.stem, line)
+        return 1
     return 0
 
 

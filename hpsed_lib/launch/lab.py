@@ -44,10 +44,7 @@ def contents(experiment: Experiment) -> str:
     for path in sorted(NOTEBOOKS.glob("*.ipynb"))[1:]:  # all but 00
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         title = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
-        row = {
-            "notebook": f"[{title}]({path.name})",
-            "seconds": f"{seconds[path.stem]:.0f}" if path.stem in seconds else "",
-        }
+        row = {"notebook": f"[{title}]({path.name})", "seconds": seconds.get(path.stem, "")}
         rows.append(row | {name: " ".join(_executed(path.stem, experiment, root)) for name, root in FOLDERS.items()})
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
@@ -55,12 +52,13 @@ def contents(experiment: Experiment) -> str:
 FOLDERS = {"published": published_folder, "reproduced here": results_folder}
 
 
-def _seconds(experiment: Experiment) -> dict[str, float]:
+def _seconds(experiment: Experiment) -> dict[str, str]:
     """Seconds by notebook: as `make bench` measured them for ``quick``; of 03 the mean training that is published."""
     parts = pd.read_csv(published_folder("bench") / "experiment_parts.csv").set_index("part").seconds.to_dict()
     runs = [json.loads(path.read_text()) for path in published_folder(experiment.name).glob("metrics/*.json")]
-    training = [run["time"]["training_seconds"] for run in runs]
-    return parts | ({"03_train_variant": sum(training) / len(training)} if training else {})
+    if runs:
+        parts["03_train_variant"] = sum(run["time"]["training_seconds"] for run in runs) / len(runs)
+    return {part: f"{seconds:.0f}" for part, seconds in parts.items()}
 
 
 def _executed(stem: str, experiment: Experiment, root: Callable[[str], Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an experiment will take here: ``python -m hpsed_lib.launch.plan EXPERIMENT``, the command behind ``make plan``.
+"""What an experiment will take here, for ``make plan``.
 
 A short calibration trains the experiment's own network on random input of the right shape, and extracts features of
 noise, in as many processes as runs would be trained at once. The rest is arithmetic. Times are in seconds, sizes in
@@ -7,12 +7,10 @@ bytes. Training may stop early, so that its times are upper bounds; other work o
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import resource
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from timeit import timeit
@@ -20,13 +18,17 @@ from typing import NamedTuple
 
 import numpy as np
 import psutil
+import torch
 from tqdm import tqdm
 
-from hpsed_lib.errors import HpsedError, ParameterError
+from hpsed_lib.errors import ParameterError
+from hpsed_lib.features import log_mel
 from hpsed_lib.launch.gpus import runs_on_gpus
 from hpsed_lib.launch.workflow import available_cores
-from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, load_experiment, with_seeds
+from hpsed_lib.networks import build
+from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, Soundscapes
 from hpsed_lib.paths import cache_folder
+from hpsed_lib.training import clip_loss, predict, prepare_for_training, select_device
 
 MEASURED_CLIPS = 8  # in a batch on the CPU, at most: what a larger one takes is in proportion
 MEASURED_SECONDS = 10.0  # of training steps, and at least three of them
@@ -49,11 +51,6 @@ class Calibration(NamedTuple):
 
 def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Calibration:
     """Train the last of the variants for so many seconds, and extract the features of a clip."""
-    import torch
-
-    from hpsed_lib.features import log_mel
-    from hpsed_lib.networks import build
-    from hpsed_lib.training import clip_loss, predict, prepare_for_training, select_device
 
     def step() -> None:
         _, clip_prob = predict(network, features, experiment, pooling=pooling, structure=structure)
@@ -63,17 +60,15 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
         optimizer.step()
         loss.item()  # waits for a GPU
 
-    def extract() -> None:
-        log_mel(noise, sr=experiment.data.sample_rate, params=experiment.features)
-
     torch.set_num_threads(experiment.resources.threads)
     pooling, structure = experiment.pooling.variants[-1]
     device = select_device(experiment.training.device)
     n_mels, batch_size = experiment.features.n_mels, experiment.training.batch_size
     n_clips = batch_size if device.type != "cpu" else min(batch_size, MEASURED_CLIPS)
     noise = torch.rand(round(experiment.data.clip_duration * experiment.data.sample_rate)).numpy() - 0.5
+    extract = partial(log_mel, noise, sr=experiment.data.sample_rate, params=experiment.features)
     features = torch.randn(n_clips, experiment.n_frames, n_mels).to(device)
-    target = (torch.rand(n_clips, _n_classes(experiment)) < 0.1).float().to(device)
+    target = (torch.rand(n_clips, N_CLASSES.get(experiment.data.source, 17)) < 0.1).float().to(device)
     network = build(experiment.network, n_mels=n_mels, n_classes=target.shape[1]).to(device)
     network = prepare_for_training(network, experiment.training)
     optimizer = torch.optim.Adam(network.parameters(), lr=experiment.training.learning_rate)
@@ -91,18 +86,14 @@ def calibrate(experiment: Experiment, seconds: float = MEASURED_SECONDS) -> Cali
     )
 
 
-def _n_classes(experiment: Experiment) -> int:
-    return N_CLASSES.get(experiment.data.source, 17)
-
-
 def clip_counts(experiment: Experiment) -> dict[str, int]:
     """Number of clips in each split, as prepared, or else as the experiment says."""
     data, prepared = experiment.data, cache_folder(experiment.name) / "data.json"
     if prepared.is_file():
         report = json.loads(prepared.read_text(encoding="utf-8"))["report"]
         return {split: count["used"] for split, count in report.items()}
-    if (counts := getattr(data, "n_clips", None)) is not None:
-        return {split: getattr(counts, split) for split in SPLITS}
+    if isinstance(data, Soundscapes):
+        return data.n_clips.model_dump()
     if isinstance(data, Dcase2017Data):
         n_validation = round(data.validation_share * DCASE2017_CLIPS["training"])
         numbers = DCASE2017_CLIPS["training"] - n_validation, n_validation, DCASE2017_CLIPS[data.test_set]
@@ -129,11 +120,11 @@ def make_plan(
     epoch = counts["training"] + PREDICTION * counts["validation"]  # in training steps of one clip
     steps = experiment.training.max_epochs * epoch + PREDICTION * n_evaluated
     data, run = n_clips * measured.features / cores, steps * measured.training + RUN_OVERHEAD
-    made_here = hasattr(experiment.data, "n_clips")  # soundscapes, written as 16-bit WAV
-    disk = {
+    made_here = isinstance(experiment.data, Soundscapes)
+    disk = {  # 16-bit WAV; 32-bit features; weights, the best ones, and Adam's two moments
         "soundscapes": made_here * n_clips * 2 * experiment.data.clip_duration * experiment.data.sample_rate,
         "features": n_clips * 4 * experiment.n_frames * experiment.features.n_mels,
-        "checkpoints": n_runs * 4 * 4 * measured.n_parameters,  # weights, the best ones, and Adam's two moments
+        "checkpoints": n_runs * 4 * 4 * measured.n_parameters,
     }
     return Plan(data, run, data + -(-n_runs // at_once) * run, at_once * measured.memory, disk)
 
@@ -163,8 +154,6 @@ def describe(experiment: Experiment, measured: Calibration, plan: Plan, *, at_on
 
 def runs_at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
     """Runs that are trained at once, and processes that measure at once: on a GPU one, which has it for itself."""
-    from hpsed_lib.training import select_device
-
     n_runs = len(experiment.runs())
     if select_device(experiment.training.device).type != "cpu":
         return min(n_runs, runs_on_gpus()), 1
@@ -172,29 +161,14 @@ def runs_at_once(experiment: Experiment, cores: int) -> tuple[int, int]:
     return at_once, min(at_once, max(1, int(psutil.virtual_memory().available // MEMORY_TO_MEASURE)))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns 0, or 2 if the experiment cannot be planned."""
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.plan", description="What an experiment takes.")
-    parser.add_argument("experiment", help="name of a file in params/")
-    parser.add_argument("--seeds", type=int, default=0, help="seeds 0 to SEEDS - 1, not the experiment's own")
-    parser.add_argument("--cores", type=int, default=available_cores(), help="runs at a time (default: all cores)")
-    options = parser.parse_args(arguments)
-    try:
-        experiment = with_seeds(load_experiment(options.experiment), options.seeds)
-        counts = clip_counts(experiment)
-        if options.cores < 1:
-            raise ParameterError(f"CORES must be 1 or more, got {options.cores}")
-        at_once, n_processes = runs_at_once(experiment, options.cores)
-        with ProcessPoolExecutor(n_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            each = list(pool.map(calibrate, [experiment] * n_processes))
-    except HpsedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def plan_here(experiment: Experiment, cores: int | None) -> str:
+    """Measure, and say what the experiment takes with so many runs at a time, or as many as there are cores."""
+    cores, counts = available_cores() if cores is None else cores, clip_counts(experiment)
+    if cores < 1:
+        raise ParameterError(f"CORES must be 1 or more, got {cores}")
+    at_once, n_processes = runs_at_once(experiment, cores)
+    with ProcessPoolExecutor(n_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        each = list(pool.map(calibrate, [experiment] * n_processes))
     measured = Calibration(*np.mean(each, axis=0).tolist())
-    plan = make_plan(experiment, measured, counts, at_once=at_once, cores=options.cores)
-    print(describe(experiment, measured, plan, at_once=at_once))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    plan = make_plan(experiment, measured, counts, at_once=at_once, cores=cores)
+    return describe(experiment, measured, plan, at_once=at_once)

@@ -1,4 +1,4 @@
-"""Reproduced beside published results: ``python -m hpsed_lib.launch.published compare|publish|cite EXPERIMENT``.
+"""Reproduced beside published results, for ``make compare``, ``make publish`` and ``make cite``.
 
 ``results/`` is published and cited, and no run writes there; what is run comes to lie in ``reproduced/``, in the same
 layout. `compare` sets the two side by side, `publish` puts a complete and consistent experiment in the other's place,
@@ -10,38 +10,25 @@ interval for one more seed of the published arm, and else *different*.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from scipy import stats
 
-from hpsed_lib.errors import DataError, HpsedError
-from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
-from hpsed_lib.params import Experiment, load_experiment, run_settings, with_seeds
+from hpsed_lib.errors import DataError
+from hpsed_lib.launch.graph import SHARED, executed_notebooks
+from hpsed_lib.params import Experiment, run_settings
 from hpsed_lib.paths import ROOT, published_folder, results_folder
-from hpsed_lib.tables import LATEX, load_metrics, made_by, update_readme
+from hpsed_lib.tables import LATEX, load_metrics, made_by
 
-MADE_BY = (
-    "parameters",
-    "own_pooling",
-    "data",
-    "device",
-    "instruction_set",
-    "n_threads",
-    "versions",
-    "commit",
-    "processor",
-)
-"""What a run was made with, and by, in the order in which a difference is explained."""
+MADE_WITH = ("parameters", "own_pooling", "data", "device", "instruction_set", "n_threads", "versions", "commit")
+MADE_BY = (*MADE_WITH, "processor")  # in the order in which a difference is explained
 NOT_COMPARED = (*MADE_BY, "commit_date", "device_name", "time")
 
 
@@ -65,7 +52,7 @@ def compare(experiment: Experiment) -> pd.DataFrame:
         row |= {"published": math.nan, "reproduced": _f_measure(own), "verdict": "not published", "reason": ""}
         if theirs := published.get(own["run"]):
             row |= {"published": _f_measure(theirs), "verdict": "identical"}
-            if _numbers(own) != _numbers(theirs):
+            if any(own.get(name) != theirs.get(name) for name in {*own, *theirs} - {*NOT_COMPARED}):
                 low, high = _where_one_more_would_lie(by_arm[own["pooling"], own["structure"]])
                 row["verdict"] = "compatible" if low <= row["reproduced"] <= high else "different"
                 row["reason"] = _first_difference(own, theirs)
@@ -73,20 +60,14 @@ def compare(experiment: Experiment) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _numbers(metrics: dict) -> dict:
-    return {name: value for name, value in metrics.items() if name not in NOT_COMPARED}
-
-
 def _f_measure(metrics: dict) -> float:
     return 100 * metrics["test"]["overall"]["f_measure"]
 
 
 def _where_one_more_would_lie(values: Sequence[float]) -> tuple[float, float]:
-    """95 % prediction interval of one more value; empty if there is one only."""
-    if len(values) < 2:
-        return math.inf, -math.inf
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) * math.sqrt(1 + 1 / len(values))
-    return float(np.mean(values) - half), float(np.mean(values) + half)
+    """95 % prediction interval of one more value; NaN if there is one only."""
+    known = pd.Series(values)
+    return stats.t.interval(0.95, len(known) - 1, known.mean(), known.std() * math.sqrt(1 + 1 / len(known)))
 
 
 def _made_by(metrics: dict, name: str) -> Any:
@@ -137,29 +118,24 @@ def publish(experiment: Experiment) -> Path:
         raise DataError(f"{experiment.name} is incomplete, there is no {', '.join(missing[:3])}: run `make reproduce`")
     metrics = load_metrics(experiment)
     now = {"parameters": experiment.model_dump(mode="json")}
-    for name in MADE_BY[:-1]:
+    for name in MADE_WITH:
         others = [run["run"] for run in metrics if _made_by(run, name) != _made_by(metrics[0] | now, name)]
         if others:
             raise DataError(f"{experiment.name} is not of one piece: {name} of {', '.join(others[:5])} differ")
     if "+changes" in metrics[0]["commit"] or metrics[0]["commit"] == "unknown":
         raise DataError(f"{experiment.name} was made by code that is in no commit ({metrics[0]['commit']})")
+    left_out = [f"{run}.ipynb" for run in experiment.runs() if not run.endswith("-seed0")]  # megabytes of the same
     for name in (experiment.name, *{Path(folder).parent.name for folder in SHARED.values()}):
-        left_out = [f"{run}.ipynb" for run in experiment.runs() if not run.endswith("-seed0")]  # megabytes of the same
-        _replace(name, keep=("table2.csv", "table3.csv", "mlms8.json"), left_out=left_out)
+        target = published_folder(name)
+        fresh = target.with_name(f".{name}.unfinished")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(results_folder(name), fresh, ignore=shutil.ignore_patterns(".*", *left_out))
+        for printed in ("table2.csv", "table3.csv", "mlms8.json"):  # the paper's own, which nothing here makes
+            if (target / printed).is_file():
+                shutil.copy2(target / printed, fresh / printed)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
     return published_folder(experiment.name)
-
-
-def _replace(name: str, *, keep: Sequence[str] = (), left_out: Sequence[str] = ()) -> None:
-    """Put a reproduced folder in the place of the published one, of which files of some names stay."""
-    target = published_folder(name)
-    fresh = target.with_name(f".{target.name}.unfinished")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(results_folder(name), fresh, ignore=shutil.ignore_patterns(".*", *left_out))
-    for file in keep:
-        if (target / file).is_file():
-            shutil.copy2(target / file, fresh / file)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
 
 
 def citation(experiment: Experiment) -> str:
@@ -173,14 +149,12 @@ def citation(experiment: Experiment) -> str:
     [paper] = ours["references"]
     made = f"experiment {experiment.name}, {made_by(metrics)}"
     ours |= {"year": ours["date-released"].year, "note": made}
-    entries = {"software{hpsed": ours, "article{he2019hierarchical": paper}
-    fields = ("title", "year", "version", "journal", "url", "note")
-    bibtex = [
-        f"@{key},\n  author = {{{_authors(entry)}}},\n"
-        + "".join(f"  {name} = {{{entry[name]}}},\n" for name in fields if name in entry)
-        + "}\n"
-        for key, entry in entries.items()
-    ]
+    bibtex = []
+    for key, entry in (("software{hpsed", ours), ("article{he2019hierarchical", paper)):
+        fields = [f"author = {{{_authors(entry)}}}"]
+        names = ("title", "year", "version", "journal", "url", "note")
+        fields += [f"{name} = {{{entry[name]}}}" for name in names if name in entry]
+        bibtex.append(f"@{key},\n" + "".join(f"  {field},\n" for field in fields) + "}\n")
     sentence = (
         f"The scores are those of hpsed {ours['version']}~\\cite{{hpsed}}, {made} ({experiment.title}); the method is "
         "that of He et al.~\\cite{he2019hierarchical}."
@@ -195,37 +169,3 @@ def _authors(entry: dict) -> str:
         for author in entry["authors"]
     )
     return " and ".join(names)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns 0, 1 if runs are not identical, or 2 if there is nothing to compare or to publish."""
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.published", description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["compare", "publish", "cite"])
-    parser.add_argument("experiment", help="name of a file in params/; or bench, to publish")
-    parser.add_argument("--seeds", type=int, help="as in the launch (default: as in the last launch)")
-    options = parser.parse_args(arguments)
-    try:
-        if options.experiment == "bench" and options.what == "publish":
-            _replace("bench")
-            update_readme()
-            return 0
-        n_seeds = last_launch(options.experiment)["n_seeds"] if options.seeds is None else options.seeds
-        experiment = with_seeds(load_experiment(options.experiment), n_seeds)
-        if options.what == "publish":
-            print(f"published: {publish(experiment)}")
-            update_readme()
-            return 0
-        if options.what == "cite":
-            print(citation(experiment))
-            return 0
-        compared = compare(experiment)
-    except HpsedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(compared.round(2).to_string(index=False))
-    print(verdict_line(compared))
-    return 0 if (compared.verdict == "identical").all() else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

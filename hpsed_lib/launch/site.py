@@ -1,4 +1,4 @@
-"""An experiment as static pages: ``python -m hpsed_lib.launch.site EXPERIMENT`` writes ``reproduced/site/EXPERIMENT/``.
+"""An experiment as static pages in ``reproduced/site/<experiment>/``, for ``make site``.
 
 Sphinx with MyST-NB renders the executed notebooks: Python packages only; jupyter-book 2 and quarto fetch binaries.
 Formulas become MathML, which browsers draw themselves: no page needs the network, and a folder of them is the site.
@@ -6,11 +6,9 @@ Formulas become MathML, which browsers draw themselves: no page needs the networ
 
 from __future__ import annotations
 
-import argparse
 import html
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,10 @@ from matplotlib.axes import Axes
 from hpsed_lib import dataset, plots, tables
 from hpsed_lib.data.audio import read_audio
 from hpsed_lib.dataset import Dataset
-from hpsed_lib.errors import ExecutionError, HpsedError
-from hpsed_lib.launch.graph import executed_notebooks, last_launch
+from hpsed_lib.errors import ExecutionError
+from hpsed_lib.launch.graph import executed_notebooks
 from hpsed_lib.launch.published import citation, compare, verdict_line
-from hpsed_lib.params import Experiment, load_experiment, with_seeds
+from hpsed_lib.params import Experiment
 from hpsed_lib.paths import ROOT, cache_folder, results_folder
 from hpsed_lib.runs import load_events
 
@@ -85,30 +83,25 @@ def _first_page(experiment: Experiment, metrics: list[dict]) -> str:
     scores = scores.rename(columns=tables.HEADINGS).assign(**beside[["published", "verdict", "reason"]]).round(1)
     scores.insert(0, "run", [_link(f"runs/{run}.html", run) for run in beside.run])
     folder = results_folder(experiment.name) / "tables"
-    found = {name: pd.read_csv(folder / f"{name}.csv") for name in ("contrasts", "table2")}
-    for table in found.values():
+    parts = [f"# hpsed: {experiment.name}"]
+    for name, heading, as_text in (
+        ("contrasts", "Each structure against `single`", tables.formatted_contrasts),
+        ("table2", "In the layout of the paper's Table 2", tables.formatted),
+    ):
+        table = pd.read_csv(folder / f"{name}.csv")
         table.columns = table.columns.str.replace("_percent$|_points$", "", regex=True)
+        how_to_read = (folder / f"{name}.md").read_text(encoding="utf-8").rpartition("\n\n")[2]
+        parts += [f"## {heading}", _with_runs(experiment, as_text(table)), how_to_read]
+    parts += ["## Every run, and whether it came back"]
+    parts += [f"**{verdict_line(beside)}.** Scores in percent; a run's name leads to all that there is of it."]
+    parts += [_html(scores), "## Figures"]
+    parts += [f"![{path.stem}](figures/{path.name})" for path in sorted(folder.glob("../figures/*.png"))]
+    parts += ["## How to cite", f"```text\n{citation(experiment)}\n```"]
     notebooks = sorted(set(executed_notebooks(experiment)) - set(experiment.runs()))
-    how_to_read = {name: (folder / f"{name}.md").read_text(encoding="utf-8").rpartition("\n\n")[2] for name in found}
-    return "\n\n".join(
-        [
-            f"# hpsed: {experiment.name}",
-            "## Each structure against `single`",
-            _with_runs(experiment, tables.formatted_contrasts(found["contrasts"])),
-            how_to_read["contrasts"],
-            "## In the layout of the paper's Table 2",
-            _with_runs(experiment, tables.formatted(found["table2"])),
-            how_to_read["table2"],
-            "## Every run, and whether it came back",
-            f"**{verdict_line(beside)}.** Scores in percent; a run's name leads to all that there is of it.",
-            _html(scores),
-            "## Figures",
-            *(f"![{path.stem}](figures/{path.name})" for path in sorted(folder.glob("../figures/*.png"))),
-            "## How to cite",
-            f"```text\n{citation(experiment)}\n```",
-            "\n".join(["```{toctree}\n:hidden:\nclips\ntables", *(f"notebooks/{name}" for name in notebooks), "```"]),
-        ]
-    )
+    parts += [
+        "```{toctree}\n:hidden:\n" + "\n".join(["clips", "tables", *(f"notebooks/{n}" for n in notebooks), "```"])
+    ]
+    return "\n\n".join(parts)
 
 
 def _with_runs(experiment: Experiment, text: pd.DataFrame) -> str:
@@ -231,20 +224,3 @@ def setup(app: Any) -> None:
         raise SkipNode
 
     app.add_html_math_renderer("mathml", (write, None), (write, None))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns 0, or 2 if the site could not be made."""
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.site", description=__doc__.split("\n")[0])
-    parser.add_argument("experiment", help="name of a file in params/, reproduced here")
-    name = parser.parse_args(arguments).experiment
-    try:
-        print(build(with_seeds(load_experiment(name), last_launch(name)["n_seeds"])).relative_to(ROOT))
-    except HpsedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""How far an experiment is: ``python -m hpsed_lib.launch.status EXPERIMENT``, the command behind ``make status``.
+"""How far an experiment is, for ``make status``.
 
 Reads what the executions leave in ``cache/`` and ``reproduced/`` and changes none of it, so that it may be asked at any
 time, on any host that shares these folders. An execution is
@@ -14,12 +14,10 @@ Whether library code has changed since is for the launch to find out.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import pickle
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +25,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from hpsed_lib.errors import HpsedError
-from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
-from hpsed_lib.params import Experiment, load_experiment, run_settings, with_seeds
+from hpsed_lib.launch.graph import SHARED, executed_notebooks
+from hpsed_lib.params import Experiment, run_settings
 from hpsed_lib.paths import ROOT, cache_folder, results_folder
 from hpsed_lib.processes import is_held
 
@@ -60,7 +57,7 @@ def statuses(experiment: Experiment) -> list[Status]:
 
 
 def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) -> Status:
-    cache, metrics = cache_folder(experiment.name), results_folder(experiment.name) / "metrics"
+    cache, results = cache_folder(experiment.name), results_folder(experiment.name)
     traces = cache_folder("" if name in SHARED else experiment.name) / "notebooks-in-progress"
     log, failure = traces / f"{name}.log", traces / f"{name}.failed.txt"
     checkpoint = cache / f"runs/{name}/checkpoint.pt"
@@ -72,16 +69,17 @@ def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) 
         return Status(name, "failed", failure=failure.read_text(encoding="utf-8").strip())
     if log.is_file() and not _is_newer(notebook, [log]):
         return Status(name, "stopped", _history(checkpoint))
-    made = metrics / f"{name}.json" if is_run else notebook
+    made = results / f"metrics/{name}.json" if is_run else notebook
     made_from = [] if name in SHARED else [cache / "data.json"]
     if name in ("04_result_tables", "11_findings"):  # made from all runs
-        made_from += [metrics / f"{run}.json" for run in experiment.runs()]
+        made_from += [results / f"metrics/{run}.json" for run in experiment.runs()]
     if not notebook.is_file() or not _is_newer(made, made_from):
         return Status(name, "waiting")
     if not is_run:
         return Status(name, "done")
-    history = _present_history(metrics / f"{name}.json", experiment)
-    return Status(name, "done" if history else "waiting", history)
+    metrics = json.loads(made.read_text(encoding="utf-8"))
+    is_present = run_settings(metrics["parameters"]) == run_settings(experiment.model_dump(mode="json"))
+    return Status(name, "done", metrics["history"]) if is_present else Status(name, "waiting")
 
 
 def _history(checkpoint: Path) -> Sequence[dict[str, float]]:
@@ -95,45 +93,18 @@ def _history(checkpoint: Path) -> Sequence[dict[str, float]]:
     return ()
 
 
-def _present_history(metrics: Path, experiment: Experiment) -> Sequence[dict[str, float]]:
-    """The epochs in a run's metrics; nothing, if they are not there or have other settings than the experiment."""
-    content = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {"parameters": {}}
-    is_same = run_settings(content["parameters"]) == run_settings(experiment.model_dump(mode="json"))
-    return content["history"] if is_same else ()
-
-
 def _is_newer(path: Path, others: list[Path]) -> bool:
     """Whether a file and all the others are there, and it is no older than any of them."""
     files = [path, *others]
-    return all(file.is_file() for file in files) and path.stat().st_mtime_ns >= max(f.stat().st_mtime_ns for f in files)
+    return all(file.is_file() and file.stat().st_mtime_ns <= path.stat().st_mtime_ns for file in files)
 
 
-def table(experiment: Experiment, rows: list[Status]) -> str:
+def table(experiment: Experiment) -> str:
     """One line for each execution, then its failures, then how many there are in each state."""
+    rows = statuses(experiment)
     width = max(len(row.name) for row in rows)
     lines = [f"{'run':{width}}  state    epoch    val. loss  time left"]
     lines += [f"{row.name:{width}}  {row.row(experiment.training.max_epochs)}" for row in rows]
     lines += [f"\n{row.name} " + row.failure.replace("\n", "\n  ") for row in rows if row.failure]
     counts = Counter(row.state for row in rows)
     return "\n".join([*lines, "", ", ".join(f"{number} {state}" for state, number in counts.items())])
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns 0, or 2 if there is no such experiment."""
-    parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.status", description="How far an experiment is.")
-    parser.add_argument("experiment", help="name of a file in params/")
-    parser.add_argument("--seeds", type=int, help="as in the launch (default: as in the last launch)")
-    options = parser.parse_args(arguments)
-    try:
-        experiment = load_experiment(options.experiment)
-        n_seeds = last_launch(experiment.name)["n_seeds"] if options.seeds is None else options.seeds
-        experiment = with_seeds(experiment, n_seeds)
-    except HpsedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(table(experiment, statuses(experiment)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

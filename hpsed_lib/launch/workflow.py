@@ -15,8 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -24,17 +22,18 @@ import psutil
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
 from hpsed_lib.launch import slurm
 from hpsed_lib.launch.gpus import runs_on_gpus, visible_gpus
-from hpsed_lib.launch.graph import SHARED, executed_notebooks, last_launch
+from hpsed_lib.launch.graph import executed_notebooks, last_launch
 from hpsed_lib.launch.status import statuses
 from hpsed_lib.params import Experiment, load_experiment, require_available, with_seeds
 from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, naming_full_disk, replacing, results_folder
 from hpsed_lib.processes import end_with_launcher, kill_family, only_one
 
+Source = dict[str, str | bool]  # see `data_source`
 PROFILES = ROOT / "workflow" / "profiles"
 PATIENCE = 10.0  # s to wait for a launcher that may be about to end
 
 
-def data_source(experiment: str, data: Path | None, *, download: bool) -> dict[str, str | bool]:
+def data_source(experiment: str, data: Path | None, *, download: bool) -> Source:
     """Where the recordings come from: what is given now, or what was given the last time.
 
     Beside ``data_folder`` and ``download`` a ``fingerprint`` of the folder's files (paths, sizes, times), whose change
@@ -66,9 +65,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def snakemake_command(
-    experiment: str, n_seeds: int, source: dict[str, str | bool], cluster: str, *options: str
-) -> list[str]:
+def snakemake_command(experiment: str, n_seeds: int, source: Source, cluster: str, *options: str) -> list[str]:
     """Snakemake's command line, whose ``--config`` the Snakefile reads."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--nolock"]
     command += ["--workflow-profile", f"workflow/profiles/{cluster or 'default'}", *options]
@@ -78,13 +75,11 @@ def snakemake_command(
     return [*command, "--config", *(f"{key}={value}" for key, value in settings.items())]
 
 
-def reproduce(
-    experiment: str, source: dict[str, str | bool], *, n_seeds: int = 0, cluster: str = "", cores: int | None = None
-) -> int:
+def reproduce(experiment: str, source: Source, n_seeds: int = 0, cluster: str = "", cores: int | None = None) -> int:
     """Run Snakemake until it ends and return its exit status; nothing of it is left when this function is left.
 
-    The source is that of `data_source`, the number of seeds as in `hpsed_lib.params.with_seeds`. `cluster` is a folder
-    in ``workflow/profiles``; without it everything runs here, as many runs at a time as there are `cores`.
+    `cluster` is a folder in ``workflow/profiles``; without it everything runs here, as many runs at a time as there
+    are `cores`.
     """
     if cluster:
         options = ["--slurm-jobname-prefix", slurm.job_prefix(experiment), *(["--jobs", str(cores)] if cores else [])]
@@ -111,12 +106,11 @@ def reproduce(
             slurm.cancel_jobs(experiment)
 
 
-def write_report(name: str, *, n_seeds: int) -> Path:
+def write_report(name: str, n_seeds: int) -> Path:
     """Have Snakemake write its report of what is there, one HTML file that needs no network, and return its path."""
     if not (results_folder(name) / "tables" / "table2.md").is_file():
         raise DataError(f"no results of {name}: run `make reproduce EXPERIMENT={name}` first")
-    path = cache_folder(name) / "report.html"
-    source = data_source(name, None, download=False)
+    path, source = cache_folder(name) / "report.html", data_source(name, None, download=False)
     command = snakemake_command(name, n_seeds, source, "", "--cores", "1", "--report", str(path))
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if ended.returncode != 0:
@@ -129,27 +123,22 @@ def report_success(experiment: Experiment) -> None:
     from hpsed_lib.launch.published import compare, verdict_line  # here: SciPy and PyTorch take longer than all else
 
     print("\n" + (results_folder(experiment.name) / "tables" / "table2.md").read_text(encoding="utf-8"))
-    print("Executed notebooks:")
-    for path in executed_notebooks(experiment).values():
-        print(f"  {path}")
+    print("\n  ".join(["Executed notebooks:", *executed_notebooks(experiment).values()]))
     print(verdict_line(compare(experiment)))
 
 
-def report_failure(experiment: Experiment, since: float) -> None:
-    """Print what failed since a time (s since the epoch), and what is left to do."""
-    print(f"\nexperiment {experiment.name} is not complete", file=sys.stderr)
-    unfinished = []
+def report_failure(experiment: Experiment) -> None:
+    """Print what has failed, and what is left to do."""
+    lines, unfinished = [f"\nexperiment {experiment.name} is not complete"], []
     for execution in statuses(experiment):
-        name = execution.name
-        folder = cache_folder("" if name in SHARED else experiment.name)
-        message = folder / "notebooks-in-progress" / f"{name}.failed.txt"
-        if message.is_file() and message.stat().st_mtime >= since:
-            print(f"  {name} " + message.read_text(encoding="utf-8").strip().replace("\n", "\n    "), file=sys.stderr)
+        if execution.failure:
+            lines.append(f"  {execution.name} " + execution.failure.replace("\n", "\n    "))
         elif execution.state != "done":
-            unfinished.append(name)
+            unfinished.append(execution.name)
     if unfinished:
-        print(f"  not run, or ended from outside: {', '.join(unfinished)}", file=sys.stderr)
-    print("The same command goes on from here; what is finished is not done again.", file=sys.stderr)
+        lines.append(f"  not run, or ended from outside: {', '.join(unfinished)}")
+    lines.append("The same command goes on from here; what is finished is not done again.")
+    print("\n".join(lines), file=sys.stderr)
 
 
 def _stop(signal_number: int, _frame: object) -> None:
@@ -175,7 +164,7 @@ def _checked(options: argparse.Namespace) -> Experiment:
     return experiment
 
 
-def _require_all(experiment: Experiment, options: argparse.Namespace, source: dict[str, str | bool]) -> None:
+def _require_all(experiment: Experiment, options: argparse.Namespace, source: Source) -> None:
     """Refuse an experiment that lacks its data, its GPU or both, and name all that it lacks."""
     lacks = []
     if not options.cluster and experiment.training.device == "cuda" and not visible_gpus():
@@ -189,7 +178,7 @@ def _require_all(experiment: Experiment, options: argparse.Namespace, source: di
         raise ParameterError("\nerror: ".join(lacks))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Command line; returns 0, 1 if something failed, or 2 if the experiment could not be started."""
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.launch.workflow", description="Reproduce an experiment.")
     parser.add_argument("experiment", help="name of a file in params/")
@@ -198,33 +187,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=0, help="train seeds 0 to SEEDS - 1, not the experiment's own")
     parser.add_argument("--cluster", default="", help="run on the Slurm cluster of this folder in workflow/profiles/")
     parser.add_argument("--cores", type=int, help="runs at a time (default: all cores; on a cluster, see its profile)")
-    parser.add_argument("--report", action="store_true", help="run nothing: write one HTML file of what is there")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     end_with_launcher()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    since = time.time()
+
+    def waiting(holder: str) -> None:
+        print(f"process {holder} is running this experiment; waiting {PATIENCE:.0f} s for its end", file=sys.stderr)
+
     try:
         experiment = _checked(options)
-        if options.report:
-            n_seeds = options.seeds or last_launch(experiment.name)["n_seeds"]
-            print(os.path.relpath(write_report(experiment.name, n_seeds=n_seeds), ROOT))
-            return 0
         lock = cache_folder(experiment.name) / "workflow.lock"
-
-        def waiting(holder: str) -> None:
-            print(f"process {holder} is running this experiment; waiting {PATIENCE:.0f} s for its end", file=sys.stderr)
-
         with naming_full_disk(lock), only_one(lock, waiting, patience=PATIENCE):
             source = data_source(experiment.name, options.data, download=options.download)
             _require_all(experiment, options, source)
-            chosen = {"n_seeds": options.seeds, "cluster": options.cluster, "cores": options.cores}
-            status = reproduce(experiment.name, source, **chosen)
+            status = reproduce(experiment.name, source, options.seeds, options.cluster, options.cores)
     except HpsedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if status != 0:
-        report_failure(experiment, since)
+        report_failure(experiment)
         return 1
     report_success(experiment)
     return 0

@@ -42,17 +42,7 @@ class Job(NamedTuple):
 
 
 class Sweep(Project):
-    """The sweep in one copy of the project, with a watch on the queue.
-
-    Attributes
-    ----------
-    seen_jobs : dict of Job
-        Every job that was in the queue, by its id, as it was last.
-    nodes : dict of list of str
-        The nodes that a job was on, one after the other.
-    doubled : set of str
-        What two jobs were for at the same time.
-    """
+    """The sweep in one copy of the project, with a watch on the queue."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, small_experiment(STRUCTURES, N_EPOCHS))
@@ -61,9 +51,9 @@ class Sweep(Project):
         text, n_changes = re.subn(r"(status-checks:) \d+", settings, profile.read_text())
         assert n_changes == 1
         profile.write_text(text)
-        self.doubled: set[str] = set()
-        self.seen_jobs: dict[str, Job] = {}
-        self.nodes: dict[str, list[str]] = {}
+        self.doubled: set[str] = set()  # what two jobs were for at the same time
+        self.seen_jobs: dict[str, Job] = {}  # by id, as they were last
+        self.nodes: dict[str, list[str]] = {}  # that a job was on, one after the other
         self.ended = threading.Event()
         self.watch = ThreadPoolExecutor(1).submit(self._watch)
 
@@ -111,10 +101,8 @@ class Sweep(Project):
         """Runs that are executed, with a checkpoint younger than their execution and some epochs to go."""
         found = []
         for run in RUNS:
-            lock, checkpoint = (
-                self.cache / f"notebooks-in-progress/{run}.lock",
-                self.cache / f"runs/{run}/checkpoint.pt",
-            )
+            lock = self.cache / f"notebooks-in-progress/{run}.lock"
+            checkpoint = self.cache / f"runs/{run}/checkpoint.pt"
             if is_held(lock) and checkpoint.is_file() and checkpoint.stat().st_mtime_ns > lock.stat().st_mtime_ns:
                 found += [run] if self.n_epochs(run) < N_EPOCHS - 5 and self.job_of(run) else []
         return found
