@@ -62,6 +62,10 @@ def test_every_address_leads_somewhere_and_nothing_is_fetched(site: Path) -> Non
                 assert not parts.fragment or parts.fragment in pages[target].names, f"{path}: {address}"
 
 
+def test_it_is_small(site: Path) -> None:
+    assert sum(path.stat().st_size for path in site.rglob("*")) < 25e6
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")

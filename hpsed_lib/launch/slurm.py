@@ -8,6 +8,7 @@ checkpoint.
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import time
 
@@ -18,8 +19,9 @@ PATIENCE = 120.0  # s for cancelled jobs to end; Slurm itself gives a job 30 s b
 
 
 def job_prefix(experiment: str) -> str:
-    """What the names of an experiment's jobs begin with: at most 50 letters, digits, ``-`` and ``_``."""
-    return f"hpsed-{hashlib.sha256(f'{ROOT}/{experiment}'.encode()).hexdigest()[:12]}"
+    """What the names of an experiment's jobs begin with: letters, digits, ``-`` and ``_``, at most 50 of them."""
+    digest = hashlib.sha256(f"{ROOT}/{experiment}".encode()).hexdigest()[:12]
+    return f"hpsed-{re.sub('[^A-Za-z0-9-]', '-', experiment)[:30]}-{digest}"
 
 
 def queued_jobs(experiment: str) -> list[str]:
