@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linprog
 
-from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.errors import DataError
 from hpsed_lib.paths import published_folder, replacing, results_folder
 from hpsed_lib.tables import HEADINGS, PERCENTAGES, RATES
 
@@ -71,8 +71,6 @@ def printed_interval(text: str, *, convention: str = "rounded", percent: bool = 
     >>> [float(end) for end in printed_interval("-3.8", convention="cut", percent=True)]
     [-0.039, -0.038]
     """
-    if convention not in CONVENTIONS:
-        raise ParameterError(f"convention: expected one of {', '.join(CONVENTIONS)}, got {convention!r}")
     if not re.fullmatch(r"-?\d+(\.\d+)?", text):
         raise DataError(f"expected a decimal number as printed, got {text!r}")
     scale = 100 if percent else 1
@@ -85,9 +83,6 @@ def printed_interval(text: str, *, convention: str = "rounded", percent: bool = 
 
 def row_intervals(row: Row, *, convention: str = "rounded") -> dict[str, Interval]:
     """Intervals of the seven columns of one row, as fractions; precision and recall may not be 0."""
-    missing = [name for name in RATES + PERCENTAGES if name not in row]
-    if missing:
-        raise DataError(f"expected a row of Table 2, it lacks {', '.join(missing)}")
     found = {name: _interval(row[name], name, convention) for name in RATES + PERCENTAGES}
     for name in (_P, _R):
         if found[name][0] <= 0:
@@ -124,15 +119,15 @@ def is_feasible(row: Row, *, convention: str = "rounded", widening: float = 1.0,
     return bool(linprog([0, 0, 0], A_ub=matrix[:, 1:], b_ub=-matrix[:, 0], options=options).status == 0)
 
 
-def smallest_widening(row: Row, *, convention: str = "rounded", tolerance: float = 1e-4) -> float:
+def smallest_widening(row: Row, *, convention: str = "rounded") -> float:
     """By what factor every interval must be widened until the row is feasible; at most 1 if the row is consistent.
 
-    The factor is never too small, and accurate to `tolerance`, absolute or relative.
+    The factor is never too small, and accurate to 1e-4, absolute or relative.
     """
     low, high = 0.0, 1.0
     while not is_feasible(row, convention=convention, widening=high):
         low, high = high, 2 * high
-    while high - low > tolerance * max(1.0, high):
+    while high - low > 1e-4 * max(1.0, high):
         middle = (low + high) / 2
         if is_feasible(row, convention=convention, widening=middle):
             high = middle
@@ -161,11 +156,7 @@ moved column, the one under whose heading its number is taken to be printed. ER 
 
 def consistent_arrangements(row: Row) -> list[dict[str, str]]:
     """Those of `ARRANGEMENTS` that make a row feasible, fewest moved columns first."""
-    return [
-        arrangement
-        for arrangement in ARRANGEMENTS
-        if is_feasible({**row, **{column: row[origin] for column, origin in arrangement.items()}})
-    ]
+    return [one for one in ARRANGEMENTS if is_feasible({**row, **{name: row[origin] for name, origin in one.items()}})]
 
 
 def describe_arrangement(arrangement: Mapping[str, str]) -> str:
@@ -194,9 +185,8 @@ def block_pairings(table: pd.DataFrame) -> pd.DataFrame:
     fit: the share of pairs that do says how often a fit comes by chance.
     """
     found = []
-    for (first, errors), (second, scores) in itertools.product(enumerate(table.to_dict("records")), repeat=2):
-        pair = {name: errors[name] for name in RATES} | {name: scores[name] for name in PERCENTAGES}
-        fitting = consistent_arrangements(pair)
+    for first, second in itertools.product(range(len(table)), repeat=2):
+        fitting = consistent_arrangements({**table[RATES].iloc[first], **table[PERCENTAGES].iloc[second]})
         found.append((first, second, {} in fitting, bool(fitting)))
     return pd.DataFrame(found, columns=["error_row", "f_measure_row", "as_printed", "rearranged"])
 
@@ -216,8 +206,8 @@ def operating_points(table: pd.DataFrame) -> pd.DataFrame:
     """
     found = []
     for row in table.to_dict("records"):
-        intervals, residuals = row_intervals(row), identity_residuals(row)
-        s, d, i, er, p, r, f1 = (intervals[name] for name in RATES + PERCENTAGES)
+        residuals = identity_residuals(row)
+        s, d, i, er, p, r, f1 = row_intervals(row).values()
         recall = _range(lambda s, d: 1 - s - d, s, d)
         f_measure = _range(lambda s, d, i: 2 * (1 - s - d) / (2 - d + i), s, d, i)
         largest = _range(lambda p, r: 1 + r * (1 / p - 2), p, r)
@@ -227,8 +217,8 @@ def operating_points(table: pd.DataFrame) -> pd.DataFrame:
         opposed = (hits[0] > 0 > active[1]) or (active[0] > 0 > hits[1])
         further = (not opposed, f_measure[0] <= f1[1], er[0] <= largest[1])
         found.append((*map(float, recall + f_measure), fitting, *(fitting and holds for holds in further)))
-    columns = ["recall_low", "recall_high", "f_measure_low", "f_measure_high", "two_points", "one_threshold"]
-    columns += ["best_f_measure", "best_error_rate"]
+    columns = ["recall_low", "recall_high", "f_measure_low", "f_measure_high"]
+    columns += ["two_points", "one_threshold", "best_f_measure", "best_error_rate"]
     return table[KEYS].join(pd.DataFrame(found, index=table.index, columns=columns))
 
 
@@ -242,28 +232,26 @@ def printed_changes(table: pd.DataFrame) -> pd.DataFrame:
         for name, column in CHANGES.items() if row["error_rate_change"] else ():
             recomputed = Fraction(row[column]) / Fraction(single[column]) - 1
             text = row[f"{column}_change"]
-            intervals = (printed_interval(text, convention=convention, percent=True) for convention in CONVENTIONS)
+            intervals = [printed_interval(text, convention=convention, percent=True) for convention in CONVENTIONS]
             fits = [low <= recomputed <= high for low, high in intervals]
-            found.append((*_key(row), name, float(text), float(100 * recomputed), *fits))
+            found.append((*map(row.get, KEYS), name, float(text), float(100 * recomputed), *fits))
     return pd.DataFrame(found, columns=[*KEYS, "change", "printed", "recomputed", *CONVENTIONS])
 
 
 def audit(table2: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
-    """Every check of every row of Table 2.
+    """Every check (`COLUMNS`) of every row of Table 2.
 
-    A row per row of Table 2 and check (`COLUMNS`): ``printed``, the numbers that enter; ``residual_low`` and
-    ``residual_high``, the interval of the residual, as a fraction (none for "all at once"); ``units``, the residual in
-    units of what rounding allows (`smallest_widening` for "all at once"); ``holds``; the last four again with ``_cut``,
-    for numbers cut instead of rounded; ``explanation`` of the whole row (`explain`).
+    ``printed``, the numbers that enter; ``residual_low`` and ``residual_high``, the interval of the residual, as a
+    fraction (none for "all at once"); ``units``, the residual in units of what rounding allows (`smallest_widening` for
+    "all at once"); ``holds``; these four again with ``_cut``, for numbers cut instead of rounded; ``explanation`` of
+    the whole row (`explain`).
     """
     [proposed] = table3[table3.system == "Proposed"].to_dict("records")
     found = []
     for row, single in _beside_single(table2):
-        explanation = explain(row)
+        key, explanation = [row[name] for name in KEYS], explain(row)
         rounded, cut = (_checks(row, single, proposed, convention) for convention in CONVENTIONS)
-        found += [
-            (*_key(row), name, *rounded[name], *cut[name][1:], explanation) for name in COLUMNS if name in rounded
-        ]
+        found += [(*key, name, *rounded[name], *cut[name][1:], explanation) for name in COLUMNS if name in rounded]
     columns = [*KEYS, "identity", "printed", *_RESULT, *(f"{part}_cut" for part in _RESULT), "explanation"]
     return pd.DataFrame(found, columns=columns)
 
@@ -302,11 +290,7 @@ def scored_runs(experiment: str) -> pd.DataFrame:
 
 def row_name(row: Row) -> str:
     """Name of a row of Table 2 in text and figures."""
-    return " ".join(_key(row))
-
-
-def _key(row: Row) -> list[str]:
-    return [row[key] for key in KEYS]
+    return " ".join(row[key] for key in KEYS)
 
 
 def _beside_single(table: pd.DataFrame) -> list[tuple[dict[str, str], dict[str, str]]]:

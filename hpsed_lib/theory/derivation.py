@@ -373,7 +373,7 @@ def gradients_beyond() -> pd.DataFrame:
 _I, _J, _K, _LENGTH = sp.symbols("i j k M", integer=True, positive=True)
 _COUNT = sp.Symbol("N", integer=True, positive=True)
 _XS, _WS = sp.IndexedBase("x"), sp.IndexedBase("w")
-_FRAMES, _SEGMENT = (_I, 1, _COUNT), (_I, 1 + (_J - 1) * _LENGTH, _J * _LENGTH)
+_SEGMENT = (_I, 1 + (_J - 1) * _LENGTH, _J * _LENGTH)
 
 
 def definition_verdicts() -> pd.DataFrame:
@@ -383,24 +383,16 @@ def definition_verdicts() -> pd.DataFrame:
     """
     rows = [*_pooling_definitions(), *_structure_definitions(), *_loss_and_chain_rule()]
     columns = ["equation", "pooling", "quantity", "printed", "true", "true_verdict"]
-    return pd.DataFrame([[str(part) for part in row] for row in rows], columns=columns)
-
-
-def _simplified(expression: sp.Expr) -> sp.Expr:
-    return sp.simplify(sp.expand(expression))
+    return pd.DataFrame(rows, columns=columns).map(str)
 
 
 def _compare(equation: str, quantity: str, printed: sp.Expr, derived: sp.Expr, pooling: str = "all") -> tuple:
-    return equation, pooling, quantity, printed, derived, verdict(printed, derived, simplify=_simplified)
+    return equation, pooling, quantity, printed, derived, verdict(printed, derived, simplify=sp.simplify)
 
 
 def _pooling_definitions() -> Iterator[tuple]:
     """Eq. 1 with each weight of Table 1 against Table 1's own y; Eq. 2; Eq. A-14."""
-
-    def total(term: sp.Expr) -> sp.Expr:
-        return sp.Sum(term, _FRAMES)
-
-    x, w = _XS[_I], _WS[_I]
+    x, w, total = _XS[_I], _WS[_I], lambda term: sp.Sum(term, (_I, 1, _COUNT))
     printed = {
         "max": _XS[_K],  # k = argmax
         "average": total(x) / _COUNT,
@@ -412,7 +404,6 @@ def _pooling_definitions() -> Iterator[tuple]:
         weight = _weight(pooling, x, w, _COUNT, sp.KroneckerDelta(_I, _K))
         y = sp.simplify(total(weight * x).doit() / total(weight).doit())  # Eq. 1
         yield _compare("1, with Table 1", "y", expression, sp.refine(y, (_COUNT >= _K) & (_K >= 1)), pooling)
-    for pooling in printed:
         other = sp.diff(symbolic_weights(3, pooling, largest=2)[1], frame_symbols(3)[0])
         yield _compare("2", "dw_n/dx_i, n ≠ i", sp.S.Zero, other, pooling)
     a_14 = sp.Piecewise((1, sp.Eq(_I, _K)), (0, True))
@@ -481,7 +472,7 @@ CONCRETE = ((1, (1,)), (2, (1,)), (2, (2,)), (3, (3,)), (4, (1,)), (4, (2,)), (6
 def check_concrete(clips: Sequence[tuple[int, tuple[int, ...]]] = CONCRETE) -> pd.DataFrame:
     """Derive every quantity again for whole clips, (frames, segment lengths), at each frame; compare with `derive`.
 
-    In a row: how many derivatives were compared (pooling function x quantity x frame x true or stop-gradient; for max
+    In a row: how many derivatives were compared (pooling function x quantity x frame x true or stop-gradient; of max
     pooling, x largest frame), and how many were equal.
     """
     quantities = ("dy/dx_i", "dx̂_j/dx_i", FIRST, SECOND, "dy/dw_i")
