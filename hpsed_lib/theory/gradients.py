@@ -30,7 +30,7 @@ Array = npt.NDArray[np.float64]
 
 
 def _first_largest(x: Array) -> Array:
-    return np.where(np.arange(len(x)) == np.argmax(x), 1.0, 0.0)
+    return 1.0 * (np.arange(len(x)) == np.argmax(x))
 
 
 WEIGHTS: dict[str, Callable[[Array, Array, float], Array]] = {
@@ -79,8 +79,7 @@ def differentiate(
 ) -> Derivatives:
     """A clip's probability y and its derivatives by each frame, each attention weight and the sharpness.
 
-    `frame_prob` and `attention` are (frames,); the rest is as in `hpsed_lib.pooling.pool`, for the functions in
-    `WEIGHTS` and an exponent of power pooling of 0 or more.
+    As in `hpsed_lib.pooling.pool`, for the functions in `WEIGHTS` and an exponent of power pooling of 0 or more.
 
     Returns
     -------
@@ -104,7 +103,22 @@ def differentiate(
     >>> differentiate([0.25, 0.75], pooling="linear", structure="single")  # (2 x_i - y) / sum(x)
     Derivatives(y=0.625, dy_dx=array([-0.125,  0.875]), dy_dw=array([0., 0.]), dy_ds=0.0)
     """
-    x, weight, lengths = _checked(frame_prob, pooling, structure, segment_lengths, attention, sharpness)
+    if pooling not in WEIGHTS:
+        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(WEIGHTS)}")
+    if structure not in STRUCTURES:
+        raise ParameterError(f"unknown structure {structure!r}; known: {', '.join(STRUCTURES)}")
+    x = np.asarray(frame_prob, dtype=np.float64)
+    if x.ndim != 1 or x.size == 0:
+        raise ParameterError(f"frame_prob must be (frames,) with a frame at least; got {x.shape}")
+    lengths = () if structure == "single" else tuple(segment_lengths)
+    check_segment_lengths(len(x), lengths)
+    if pooling in WEIGHT_SLOPES_BY_SHARPNESS and sharpness is None:
+        raise ParameterError(f"{pooling} pooling needs the network's sharpness, and got none")
+    if pooling == "attention" and attention is None:
+        raise ParameterError("attention pooling needs the network's attention weights, and got none")
+    weight = WEIGHTS[pooling](x, np.asarray(attention, dtype=np.float64), sharpness or 0.0)
+    if weight.shape != x.shape:
+        raise ParameterError(f"attention {weight.shape} and frame_prob {x.shape} differ in shape")
     longest = int(np.prod(lengths, dtype=int))
     kept, value = np.ones(len(x), dtype=bool), x
     if structure == "mixed":
@@ -128,34 +142,6 @@ def differentiate(
 def _weighted_mean(x: Array, weight: Array) -> float:
     total = weight.sum()
     return float(x.mean()) if total < np.finfo(np.float64).tiny else float(weight @ x / total)
-
-
-def _checked(
-    frame_prob: npt.ArrayLike,
-    pooling: str,
-    structure: str,
-    segment_lengths: Sequence[int],
-    attention: npt.ArrayLike | None,
-    sharpness: float | None,
-) -> tuple[Array, Array, tuple[int, ...]]:
-    """Frames, weights and the lengths that the structure uses."""
-    if pooling not in WEIGHTS:
-        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(WEIGHTS)}")
-    if structure not in STRUCTURES:
-        raise ParameterError(f"unknown structure {structure!r}; known: {', '.join(STRUCTURES)}")
-    x = np.asarray(frame_prob, dtype=np.float64)
-    if x.ndim != 1 or x.size == 0:
-        raise ParameterError(f"frame_prob must be (frames,) with a frame at least; got {x.shape}")
-    lengths = () if structure == "single" else tuple(segment_lengths)
-    check_segment_lengths(len(x), lengths)
-    if pooling in WEIGHT_SLOPES_BY_SHARPNESS and sharpness is None:
-        raise ParameterError(f"{pooling} pooling needs the network's sharpness, and got none")
-    if pooling == "attention" and attention is None:
-        raise ParameterError("attention pooling needs the network's attention weights, and got none")
-    weight = WEIGHTS[pooling](x, np.asarray(attention, dtype=np.float64), sharpness or 0.0)
-    if weight.shape != x.shape:
-        raise ParameterError(f"attention {weight.shape} and frame_prob {x.shape} differ in shape")
-    return x, weight, lengths
 
 
 def dloss_dy(clip_prob: npt.ArrayLike, target: npt.ArrayLike) -> Array:
