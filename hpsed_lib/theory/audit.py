@@ -6,13 +6,11 @@ I = max(0, Nsys - Nref); summed over segments and divided by the summed Nref the
 
     S + D = 1 - R,    S + I = R (1/P - 1),    D - I = 1 - R/P,    ER = S + D + I,    F1 = 2 P R / (P + R) .
 
-Conventions
------------
-- `row` maps the columns of ``results/paper/table2.csv`` to printed text; a table is a DataFrame of such rows.
-- A printed number stands for a closed interval of exact fractions, ``rounded`` or ``cut`` to its decimals. One that is
-  cut cannot reach the upper end, so there "fails" is certain and "holds" the benefit of the doubt.
-- A residual, left side minus right side, is an interval too; an equation holds if it contains 0. In units of what
-  rounding allows (centre over half-width) that is between -1 and 1.
+Conventions: a row maps the columns of ``results/paper/table2.csv`` to printed text. A printed number stands for a
+closed interval of exact fractions, ``rounded`` or ``cut`` to its decimals; one that is cut cannot reach the upper end,
+so there "fails" is certain and "holds" the benefit of the doubt. A residual, left side minus right side, is an interval
+too; an equation holds if it contains 0. In units of what rounding allows (centre over half-width) that is between -1
+and 1.
 """
 
 from __future__ import annotations
@@ -50,8 +48,7 @@ IDENTITIES: dict[str, tuple[list[str], Callable[..., Fraction]]] = {
 
 CHANGES = {"ER change": _ER, "F1 change": _F1}
 TABLE3 = {"ER of Table 3": _ER, "F1 of Table 3": _F1}
-COLUMNS = [*IDENTITIES, JOINT, *CHANGES, *TABLE3]
-"""Every check, in the order of the figure."""
+COLUMNS = [*IDENTITIES, JOINT, *CHANGES, *TABLE3]  # every check, in the order of the figure
 
 
 def read_printed(name: str) -> pd.DataFrame:
@@ -60,7 +57,7 @@ def read_printed(name: str) -> pd.DataFrame:
 
 
 def printed_interval(text: str, *, convention: str = "rounded", percent: bool = False) -> Interval:
-    """What a printed number may stand for, as fractions; `percent` says that the number is in percent.
+    """What a printed number, in `percent` or not, may stand for, as fractions.
 
     With the unit ``u`` of its last decimal ``[v - u/2, v + u/2]`` or, if it was cut, ``[v, v + u]`` away from zero.
 
@@ -163,12 +160,11 @@ def describe_arrangement(arrangement: Mapping[str, str]) -> str:
     """An arrangement in words, with the paper's headings."""
     parts = []
     for group in (_MOVABLE[:3], _MOVABLE[3:]):
-        moved = [column for column in group if column in arrangement]
-        names = [HEADINGS[column] for column in moved]
-        if len(moved) == 2:
+        names = {HEADINGS[column]: HEADINGS[arrangement[column]] for column in group if column in arrangement}
+        if len(names) == 2:
             parts.append(" and ".join(names) + " exchanged")
-        elif moved:
-            parts.append(f"{', '.join(names)} printed under {', '.join(HEADINGS[arrangement[c]] for c in moved)}")
+        elif names:
+            parts.append(f"{', '.join(names)} printed under {', '.join(names.values())}")
     return "; ".join(parts) or "as printed"
 
 
@@ -182,7 +178,7 @@ def block_pairings(table: pd.DataFrame) -> pd.DataFrame:
     """The ER columns of every row of Table 2 beside the F1 columns of every row: which pairs are consistent?
 
     By row numbers, whether a pair is feasible as it is and in any of `ARRANGEMENTS`. Off the diagonal nothing has to
-    fit: the share of pairs that do says how often a fit comes by chance.
+    fit: the share of pairs that do is how often a fit comes by chance.
     """
     found = []
     for first, second in itertools.product(range(len(table)), repeat=2):
@@ -201,8 +197,8 @@ def operating_points(table: pd.DataFrame) -> pd.DataFrame:
     - the F1 columns belong to the threshold of the best F1: F1' is not larger than F1;
     - the ER columns belong to the threshold of the best ER: ER is not larger than what P and R allow, 1 + R (1/P - 2).
 
-    By `KEYS`: R' and F1' as fractions (``recall_low`` to ``f_measure_high``), and whether the row is consistent with
-    ``two_points`` and with each further assumption. False is certain, True is not.
+    By `KEYS`: R' and F1' as fractions, and whether the row is consistent with ``two_points`` and with each further
+    assumption. False is certain, True is not.
     """
     found = []
     for row in table.to_dict("records"):

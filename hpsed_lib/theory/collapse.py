@@ -1,7 +1,7 @@
 """When a hierarchy of weighted means is one weighted mean: the identity of Eqs. 3-5 with Eq. 1, and its condition.
 
 Conventions: of segment j, ``A_j`` is the sum of weight times value over its frames, ``B_j`` the sum of weights, ``M_j``
-their number and ``W_j`` the weight that the hierarchy gives it. Verdicts are computed: "equal", or the difference.
+their number and ``W_j`` the weight that the hierarchy gives it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hpsed_lib.theory.derivation import SLOPE, W, X, symbolic_weights, verdict, 
 
 _A, _B = sp.IndexedBase("A"), sp.IndexedBase("B")
 _J, _LENGTH = sp.symbols("j M", integer=True, positive=True)
-_DIVISOR, _TOTAL = sp.symbols("D ΣB", positive=True)  # product of the lengths so far; sum of weights over the clip
+_DIVISOR = sp.Symbol("D", positive=True)  # product of the lengths so far
 A1, A2, B1, B2, M1, M2, W1, W2 = sp.symbols("A_1 A_2 B_1 B_2 M_1 M_2 W_1 W_2", positive=True)
 
 
@@ -81,12 +81,10 @@ def hierarchies() -> pd.DataFrame:
     }
     rows = []
     for name, (w1, w2) in cases.items():
-        condition = sp.factor(w1 * B2 - w2 * B1)
-        if name.startswith("average"):  # B_j is M / N for every j
-            condition = condition.subs(B2, B1)
-        outcome = "collapses" if condition == 0 else "does not collapse"
-        rows.append((name, str(w1), str(w2), str(condition), outcome))
-    return pd.DataFrame(rows, columns=["hierarchy", "W_1", "W_2", "condition", "verdict"])
+        other = B1 if name.startswith("average") else B2  # there B_j is M / N for every j
+        condition = sp.factor(w1 * other - w2 * B1)
+        rows.append((name, w1, w2, condition, "collapses" if condition == 0 else "does not collapse"))
+    return pd.DataFrame(rows, columns=["hierarchy", "W_1", "W_2", "condition", "verdict"]).map(str)
 
 
 def maxima_of_segments(pooling: str) -> sp.Expr:

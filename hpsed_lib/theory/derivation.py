@@ -185,17 +185,16 @@ def concrete_clip(
 
 def frame_symbols(n_frames: int) -> tuple[sp.Symbol, ...]:
     """x_1, ..., x_N."""
-    return tuple(sp.Symbol(f"x_{i + 1}", positive=True) for i in range(n_frames))
+    return sp.symbols(f"x_1:{n_frames + 1}", positive=True)
 
 
 def symbolic_weights(n_frames: int, pooling: str, largest: int = 0) -> tuple[sp.Expr, ...]:
     """Weights of x_1, ..., x_N by Table 1 (frame `largest` is the largest, for max pooling)."""
     if pooling not in WEIGHTS:
         raise ParameterError(f"no weights are derived for pooling {pooling!r}; for: {', '.join(WEIGHTS)}")
-    return tuple(
-        _weight(pooling, x, sp.Symbol(f"w_{i + 1}", positive=True), sp.Integer(n_frames), sp.Integer(i == largest))
-        for i, x in enumerate(frame_symbols(n_frames))
-    )
+    symbols = zip(frame_symbols(n_frames), sp.symbols(f"w_1:{n_frames + 1}", positive=True), strict=True)
+    n = sp.Integer(n_frames)
+    return tuple(_weight(pooling, x, w, n, sp.Integer(i == largest)) for i, (x, w) in enumerate(symbols))
 
 
 def _weight(pooling: str, *symbols: sp.Expr) -> sp.Expr:
@@ -313,7 +312,7 @@ PRINTED_GRADIENTS: list[tuple[Any, ...]] = [
     ("A-21", "attention", SLOPES, sp.S.Zero),
     ("A-22", "attention", "dy/dx_i", W / TOTAL),
     ("A-23, line 1", "attention", "dy/dw_i", _W_PATH, f"Σ_l {W_PATH}"),
-    ("A-23, line 2", "attention", "dy/dw_i", _W_PATH, W_PATH),
+    ("A-23, line 2", "attention", "dy/dw_i", _W_PATH),
     ("A-23, line 3", "attention", "dy/dw_i", (XHAT - Y) / TOTAL),
 ]
 """Every line of Sec. 2.4 and of Eqs. A-7 to A-23 that states a gradient or a factor of one, in the paper's order.
@@ -321,7 +320,7 @@ PRINTED_GRADIENTS: list[tuple[Any, ...]] = [
 Equation, pooling, quantity, expression and, of chain rules, text: their parts stand for derivatives, true or stopped.
 """
 
-PRINTED_TABLE_A1: tuple[tuple[str, str, sp.Expr, sp.Expr], ...] = (
+PRINTED_TABLE_A1 = (
     ("max", "dy/dx_i", IS_LARGEST, IS_LARGEST),
     ("average", "dy/dx_i", 1 / N_FRAMES, 1 / N_FRAMES),
     ("linear", "dy/dx_i", (2 * X - Y) / SUM_X, (X + XHAT - Y) / SUM_X),
@@ -346,15 +345,12 @@ def _row(
 
 
 def gradient_verdicts() -> pd.DataFrame:
-    """Check each of the `PRINTED_GRADIENTS`, for any N and M; a row has the columns of `_row`."""
+    """Check each of the `PRINTED_GRADIENTS`, for any N and M."""
     return pd.DataFrame([_row(*line) for line in PRINTED_GRADIENTS])
 
 
 def table_a1_verdicts(*, n_stages: int = 2) -> pd.DataFrame:
-    """Check the twelve cells of Table A-1, left before right, against both derivatives of the hierarchical y.
-
-    For any N and M, in two stages as in the appendix, or 3 as in Figure 4; the columns are those of `_row`.
-    """
+    """Check the cells of Table A-1, for any N and M, in two stages as in the appendix, or three as in Figure 4."""
     return pd.DataFrame(
         _row(f"Table A-1, {column}", pooling, quantity, cell, n_stages=n_stages)
         for pooling, quantity, *pair in PRINTED_TABLE_A1
@@ -363,7 +359,7 @@ def table_a1_verdicts(*, n_stages: int = 2) -> pd.DataFrame:
 
 
 def gradients_beyond() -> pd.DataFrame:
-    """Table A-1 continued: what power pooling and autopool have in the place of its two columns, for any N and M."""
+    """Table A-1 continued: what power pooling and autopool have in the place of its two columns."""
     rows = [_row("", name, "dy/dx_i", sp.S.Zero) for name in ("power", "auto")]
     return pd.DataFrame(rows)[["pooling", "quantity", "true", "stop_gradient"]]
 
@@ -466,7 +462,6 @@ def _place(equation: str) -> tuple[int, int]:
 # --- whole clips, frame by frame ---
 
 CONCRETE = ((1, (1,)), (2, (1,)), (2, (2,)), (3, (3,)), (4, (1,)), (4, (2,)), (6, (3,)), (8, (2, 2)))
-"""(frames, segment lengths) of the clips that `check_concrete` derives in full, the last in three stages."""
 
 
 def check_concrete(clips: Sequence[tuple[int, tuple[int, ...]]] = CONCRETE) -> pd.DataFrame:

@@ -37,10 +37,10 @@ def loss_gradient(frame_prob: npt.ArrayLike, target: int, *, quantity: str = "dL
 
 
 def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Callable[..., np.ndarray]:
-    """How strongly, and in which direction, y pulls at a frame: ``sum(w)`` times the derivative (Table A-1).
+    """How strongly y pulls at a frame: ``sum(w)`` times the derivative (Table A-1), positive where both rise.
 
-    Returned as a function of (x_i, x_hat_j, y, sharpness), arrays or numbers; positive where raising the frame raises
-    y. The stop-gradient is for ``appendix`` in two stages; the quantity may be "dy/dw_i" for attention.
+    Returned as a function of (x_i, x_hat_j, y, sharpness), arrays or numbers. The stop-gradient is for ``appendix`` in
+    two stages; the quantity may be "dy/dw_i" for attention.
 
     Examples
     --------
@@ -52,10 +52,7 @@ def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Cal
 
 
 def pushed_up_where() -> pd.DataFrame:
-    """Which frames raise y when they are raised: the condition on x_i, solved by SymPy for any N and M, in two stages.
-
-    A condition without x_i is the same for all frames of a segment.
-    """
+    """Which frames raise y when they are raised: the condition on x_i, solved for any N and M, in two stages."""
     quantities = [(name, "dy/dx_i") for name in ("linear", "exponential", "attention", "power", "auto")]
     quantities.append(("attention", "dy/dw_i"))
     found = [(*each, *(_condition(*each, stop_gradient=stop) for stop in (False, True))) for each in quantities]

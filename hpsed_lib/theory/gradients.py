@@ -3,15 +3,14 @@
 Conventions
 -----------
 - One clip, one class: ``frame_prob`` and ``attention`` are (frames,), the gradients too. NumPy, float64.
-- ``single`` and ``hierarchical`` share one closed form, since Eqs. 3-5 give the y of Eq. 1. ``appendix`` has the closed
-  form of Table A-1's right column, with the prediction of the *longest* segment that holds the frame: in two stages
-  that is the paper's x_hat_j, in the three of Figure 4 its x_tilde_k. ``mixed`` has the form of ``single`` over the
-  frames it keeps, the first largest of each of the longest segments; the others have no gradient.
+- ``single`` and ``hierarchical`` share one closed form, since Eqs. 3-5 give the y of Eq. 1. ``appendix`` has that of
+  Table A-1's right column, with the prediction of the *longest* segment that holds the frame: in two stages the paper's
+  x_hat_j, in the three of Figure 4 its x_tilde_k. ``mixed`` has that of ``single`` over the frames it keeps, the first
+  largest of each of the longest segments; the others have no gradient. So with max pooling and ties.
 - 0/0 as in `hpsed_lib.pooling`: without any weight, y is the mean of the frames (of those kept), dy/dx is one over
   their number and the other derivatives are taken as 0.
-- Where some segments, not all, have no weight, y is still smooth in the weights, and dy/dw is its derivative.
-  Automatic differentiation of Eqs. 3-5 is not: Eq. 3 reads 0/0 there, and it gives the value of ``appendix``.
-- At ties of max pooling the first of the largest frames has the gradient.
+- Where some segments, not all, have no weight, dy/dw is the derivative of y, which is smooth there. Automatic
+  differentiation of Eqs. 3-5 gives the value of ``appendix`` instead: Eq. 3 reads 0/0.
 - Power pooling with an exponent below 1 has no finite slope at x = 0.
 """
 
@@ -95,8 +94,7 @@ def differentiate(
 
     References
     ----------
-    Eqs. 1 and 3-5. Eqs. 6, A-13 and A-16 and Table A-1's left column (``single``, ``hierarchical``); Eqs. 8, A-11,
-    A-18, A-20, A-22 and A-23 and Table A-1's right column (``appendix``).
+    Eqs. 6, A-13, A-16 and Table A-1's left column (``single``); Eqs. 8, A-11, A-18, A-20, A-22, A-23 (``appendix``).
 
     Examples
     --------
