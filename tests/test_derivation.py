@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 import sympy as sp
 
-from hpsed_lib.errors import ParameterError
 from hpsed_lib.theory import derivation
 from hpsed_lib.theory.derivation import SLOPE, TOTAL, XTILDE, W, X, Y, derive, in_words_of, verdict
 from hpsed_lib.theory.gradients import WEIGHTS
@@ -122,8 +121,3 @@ def test_the_stop_gradient_changes_no_value(pooling):
     assert derivation._vanishes(plain.y - stopped.y.xreplace(stopped.held))
     assert stopped.held
     assert not plain.held
-
-
-def test_unknown_weights_are_refused():
-    with pytest.raises(ParameterError, match="no weights are derived for pooling 'any'"):
-        derivation.symbolic_weights(4, "any")

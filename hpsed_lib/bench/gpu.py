@@ -244,10 +244,8 @@ def main() -> int:
     """Command line; returns 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench.gpu", description="Checks and speed on a GPU.")
     parser.add_argument("--device", default="cuda", help="cuda, mps, or cpu: small, to see that it works")
-    parser.add_argument("--minutes", type=float, default=8.0, help="no part is begun after so many (default: 8)")
-    parser.add_argument("--output", type=Path, default=results_folder("bench") / "gpu.json")
-    options = parser.parse_args()
-    device, started = training.select_device(options.device), time.monotonic()
+    device, started = training.select_device(parser.parse_args().device), time.monotonic()
+    output = results_folder("bench") / "gpu.json"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 is float32
     found: dict[str, Any] = {
         "commit": provenance.commit(),
@@ -259,7 +257,7 @@ def main() -> int:
     }
     for name, part in parts(device, tiny=device.type == "cpu").items():
         begun = time.monotonic()
-        if begun - started > 60 * options.minutes:
+        if begun - started > 8 * 60:
             found[name] = "not begun: no time left"
             continue
         try:
@@ -267,13 +265,12 @@ def main() -> int:
         except Exception as error:
             found[name] = {"failed": f"{type(error).__name__}: {error}"}
         found.setdefault("seconds", {})[name] = round(time.monotonic() - begun, 1)
-        with replacing(options.output) as temporary:
+        with replacing(output) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {json.dumps(found[name])}", flush=True)
     checks = [row for value in found.values() if isinstance(value, list) for row in value if "passed" in row]
     failed = [row["check"] for row in checks if not row["passed"]]
-    print(f"{len(checks) - len(failed)} of {len(checks)} checks passed{': not ' if failed else ''}{', '.join(failed)}")
-    print(options.output)
+    print(f"{output}: {len(checks)} checks; failed: {', '.join(failed) or 'none'}")
     return 1 if failed or len(checks) < len(TOLERANCES) - (device.type == "cpu") else 0
 
 

@@ -25,10 +25,7 @@ from typing import Any
 import pandas as pd
 import sympy as sp
 
-from hpsed_lib.errors import ParameterError
 from hpsed_lib.paths import replacing, results_folder
-from hpsed_lib.pooling import check_segment_lengths
-from hpsed_lib.theory.gradients import WEIGHTS
 
 VERDICTS = results_folder("derivation") / "verdicts.csv"
 
@@ -144,7 +141,6 @@ def concrete_clip(
     `stop_gradient` as in `general_clip`. Of max pooling `largest` is the largest frame; of the others, the later ones
     are larger.
     """
-    check_segment_lengths(n_frames, segment_lengths)
     x, weight = frame_symbols(n_frames), symbolic_weights(n_frames, pooling, largest)
     held: dict[sp.Expr, sp.Expr] = {}
     stages, index = [(x, weight)], [frame]
@@ -190,8 +186,6 @@ def frame_symbols(n_frames: int) -> tuple[sp.Symbol, ...]:
 
 def symbolic_weights(n_frames: int, pooling: str, largest: int = 0) -> tuple[sp.Expr, ...]:
     """Weights of x_1, ..., x_N by Table 1 (frame `largest` is the largest, for max pooling)."""
-    if pooling not in WEIGHTS:
-        raise ParameterError(f"no weights are derived for pooling {pooling!r}; for: {', '.join(WEIGHTS)}")
     symbols = zip(frame_symbols(n_frames), sp.symbols(f"w_1:{n_frames + 1}", positive=True), strict=True)
     n = sp.Integer(n_frames)
     return tuple(_weight(pooling, x, w, n, sp.Integer(i == largest)) for i, (x, w) in enumerate(symbols))
