@@ -131,4 +131,4 @@ def test_a_check_on_a_gpu_can_fail():
     kind, bound = "network, float32", gpu.TOLERANCES["network, float32"]
     found = gpu._judged(iter([(kind, "here", bound / 2), (kind, "there", 2 * bound)]))
     assert found == [{"check": kind, "tolerance": bound, "difference": 2 * bound, "where": "there", "passed": False}]
-    assert not gpu._judged(iter([(kind, "here", math.nan)]))[0]["passed"]
+    assert not gpu._judged(iter([(kind, "here", math.nan), (kind, "there", 0.0)]))[0]["passed"]

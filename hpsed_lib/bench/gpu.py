@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import sys
 import tempfile
@@ -234,7 +235,8 @@ def _judged(checks: Differences) -> list[dict[str, Any]]:
     """The largest difference of each kind, where it was found, and whether it is within its tolerance."""
     worst: dict[str, dict[str, Any]] = {}
     for kind, where, difference in checks:
-        if kind not in worst or not difference <= worst[kind]["difference"]:  # what is no number is worst
+        difference = math.inf if math.isnan(difference) else difference
+        if kind not in worst or difference > worst[kind]["difference"]:
             row = {"check": kind, "tolerance": TOLERANCES[kind], "difference": difference, "where": where}
             worst[kind] = row | {"passed": difference <= TOLERANCES[kind]}
     return list(worst.values())

@@ -81,19 +81,15 @@ def trained(system: str) -> list[dict]:
 def table3(printed: pd.DataFrame) -> pd.DataFrame:
     """Table 3's rows as printed (see `hpsed_lib.theory.audit.read_printed`), each beside what there is of it here.
 
-    One row a system, and a second one where it has a decoding of its own: system, decoding, the printed scores,
-    ``*_again``, those of published outputs on the development set, and ``*_here``, means over the seeds of networks
-    trained on soundscapes, with ``f_measure_sd``, ``n_seeds``, and what is common. F1 in percent; empty: none.
+    A row a system, and a second one where it has a decoding of its own. ``*_again`` are scores of published outputs on
+    the development set, ``*_here`` means over the seeds of networks trained on soundscapes. F1 in percent; empty: none.
     """
     rows = []
     for row in printed.to_dict("records"):
         system = row["system"].partition(" ")[0]
         metrics = trained(system) if system in OURS else []
-        points = [run["operating_points"] for run in metrics]
-        here = {
-            "common": [run["test"]["overall"] for run in metrics],
-            "own": [each["own"]["test"] for each in points if "own" in each],
-        }
+        own = [run["operating_points"]["own"]["test"] for run in metrics if "own" in run["operating_points"]]
+        here = {"common": [run["test"]["overall"] for run in metrics], "own": own}
         ours = [{"decoding": name, **_scores(runs)} for name, runs in here.items() if runs] or [{"decoding": ""}]
         ours[0] |= {name: row[name] for name in PRINTED}
         if system == "MLMS8":
@@ -105,7 +101,6 @@ def table3(printed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _scores(overall: list[dict]) -> dict[str, float]:
-    """Means of some runs' scores, and how far the seeds are apart."""
     table = pd.DataFrame(overall)
     found = {"error_rate_here": table.error_rate.mean(), "f_measure_here": 100 * table.f_measure.mean()}
     return found | {"f_measure_sd": 100 * table.f_measure.std(), "n_seeds": len(table)}
