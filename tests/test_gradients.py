@@ -218,10 +218,9 @@ def test_wrong_input_is_refused(frame_prob, options, message):
         differentiate(frame_prob, **{"structure": "single", **options})
 
 
-@pytest.mark.parametrize(("t", "message"), [([0.5], r"0 or 1.*got \[0.5\]"), ([0, 1], r"differ")])
-def test_wrong_targets_are_refused(t, message):
-    with pytest.raises(ParameterError, match=message):
-        dloss_dy([0.5], t)
+def test_wrong_targets_are_refused():
+    with pytest.raises(ParameterError, match=r"0 or 1.*got \[0.5\]"):
+        dloss_dy([0.5], [0.5])
 
 
 def test_segments_are_figure_4s_where_none_are_given():

@@ -153,11 +153,8 @@ def concrete_clip(
         index.append(index[-1] // length)
     clip = Clip(tuple(stages), tuple(index), held, {})
     first = min(1, len(segment_lengths))
-
-    def sum_inside(stage: int) -> sp.Expr:
-        length = n_frames // len(stages[stage][0])
-        return sp.Add(*weight[index[stage] * length : (index[stage] + 1) * length])
-
+    lengths = [n_frames // len(values) for values, _ in stages]
+    sums = [sp.Add(*weight[place * length :][:length]) for place, length in zip(index, lengths, strict=True)]
     meaning = {
         X: x[frame],
         W: weight[frame],
@@ -165,13 +162,11 @@ def concrete_clip(
         Y: clip.y.xreplace(held),
         XHAT: clip.at(first)[0].xreplace(held),
         XTILDE: clip.at(-1)[0].xreplace(held),
-        WHAT: clip.at(-1)[1],
-        WHAT_TOTAL: sp.Add(*stages[-1][1]),
         TOTAL: sp.Add(*weight),
-        SEGMENT_TOTAL: sum_inside(first),
-        LONGEST_TOTAL: sum_inside(-1),
+        SEGMENT_TOTAL: sums[first],
+        LONGEST_TOTAL: sums[-1],
         N_FRAMES: sp.Integer(n_frames),
-        SEGMENT_LENGTH: sp.Integer(n_frames // len(stages[first][0])),
+        SEGMENT_LENGTH: sp.Integer(lengths[first]),
         IS_LARGEST: sp.Integer(frame == largest),
     }
     meaning |= {TABLE_1[pooling].get(total, total): meaning[total] for total in (TOTAL, SEGMENT_TOTAL)}

@@ -153,8 +153,6 @@ def dloss_dy(clip_prob: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     array([ 2., -4.])
     """
     y, t = np.asarray(clip_prob, dtype=np.float64), np.asarray(target)
-    if y.shape != t.shape:
-        raise ParameterError(f"clip_prob {y.shape} and target {t.shape} differ in shape")
     if not np.isin(t, (0, 1)).all():
         raise ParameterError(f"target must be 0 or 1 (Eq. A-1); got {np.unique(t).tolist()}")
     with np.errstate(divide="ignore"):
