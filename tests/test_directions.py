@@ -35,9 +35,11 @@ def test_pushes_are_those_of_the_algebra(tiny: Experiment, tiny_dataset: Dataset
             slope = -gradient * (x * (1 - x) if quantity == "frame_prob" else w)
             events, label = split.strong_labels, tiny_dataset.classes[column]
             events = events[(events.filename == split.filenames[clip]) & (events.event_label == label)]
-            for time, value in zip(centres, slope, strict=True):
-                inside = bool(((events.onset <= time) & (time < events.offset)).any())
-                pushed["inside" if inside else "beside" if target else "absent"].append(value)
+            inside = np.zeros(len(centres), dtype=bool)
+            for onset, offset in zip(events.onset, events.offset, strict=True):
+                inside |= (onset <= centres) & (centres < offset)
+            pushed["inside"] += [*slope[inside]]
+            pushed["beside" if target else "absent"] += [*slope[~inside]]
         rows = table[(table.gradient == structure) & (table.quantity == quantity)].set_index("where")
         for where, values in pushed.items():
             assert rows.n_frames[where] == len(values)
