@@ -115,13 +115,11 @@ def check_training(device: torch.device, *, n_clips: int, arms: list[tuple[str, 
 
 
 def peaks(device: torch.device, size: int) -> dict[str, float]:
-    """Operations a second in a matrix product, and bytes a second in a copy."""
+    """Operations a second in a matrix product, and bytes a second to the card."""
     found = {}
     for kind in (torch.float32, torch.bfloat16):
         square = torch.rand(size, size, device=device, dtype=kind)
         found[f"{str(kind)[6:]} (FLOP/s)"] = 2 * size**3 / seconds(device, partial(torch.matmul, square, square))
-    long = torch.rand(64 * size * size // 16, device=device)
-    found["copy (B/s)"] = 2 * long.nbytes / seconds(device, lambda: long.clone())
     host = torch.rand(size * size, pin_memory=device.type == "cuda")
     found["to the card (B/s)"] = host.nbytes / seconds(device, lambda: host.to(device, non_blocking=True))
     return found
