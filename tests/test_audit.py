@@ -3,7 +3,6 @@
 import json
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import mpmath
@@ -13,17 +12,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.errors import DataError
+from hpsed_lib.paths import published_folder
 from hpsed_lib.scoring import evaluate_by_sed_eval, segment_counts
 from hpsed_lib.tables import PERCENTAGES, RATES
 from hpsed_lib.theory import audit
 from hpsed_lib.theory.figures import plot_audit
 
-ROOT = Path(__file__).parents[1]
 COLUMNS = RATES + PERCENTAGES
 ASSUMPTIONS = ["two_points", "one_threshold", "best_f_measure", "best_error_rate"]
 CLASSES = ["a", "b", "c"]
-Lists = list[tuple[list[dict], list[dict]]]
 event = st.builds(
     lambda label, onset, length: {"event_label": label, "onset": onset / 10, "offset": (onset + length) / 10},
     st.sampled_from(CLASSES),
@@ -69,19 +67,14 @@ class TestPrintedNumbers:
         for convention in audit.CONVENTIONS:
             low, high = audit.printed_interval(text, convention=convention)
             assert high - low == Fraction(1, 10**decimals)
-            percent = audit.printed_interval(text, convention=convention, percent=True)
-            assert percent == (low / 100, high / 100)
-            inside = low + (high - low) * Fraction(place)
-            scaled = inside * 10**decimals
-            printed = round(scaled) if convention == "rounded" else int(scaled)
-            assert Fraction(printed, 10**decimals) == Fraction(text)
+            assert audit.printed_interval(text, convention=convention, percent=True) == (low / 100, high / 100)
+            inside = (low + (high - low) * Fraction(place)) * 10**decimals
+            assert (round(inside) if convention == "rounded" else int(inside)) == n
 
     @pytest.mark.parametrize("text", ["", "***", "1e3", "0,25", "nan"])
     def test_what_is_no_number_is_named(self, text):
         with pytest.raises(DataError, match="decimal number as printed"):
             audit.printed_interval(text)
-        with pytest.raises(ParameterError, match="expected one of rounded, cut, got 'up'"):
-            audit.printed_interval("0.1", convention="up")
 
 
 class TestIdentities:
@@ -113,8 +106,6 @@ class TestIdentities:
     def test_a_row_that_says_nothing_is_refused(self):
         with pytest.raises(DataError, match=r"precision 0\.00 may be 0"):
             audit.identity_residuals({**CONSISTENT, "precision": "0.00"})
-        with pytest.raises(DataError, match="it lacks recall"):
-            audit.is_feasible({name: text for name, text in CONSISTENT.items() if name != "recall"})
 
 
 class TestAllAtOnce:
@@ -125,7 +116,7 @@ class TestAllAtOnce:
         n_tp = data.draw(st.integers(5, min(n_ref, n_sys)))
         row = row_of(n_ref, n_sys, n_tp, data.draw(st.integers(0, min(n_ref, n_sys) - n_tp)))
         assert audit.is_feasible(row)
-        assert audit.smallest_widening(row, tolerance=0.01) <= 1
+        assert audit.smallest_widening(row) <= 1
         assert audit.is_feasible(row, widening=1.5)
         assert audit.suspects(row) == COLUMNS
 
@@ -135,14 +126,13 @@ class TestAllAtOnce:
         """A search over a fine grid of (S, R, Nsys/Nref) finds a solution only where the programme does."""
         scale = 1 if column in PERCENTAGES else 0.01
         row = {**CONSISTENT, column: f"{float(CONSISTENT[column]) + shift * scale / 10:.2f}"}
-        intervals = audit.row_intervals(row, convention=convention)
+        ends = {name: np.array(i, float) for name, i in audit.row_intervals(row, convention=convention).items()}
         columns = ("substitution_rate", "recall", "precision")
-        s, r, p = np.meshgrid(*(np.linspace(*map(float, intervals[name]), 15) for name in columns))
+        s, r, p = np.meshgrid(*(np.linspace(*ends[name], 15) for name in columns))
         t = r / p
         values = [s, 1 - r - s, t - r - s, 1 - 2 * r + t - s, p, r, 2 * r / (1 + t)]
         inside = np.ones_like(s, bool)
-        for name, value in zip(COLUMNS, values, strict=True):
-            low, high = map(float, intervals[name])
+        for (low, high), value in zip(ends.values(), values, strict=True):
             inside &= (value >= low - 1e-12) & (value <= high + 1e-12)
         feasible = audit.is_feasible(row, convention=convention)
         assert feasible or not inside.any()
@@ -242,7 +232,7 @@ class TestThePaper:
             assert ((units.abs() - 1).abs() > 1e-3).all()
 
     def test_the_committed_table_is_this_one(self, table):
-        committed = pd.read_csv(ROOT / "results" / "paper" / "audit.csv")
+        committed = pd.read_csv(published_folder("paper") / "audit.csv")
         assert committed.columns.tolist() == table.columns.tolist()
         pd.testing.assert_frame_equal(committed, table, check_dtype=False, rtol=1e-4, atol=1e-6)
 
@@ -255,32 +245,31 @@ class TestThePaper:
         assert (changes["cut"] == (np.trunc(10 * changes.recomputed) / 10 == changes.printed)).all()
 
     def test_an_unfitting_change_and_table_3_fail(self):
-        table2, table3 = TABLE2.copy(), TABLE3.copy()
+        table2, table3 = TABLE2[TABLE2.pooling == "linear"].copy(), TABLE3.copy()
         table2.loc[1, "f_measure_change"] = "9.1"
         table3.loc[table3.system == "Proposed", "evaluation_error_rate"] = "0.71"
-        verdicts = audit.audit(table2, table3).query("pooling == 'linear' and structure == 'hierarchical'")
+        verdicts = audit.audit(table2, table3).query("structure == 'hierarchical'")
         holds = verdicts.set_index(["dataset", "identity"])["holds"]
         assert holds["development"][["F1 change", "ER change"]].tolist() == [False, True]
         assert holds["evaluation"][["ER of Table 3", "F1 of Table 3"]].tolist() == [False, True]
 
     def test_pairings_have_the_rows_themselves_on_the_diagonal(self):
-        pairs = audit.block_pairings(TABLE2.head(4))
+        pairs, rows = audit.block_pairings(TABLE2.head(4)), TABLE2.head(4).to_dict("records")
         assert len(pairs) == 16
-        own = pairs[pairs.error_row == pairs.f_measure_row].set_index("error_row")
-        for number, row in enumerate(TABLE2.head(4).to_dict("records")):
-            assert own.as_printed[number] == audit.is_feasible(row)
-            assert own.rearranged[number] == (audit.explain(row) != "none found")
+        own = pairs[pairs.error_row == pairs.f_measure_row]
+        assert own.as_printed.tolist() == [audit.is_feasible(row) for row in rows]
+        assert own.rearranged.tolist() == [audit.explain(row) != "none found" for row in rows]
         crossed = {**CONSISTENT, **dict.fromkeys(RATES, "0.50"), "error_rate": "1.50"}
         fitting = audit.block_pairings(pd.DataFrame([CONSISTENT, crossed])).as_printed
         assert fitting.tolist() == [True, True, False, False]
 
     def test_published_runs_pass_and_where_none_is_complete_there_is_none(self, tmp_path, monkeypatch):
         monkeypatch.setattr(audit, "results_folder", lambda name: tmp_path / name)  # none is reproduced here
-        runs = audit.scored_runs("quick")
-        assert len(runs) == len(list((ROOT / "results" / "quick" / "metrics").glob("*.json"))) > 0
+        runs, metrics = audit.scored_runs("quick"), published_folder("quick") / "metrics"
+        assert len(runs) == len(list(metrics.glob("*.json"))) > 0
         assert (runs[["deletions_apart", "insertions_apart"]] == 0).all(axis=None)
         assert (runs.units <= 1).all()
-        overall = json.loads((ROOT / "results/quick/metrics" / f"{runs.run[0]}.json").read_text())["test"]["overall"]
+        overall = json.loads((metrics / f"{runs.run[0]}.json").read_text())["test"]["overall"]
         assert runs.Ntp[0] == overall["Ntp"]
         monkeypatch.setattr(audit, "published_folder", lambda name: tmp_path / name)
         assert audit.scored_runs("quick").empty

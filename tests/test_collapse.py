@@ -16,9 +16,8 @@ from hpsed_lib.theory.collapse import A1, A2, B1, B2, W1, W2
 
 def test_every_step_of_the_induction_is_proved():
     table = collapse.induction()
-    assert set(table["verdict"]) == {"equal"}
-    assert sum("stop-gradient" in statement for statement in table["statement"]) == 5
-    assert len(table) == 10
+    assert table["verdict"].tolist() == ["equal"] * 10
+    assert table["statement"].str.contains("stop-gradient").sum() == 5
     assert collapse._row("wrong", W1, W2)["verdict"] == "differs by W_1 - W_2"
 
 
@@ -31,13 +30,7 @@ def test_the_difference_from_eq_1_vanishes_exactly_under_the_condition():
 
 def test_which_hierarchies_collapse():
     table = collapse.hierarchies()
-    assert table.loc[table["verdict"] == "collapses", "hierarchy"].tolist() == [
-        "Eq. 4: mean of the segment's weights, equal lengths",
-        "sum of the segment's weights, any lengths",
-        "sum over a common M, unequal lengths",
-        "average pooling of the predictions, equal lengths",
-    ]
-    assert len(table) == 8
+    assert table["verdict"].tolist() == [*["collapses"] * 3, *["does not collapse"] * 4, "collapses"]
     assert ((table["condition"] == "0") == (table["verdict"] == "collapses")).all()
 
 

@@ -4,12 +4,9 @@ import pandas as pd
 import pytest
 import sympy as sp
 
-from hpsed_lib.errors import ParameterError
 from hpsed_lib.theory import derivation
-from hpsed_lib.theory.derivation import SLOPE, TOTAL, XTILDE, Printed, W, X, Y, derive, in_words_of, verdict
+from hpsed_lib.theory.derivation import SLOPE, TOTAL, XTILDE, W, X, Y, derive, in_words_of, verdict
 from hpsed_lib.theory.gradients import WEIGHTS
-
-NUMBERED = [*(str(k) for k in range(1, 9)), *(f"A-{k}" for k in range(1, 24))]
 
 
 def test_printed_hierarchical_gradients_are_those_of_the_stop_gradient_algorithm_and_which_are_true():
@@ -55,7 +52,8 @@ def test_the_verdict_table_has_every_numbered_equation_and_every_cell(tmp_path, 
     monkeypatch.setattr(derivation, "VERDICTS", tmp_path / "verdicts.csv")
     table = derivation.write_verdicts()
     numbers = table["equation"].str.split(",").str[0]
-    assert list(dict.fromkeys(numbers)) == [*NUMBERED, "after A-23", "Table A-1"]  # all, in the paper's order
+    numbered = [*(str(k) for k in range(1, 9)), *(f"A-{k}" for k in range(1, 24))]
+    assert list(dict.fromkeys(numbers)) == [*numbered, "after A-23", "Table A-1"]  # all, in the paper's order
     cells = table[numbers == "Table A-1"]
     assert len(cells) == 12
     assert set(cells["pooling"]) == {"max", "average", "linear", "exponential", "attention"}
@@ -102,7 +100,7 @@ def test_what_is_wrong_is_called_wrong():
     derived = derive("dy/dx_i", "linear", n_stages=1)
     assert verdict((2 * X + Y) / derivation.SUM_X, derived) == "differs by -2*y/Σx"  # a sign
     assert verdict(derived, derived) == "equal"
-    row = derivation._row(Printed("A-13", "average", "dy/dx_i", 2 / derivation.N_FRAMES))
+    row = derivation._row("A-13", "average", "dy/dx_i", 2 / derivation.N_FRAMES)
     assert row["true_verdict"] == row["stop_gradient_verdict"] == "differs by -1/N"
 
 
@@ -123,9 +121,3 @@ def test_the_stop_gradient_changes_no_value(pooling):
     assert derivation._vanishes(plain.y - stopped.y.xreplace(stopped.held))
     assert stopped.held
     assert not plain.held
-
-
-def test_unknown_weights_are_refused():
-    for name in ("median", "any"):
-        with pytest.raises(ParameterError, match=f"no weights are derived for pooling '{name}'"):
-            derivation.symbolic_weights(4, name)

@@ -22,7 +22,7 @@ def test_the_push_is_the_derivative_times_the_sum_of_weights(pooling, structure)
     stop, quantity = structure == "appendix", "dy/dw_i" if pooling == "attention" else "dy/dx_i"
     pushed = dynamics.push(pooling, stop_gradient=stop, quantity=quantity)(x, np.repeat(parts, 4), found.y, 3.0)
     ratio = pushed / (found.dy_dw if pooling == "attention" else found.dy_dx)
-    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-10)
+    assert ratio == pytest.approx(ratio[0], rel=1e-10)
     assert ratio[0] > 0
 
 

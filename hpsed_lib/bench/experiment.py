@@ -2,9 +2,8 @@
 
 Conventions: the experiment runs from nothing, by the command behind ``make reproduce``, in a temporary copy of the
 project. Its trainings run one a core; the sum of their times over the number of cores is what it could not do without.
-The rest is start-up of every notebook, data, scores, tables and what is the same for every experiment. What it is made
-of is in seconds of a core, of which there are the elapsed time times the cores; for the sections of notebook 03, some
-finished trainings are executed again, one a core: all but the training itself.
+Its parts are in seconds of a core, of which there are the elapsed time times the cores; for the sections of notebook
+03, some finished trainings are executed again, one a core: all but the training itself.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ GOAL = 1.25
 
 
 def measure(*, tiny: bool) -> dict[str, pd.DataFrame | str]:
-    """Run `quick` from nothing and say what that took; the contents of the files, by name."""
+    """Run ``quick`` from nothing; what that took, as the contents of files, by name."""
     name, cores = "smoke" if tiny else "quick", available_cores()
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "hpsed"
@@ -50,7 +49,7 @@ def measure(*, tiny: bool) -> dict[str, pd.DataFrame | str]:
 
 
 def account(project: Path, name: str, log: str, *, seconds: float, cores: int) -> dict[str, pd.DataFrame | str]:
-    """What an experiment took, by what lies in its project and what the launch printed, in seconds.
+    """What an experiment took, in seconds, by what lies in its project and what the launch printed.
 
     Its parts are notebooks and, of notebook 03, sections; their shares are in percent.
     """
@@ -71,16 +70,15 @@ def account(project: Path, name: str, log: str, *, seconds: float, cores: int) -
     return {"experiment.csv": pd.DataFrame([row]), "experiment_parts.csv": table}
 
 
-def _sections(project: Path, executed: list[Path]) -> dict[str, float]:
+def _sections(project: Path, executed: list[Path]) -> pd.Series:
     """Seconds of each section of finished trainings' notebooks, a mean, executed once more side by side."""
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1") | {"PYTHONPATH": str(project)}
     papermill = [sys.executable, "-m", "papermill", "--no-progress-bar"]
-    again = {project / path.name: [*papermill, str(path), path.name] for path in executed}
-    processes = [subprocess.Popen(command, cwd=project, env=environment) for command in again.values()]
+    commands = [[*papermill, str(path), path.name] for path in executed]
+    processes = [subprocess.Popen(command, cwd=project, env=environment) for command in commands]
     if {process.wait() for process in processes} != {0}:
         raise HpsedError("a finished training could not be executed again")
-    sections = pd.DataFrame([_seconds_by_section(path) for path in again]).mean()
-    return {str(title): float(seconds) for title, seconds in sections.items()}
+    return pd.DataFrame([_seconds_by_section(project / path.name) for path in executed]).mean()
 
 
 def _seconds_by_section(notebook: Path) -> dict[str, float]:

@@ -21,9 +21,7 @@ from hpsed_lib.params import Features
 
 SR, DURATION = 44100, 10.0  # Hz, s
 PARAMS = Features(window_duration=0.04, hop_duration=0.02, n_mels=80, fmin=0.0, fmax=None)
-WINDOW, N_FFT = 1764, 2048  # samples
-N_FRAMES = 500
-TOLERANCE = 1e-4  # dB
+WINDOW, N_FFT, N_FRAMES = 1764, 2048, 500
 
 
 def log_mel_files(*, tiny: bool) -> Comparison:
@@ -48,7 +46,7 @@ def log_mel_files(*, tiny: bool) -> Comparison:
         "librosa, a loop",
         ours,
         lambda: np.stack([librosa_log_mel(*librosa.load(path, sr=None)) for path in files.values()]),
-        lambda ours, theirs: float(np.abs(ours - theirs).max()) <= TOLERANCE,
+        lambda ours, theirs: float(np.abs(ours - theirs).max()) <= 1e-4,  # dB
         goal=10,
         # Windows, transforms, power, and each of the power's bins into the two filters that it belongs to.
         operations=n_clips * N_FRAMES * (WINDOW + transform + 3 * N_FFT / 2 + 4 * N_FFT / 2),

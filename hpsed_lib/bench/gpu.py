@@ -1,26 +1,26 @@
 """What a GPU does with all of this: ``make gpu``, in at most eight minutes, with PyTorch, numpy and little else.
 
-Checks come first: pooling, gradients, network and short trainings agree with the CPU's within stated tolerances, and a
-run that was cut short goes on. Then measurements: the training step at the paper's width in several forms, as a share
-of what the card reaches in a matrix product; narrow runs side by side; transfer. After each part ``gpu.json`` is
-written anew, so that whatever ends it early loses nothing; a part that fails says so in its place. Trainings are of
-random features: no score comes of them. With ``--device cpu`` it is done in a small way, without what only a card has.
+Pooling, gradients, network and short trainings must agree with the CPU's within stated tolerances, and a run that was
+cut short go on. Measured are the training step at the paper's width in several forms, as a share of what the card
+reaches in a matrix product; narrow runs side by side; transfer. After each part ``gpu.json`` is written anew, so that
+whatever ends it early loses nothing; a part that fails says so in its place. Trainings are of random features. With
+``--device cpu`` it is done in a small way, without what only a card has.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import math
 import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from hpsed_lib import IS_PINNED, provenance  # before numpy and PyTorch
 
@@ -28,13 +28,16 @@ from hpsed_lib import IS_PINNED, provenance  # before numpy and PyTorch
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from hpsed_lib import training
 from hpsed_lib.bench.steps import random_data, stepper, with_training
+from hpsed_lib.networks import FrameNetwork
 from hpsed_lib.params import Experiment, load_experiment
 from hpsed_lib.paths import replacing, results_folder
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, has_weights, pool
 
+Differences = Iterator[tuple[str, str, float]]  # the check, where, and how far the device is from the CPU
 ARMS = [(name, each) for name in POOLINGS for each in (STRUCTURES if has_weights(name) else ("single",))]
 TOLERANCES = {  # largest differences from the CPU: absolute, of probabilities, in proportion for gradients and losses
     "pooling, float32 against float64": 1e-5,
@@ -48,7 +51,7 @@ TOLERANCES = {  # largest differences from the CPU: absolute, of probabilities, 
 }
 
 
-def check_pooling(device: torch.device) -> Iterator[tuple[str, str, float]]:
+def check_pooling(device: torch.device) -> Differences:
     """Every pooling function and structure, and its gradient by the frames."""
     x, logit = torch.rand(4, 125, 17, dtype=torch.float64), torch.randn(4, 125, 17, dtype=torch.float64)
     for pooling, structure in ARMS:
@@ -67,7 +70,7 @@ def check_pooling(device: torch.device) -> Iterator[tuple[str, str, float]]:
 
 
 @torch.no_grad()
-def check_network(device: torch.device, experiment: Experiment) -> Iterator[tuple[str, str, float]]:
+def check_network(device: torch.device, experiment: Experiment) -> Differences:
     """Frame probabilities of an untrained network, with and without autocast."""
     data = random_data(experiment, 4)
     network = training.build_network(experiment, data, seed=0).eval()
@@ -80,49 +83,43 @@ def check_network(device: torch.device, experiment: Experiment) -> Iterator[tupl
     yield "network, bfloat16 autocast", experiment.name, float((frame_prob.cpu() - expected).abs().max())
 
 
-def check_training(
-    device: torch.device, *, n_clips: int, arms: list[tuple[str, str]]
-) -> Iterator[tuple[str, str, float]]:
+def check_training(device: torch.device, *, n_clips: int, arms: list[tuple[str, str]]) -> Differences:
     """Short trainings: here and on the CPU, cut short and not, in other memory layout, compiled."""
     smoke = with_training(load_experiment("smoke"), max_epochs=3, device=device.type)
     data = random_data(smoke, n_clips)
 
-    def losses(folder: str, *, pooling: str = "linear", structure: str = "single", **changes: Any) -> np.ndarray:
-        variant: dict[str, Any] = {"pooling": pooling, "structure": structure, "seed": 0}
-        trained = training.train(with_training(smoke, **changes), data, folder=Path(folder), **variant)
+    def losses(name: str, arm: Sequence[str] = ("linear", "single"), after: Any = None, **changes: Any) -> np.ndarray:
+        experiment, variant = with_training(smoke, **changes), {"pooling": arm[0], "structure": arm[1]}
+        trained = training.train(experiment, data, seed=0, folder=Path(root, name), after_epoch=after, **variant)
         return np.array([epoch["training_loss"] for epoch in trained.epochs])
 
     def apart(ours: np.ndarray, expected: np.ndarray) -> float:
         return float(np.abs(ours / expected - 1).max())
 
+    def stop(epoch: int, network: FrameNetwork) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
     with tempfile.TemporaryDirectory() as root:
-        for pooling, structure in arms:
-            variant, name = {"pooling": pooling, "structure": structure}, f"{pooling} {structure}"
-            expected = losses(f"{root}/cpu {name}", device="cpu", **variant)
-            yield "losses of a short training", name, apart(losses(f"{root}/{name}", **variant), expected)
-        expected, add_epoch = losses(f"{root}/whole"), training.State.add_epoch
-
-        def stop(state: training.State, *args: float) -> None:
-            add_epoch(state, *args)
-            if len(state.history) == 2:
-                raise KeyboardInterrupt
-
-        with contextlib.suppress(KeyboardInterrupt), patch.object(training.State, "add_epoch", stop):
-            losses(f"{root}/cut")
-        yield "losses of a run that was cut short", "linear single", apart(losses(f"{root}/cut"), expected)
-        changes: dict[str, dict[str, Any]] = {"channels last": {"channels_last": True}, "compiled": {"compile": True}}
-        for name in changes if device.type != "cpu" else ("channels last",):
-            yield f"losses, {name}", "linear single", apart(losses(f"{root}/{name}", **changes[name]), expected)
+        for arm in arms:
+            name = " ".join(arm)
+            expected = losses(f"cpu {name}", arm, device="cpu")
+            yield "losses of a short training", name, apart(losses(name, arm), expected)
+        expected = losses("whole")
+        with suppress(KeyboardInterrupt):
+            losses("cut", after=stop)
+        yield "losses of a run that was cut short", "linear single", apart(losses("cut"), expected)
+        yield "losses, channels last", "linear single", apart(losses("channels last", channels_last=True), expected)
+        if device.type != "cpu":
+            yield "losses, compiled", "linear single", apart(losses("compiled", compile=True), expected)
 
 
 def peaks(device: torch.device, size: int) -> dict[str, float]:
-    """Operations a second in a matrix product, and bytes a second in a copy."""
+    """Operations a second in a matrix product, and bytes a second to the card."""
     found = {}
     for kind in (torch.float32, torch.bfloat16):
         square = torch.rand(size, size, device=device, dtype=kind)
         found[f"{str(kind)[6:]} (FLOP/s)"] = 2 * size**3 / seconds(device, partial(torch.matmul, square, square))
-    long = torch.rand(64 * size * size // 16, device=device)
-    found["copy (B/s)"] = 2 * long.nbytes / seconds(device, lambda: long.clone())
     host = torch.rand(size * size, pin_memory=device.type == "cuda")
     found["to the card (B/s)"] = host.nbytes / seconds(device, lambda: host.to(device, non_blocking=True))
     return found
@@ -130,19 +127,13 @@ def peaks(device: torch.device, size: int) -> dict[str, float]:
 
 def seconds(device: torch.device, run: Callable[[], Any], n: int = 10) -> float:
     """Seconds of one call, of `n` in a row, after three that do not count."""
-    for _ in range(3):
-        run()
-    _wait(device)
-    started = time.perf_counter()
-    for _ in range(n):
-        run()
-    _wait(device)
+    for n_calls in (3, n):
+        started = time.perf_counter()
+        for _ in range(n_calls):
+            run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
     return (time.perf_counter() - started) / n
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def graphed(step: Callable[[], Tensor]) -> Callable[[], Any]:
@@ -161,8 +152,6 @@ def graphed(step: Callable[[], Tensor]) -> Callable[[], Any]:
 
 def training_steps(device: torch.device, experiment: Experiment, n_clips: int, peak: float) -> Iterator[dict[str, Any]]:
     """Clips a second of a training step in each form, and the share of the card's bfloat16 peak."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     experiment = with_training(experiment, channels_last=False, compile=False)
     last = with_training(experiment, channels_last=True)
     with FlopCounterMode(display=False) as counter:
@@ -191,8 +180,7 @@ def training_steps(device: torch.device, experiment: Experiment, n_clips: int, p
         yield row
 
 
-def _steps_for(name: str, kind: str, n_clips: int, n_steps: int, ready: Any) -> None:
-    device = torch.device(kind)
+def _steps_for(name: str, device: torch.device, n_clips: int, n_steps: int, ready: Any) -> None:
     step = stepper(load_experiment(name), device, n_clips)
     seconds(device, step, n=2)
     ready.wait()
@@ -205,9 +193,8 @@ def side_by_side(device: torch.device, name: str, counts: tuple[int, ...], n_ste
     context, n_clips = multiprocessing.get_context("spawn"), load_experiment(name).training.batch_size
     for n_runs in counts:
         ready = context.Barrier(n_runs + 1)
-        jobs = [
-            context.Process(target=_steps_for, args=(name, device.type, n_clips, n_steps, ready)) for _ in range(n_runs)
-        ]
+        arguments = name, device, n_clips, n_steps, ready
+        jobs = [context.Process(target=_steps_for, args=arguments) for _ in range(n_runs)]
         for job in jobs:
             job.start()
         try:
@@ -226,6 +213,7 @@ def side_by_side(device: torch.device, name: str, counts: tuple[int, ...], n_ste
 def parts(device: torch.device, *, tiny: bool) -> dict[str, Callable[[dict], Any]]:
     """Everything that is done, in the order of its worth; each part takes what the parts before have found."""
     smoke, paper = load_experiment("smoke"), load_experiment("smoke" if tiny else "paper")
+    narrow: tuple[Any, ...] = ("smoke", (1, 2), 2) if tiny else ("esc10", (1, 2, 4, 8), 50)
 
     def steps(found: dict) -> list[dict]:
         peak = found.get("peaks", {}).get("bfloat16 (FLOP/s)", float("nan"))
@@ -237,20 +225,18 @@ def parts(device: torch.device, *, tiny: bool) -> dict[str, Callable[[dict], Any
         "peaks": lambda found: peaks(device, 256 if tiny else 8192),
         "training steps": steps,
         "training": lambda found: _judged(check_training(device, n_clips=12, arms=ARMS[:2] if tiny else ARMS)),
-        "side by side": lambda found: list(
-            side_by_side(device, "smoke" if tiny else "esc10", (1, 2) if tiny else (1, 2, 4, 8), 2 if tiny else 50)
-        ),
+        "side by side": lambda found: list(side_by_side(device, *narrow)),
     }
 
 
-def _judged(checks: Iterator[tuple[str, str, float]]) -> list[dict[str, Any]]:
+def _judged(checks: Differences) -> list[dict[str, Any]]:
     """The largest difference of each kind, where it was found, and whether it is within its tolerance."""
     worst: dict[str, dict[str, Any]] = {}
     for kind, where, difference in checks:
-        if kind not in worst or not difference <= worst[kind]["difference"]:
-            bound = TOLERANCES[kind]
-            worst[kind] = {"check": kind, "tolerance": bound, "difference": difference, "where": where}
-            worst[kind]["passed"] = difference <= bound
+        difference = math.inf if math.isnan(difference) else difference
+        if kind not in worst or difference > worst[kind]["difference"]:
+            row = {"check": kind, "tolerance": TOLERANCES[kind], "difference": difference, "where": where}
+            worst[kind] = row | {"passed": difference <= TOLERANCES[kind]}
     return list(worst.values())
 
 
@@ -258,10 +244,8 @@ def main() -> int:
     """Command line; returns 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m hpsed_lib.bench.gpu", description="Checks and speed on a GPU.")
     parser.add_argument("--device", default="cuda", help="cuda, mps, or cpu: small, to see that it works")
-    parser.add_argument("--minutes", type=float, default=8.0, help="no part is begun after so many (default: 8)")
-    parser.add_argument("--output", type=Path, default=results_folder("bench") / "gpu.json")
-    options = parser.parse_args()
-    device, started = training.select_device(options.device), time.monotonic()
+    device, started = training.select_device(parser.parse_args().device), time.monotonic()
+    output = results_folder("bench") / "gpu.json"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 is float32
     found: dict[str, Any] = {
         "commit": provenance.commit(),
@@ -273,7 +257,7 @@ def main() -> int:
     }
     for name, part in parts(device, tiny=device.type == "cpu").items():
         begun = time.monotonic()
-        if begun - started > 60 * options.minutes:
+        if begun - started > 8 * 60:
             found[name] = "not begun: no time left"
             continue
         try:
@@ -281,13 +265,12 @@ def main() -> int:
         except Exception as error:
             found[name] = {"failed": f"{type(error).__name__}: {error}"}
         found.setdefault("seconds", {})[name] = round(time.monotonic() - begun, 1)
-        with replacing(options.output) as temporary:
+        with replacing(output) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {json.dumps(found[name])}", flush=True)
     checks = [row for value in found.values() if isinstance(value, list) for row in value if "passed" in row]
     failed = [row["check"] for row in checks if not row["passed"]]
-    print(f"{len(checks) - len(failed)} of {len(checks)} checks passed{': not ' if failed else ''}{', '.join(failed)}")
-    print(options.output)
+    print(f"{output}: {len(checks)} checks; failed: {', '.join(failed) or 'none'}")
     return 1 if failed or len(checks) < len(TOLERANCES) - (device.type == "cpu") else 0
 
 

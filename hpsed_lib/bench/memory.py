@@ -1,9 +1,8 @@
 """Memory against the size of the data set.
 
-Conventions: each figure is the largest memory of a fresh process and its workers, added up (resident set size; pages
-that they share count for each), sampled while it works through a whole data set once. Training reads spectrograms of
-the paper's size in random order, in batches of 128, and trains a small network on a few of them; extraction makes the
-features of recordings of 1 s, which are hard links of one file.
+Conventions: the largest memory of a fresh process and its workers, added up (resident set size; pages that they share
+count for each), sampled while it works through a whole data set once. Training reads spectrograms of the paper's size
+in random order, and trains a small network on a few; extraction makes the features of hard links of one recording.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ from hpsed_lib.params import Features, load_experiment
 from hpsed_lib.paths import ROOT
 from hpsed_lib.training import batches, epoch_order
 
-INTERVAL = 0.05  # s between two samples
-FRAMES, BANDS, BATCH = 500, 80, 128
-STEPS = 3  # of training
+FRAMES, BANDS = 500, 80
 
 
 def measure(*, tiny: bool) -> dict[str, pd.DataFrame | str]:
@@ -57,8 +54,8 @@ def train(n_clips: int, folder: Path) -> None:
     experiment = load_experiment("quick")
     step = stepper(experiment, torch.device("cpu"), experiment.training.batch_size)
     order = epoch_order(split.weak_target, seed=0, epoch=1)
-    for number, _ in enumerate(batches(split, batch_size=BATCH, order=order)):
-        if number < STEPS:
+    for number, _ in enumerate(batches(split, batch_size=128, order=order)):
+        if number < 3:
             step()
 
 
@@ -82,7 +79,7 @@ def peak_memory(work: Callable[[int, Path], None], n_clips: int) -> float:
             with contextlib.suppress(psutil.NoSuchProcess):  # one has ended meanwhile
                 family = [process, *process.children(recursive=True)]
                 largest = max(largest, sum(each.memory_info().rss for each in family))
-            time.sleep(INTERVAL)
+            time.sleep(0.05)
     if process.returncode:
         raise RuntimeError(f"{work.__name__} of {n_clips} clips ended with status {process.returncode}")
     return largest

@@ -15,9 +15,8 @@ import pandas as pd
 from hpsed_lib.bench.timing import Comparison
 from hpsed_lib.scoring import class_counts, evaluate_by_sed_eval, event_activity, events_by_file, segment_counts
 
-CLIP_DURATION, N_SEGMENTS = 10.0, 10  # s, of 1 s each
 CLASSES = [f"class {index}" for index in range(17)]
-SHAPE: dict[str, Any] = {"classes": CLASSES, "clip_duration": CLIP_DURATION, "time_resolution": 1.0}
+SHAPE: dict[str, Any] = {"classes": CLASSES, "clip_duration": 10.0, "time_resolution": 1.0}
 
 Counts = dict[str, dict[str, int]]  # by scope, "overall" or a class, and name
 
@@ -39,26 +38,23 @@ def segment_scores(*, tiny: bool) -> Comparison:
         metrics = evaluate_by_sed_eval(clips, **SHAPE)
         return {"overall": metrics.overall, **metrics.class_wise}
 
+    def agree(ours: Counts, theirs: Counts) -> bool:  # theirs has more counts
+        return all(count == theirs[scope][name] for scope, counts in ours.items() for name, count in counts.items())
+
     return Comparison(
         f"segment scores of {len(filenames):,} clips",
         "sed_eval",
         ours,
         theirs,
-        _agree,
+        agree,
         goal=200,
-        n_bytes=2 * len(filenames) * N_SEGMENTS * len(CLASSES),  # both sides' activity
+        n_bytes=2 * len(filenames) * 10 * len(CLASSES),  # both sides' activity, in segments of 1 s
     )
 
 
 def _random_events(rng: np.random.Generator, filenames: list[str]) -> pd.DataFrame:
     """Two events a clip on average, up to 5 s long, of random classes."""
     n_events = 2 * len(filenames)
-    onset = rng.uniform(0, CLIP_DURATION, n_events)
-    events = {"filename": rng.choice(filenames, n_events), "onset": onset}
-    events["offset"] = np.minimum(onset + rng.uniform(0.3, 5, n_events), CLIP_DURATION)
-    return pd.DataFrame(events | {"event_label": rng.choice(CLASSES, n_events)})
-
-
-def _agree(ours: Counts, theirs: Counts) -> bool:
-    """Every count of ours is theirs; they have more."""
-    return all(count == theirs[scope][name] for scope, counts in ours.items() for name, count in counts.items())
+    events = pd.DataFrame({"onset": rng.uniform(0, 10, n_events), "filename": rng.choice(filenames, n_events)})
+    events["offset"] = (events.onset + rng.uniform(0.3, 5, n_events)).clip(upper=10.0)
+    return events.assign(event_label=rng.choice(CLASSES, n_events))

@@ -13,8 +13,6 @@ import torch
 from hpsed_lib.errors import HpsedError
 
 Run = Callable[[], Any]
-SIZE = 1024  # rows and columns of the matrices that show the machine's peaks
-REPETITIONS = 20  # the fastest counts
 
 
 class Comparison(NamedTuple):
@@ -32,23 +30,16 @@ class Comparison(NamedTuple):
 
 
 def time_pairs(comparison: Comparison, *, n_pairs: int) -> pd.DataFrame:
-    """Time both sides in turn, once they agree.
-
-    Returns
-    -------
-    DataFrame with columns task, peer, goal, floor, pair, ours, theirs, ratio
-        Seconds; ``ratio = theirs / ours``.
-    """
+    """Time both sides in turn, once they agree: seconds, and ``ratio = theirs / ours``, of each pair."""
     ours, theirs = comparison.ours(), comparison.theirs()  # both have run once before the clock starts
     if not comparison.agree(ours, theirs):
         raise HpsedError(f"{comparison.task}: ours and {comparison.peer} differ: {ours} against {theirs}")
+    about = {"task": comparison.task, "peer": comparison.peer, "goal": comparison.goal, "floor": floor(comparison)}
     rows = []
     for pair in range(n_pairs):
         sides = ("ours", "theirs") if pair % 2 == 0 else ("theirs", "ours")
-        rows.append({"pair": pair} | {side: _seconds(getattr(comparison, side)) for side in sides})
-    pairs = pd.DataFrame(rows)[["pair", "ours", "theirs"]]
-    about = {"task": comparison.task, "peer": comparison.peer, "goal": comparison.goal, "floor": floor(comparison)}
-    return pd.DataFrame(about, index=pairs.index).join(pairs).assign(ratio=pairs.theirs / pairs.ours)
+        rows.append({**about, "pair": pair} | {side: _seconds(getattr(comparison, side)) for side in sides})
+    return pd.DataFrame(rows, columns=[*about, "pair", "ours", "theirs"]).eval("ratio = theirs / ours")
 
 
 def _seconds(run: Run) -> float:
@@ -62,12 +53,12 @@ def peaks(threads: int) -> tuple[float, float]:
     """What this machine reaches: floating-point operations a second in a matrix product, bytes a second in a copy."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    square, long = torch.rand(SIZE, SIZE), torch.rand(16 * SIZE, SIZE)  # float32; a cache does not hold the long one
+    square, long = torch.rand(1024, 1024), torch.rand(16 * 1024, 1024)  # float32; a cache does not hold the long one
     product, copy = torch.empty_like(square), torch.empty_like(long)
-    multiplied = min(_seconds(lambda: torch.mm(square, square, out=product)) for _ in range(REPETITIONS))
-    copied = min(_seconds(lambda: copy.copy_(long)) for _ in range(REPETITIONS))
+    multiplied = min(_seconds(lambda: torch.mm(square, square, out=product)) for _ in range(20))
+    copied = min(_seconds(lambda: copy.copy_(long)) for _ in range(20))
     torch.set_num_threads(before)
-    return 2 * SIZE**3 / multiplied, 2 * long.nbytes / copied
+    return 2 * 1024**3 / multiplied, 2 * long.nbytes / copied
 
 
 def floor(comparison: Comparison) -> float:

@@ -17,13 +17,8 @@ from hpsed_lib.bench.timing import Comparison
 from hpsed_lib.networks import FrameNetwork
 from hpsed_lib.params import load_experiment
 
-CPU = torch.device("cpu")
-TOLERANCE = 1e-4  # of a loss, in proportion
-
 
 class PlainGRU(nn.GRU):
-    """The recurrent layer as PyTorch has it."""
-
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x)[0]
 
@@ -39,11 +34,12 @@ def with_plain_gru(network: FrameNetwork) -> FrameNetwork:
 
 def training_step(name: str, *, tiny: bool) -> Comparison:
     """A step of an experiment's network on one of its batches, of at most 8 clips."""
+    cpu = torch.device("cpu")
     torch.set_num_threads(1)
     experiment = with_training(load_experiment(name), channels_last=False, compile=False)
     batch_size = 1 if tiny else min(experiment.training.batch_size, 8)
     with FlopCounterMode(display=False) as counter:
-        stepper(experiment, CPU, batch_size)()
+        stepper(experiment, cpu, batch_size)()
 
     def seeded(step: Callable[[], Tensor]) -> Callable[[], float]:
         def run() -> float:
@@ -55,9 +51,9 @@ def training_step(name: str, *, tiny: bool) -> Comparison:
     return Comparison(
         f"training step, {name}, {batch_size} clips, one thread",
         "the same network with torch.nn.GRU",
-        seeded(stepper(experiment, CPU, batch_size)),
-        seeded(stepper(experiment, CPU, batch_size, change=with_plain_gru)),
-        lambda ours, theirs: abs(ours - theirs) <= TOLERANCE * abs(theirs),
+        seeded(stepper(experiment, cpu, batch_size)),
+        seeded(stepper(experiment, cpu, batch_size, change=with_plain_gru)),
+        lambda ours, theirs: abs(ours - theirs) <= 1e-4 * abs(theirs),
         goal=2,
         operations=float(counter.get_total_flops()),
     )

@@ -37,8 +37,7 @@ def structure_agreement(
     probe = next(batches(dataset.validation, batch_size=8))[0].to(dtype)
 
     def clip_prob(structure: str, features: Tensor) -> Tensor:
-        variant = {"pooling": pooling, "structure": structure}
-        return predict(networks[structure], features, experiment, **variant)[1]
+        return predict(networks[structure], features, experiment, pooling=pooling, structure=structure)[1]
 
     @torch.no_grad()
     def quantities(structure: str) -> dict[str, Tensor]:
@@ -60,11 +59,9 @@ def structure_agreement(
             single = quantities("single")
             for structure in STRUCTURES[1:3]:
                 for name, value in quantities(structure).items():
-                    rows.append((structure, step, name, float((value - single[name]).detach().abs().max())))
-    table = pd.DataFrame(rows, columns=["structure", "step", "quantity", "largest_difference"])
-    table.insert(0, "pooling", pooling)
-    table.insert(1, "dtype", str(dtype).removeprefix("torch."))
-    return table
+                    difference = float((value - single[name]).detach().abs().max())
+                    rows.append((pooling, str(dtype).removeprefix("torch."), structure, step, name, difference))
+    return pd.DataFrame(rows, columns=["pooling", "dtype", "structure", "step", "quantity", "largest_difference"])
 
 
 def write_agreement(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:

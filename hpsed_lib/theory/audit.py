@@ -6,13 +6,11 @@ I = max(0, Nsys - Nref); summed over segments and divided by the summed Nref the
 
     S + D = 1 - R,    S + I = R (1/P - 1),    D - I = 1 - R/P,    ER = S + D + I,    F1 = 2 P R / (P + R) .
 
-Conventions
------------
-- `row` maps the columns of ``results/paper/table2.csv`` to printed text; a table is a DataFrame of such rows.
-- A printed number stands for a closed interval of exact fractions, ``rounded`` or ``cut`` to its decimals. One that is
-  cut cannot reach the upper end, so there "fails" is certain and "holds" the benefit of the doubt.
-- A residual, left side minus right side, is an interval too; an equation holds if it contains 0. In units of what
-  rounding allows (centre over half-width) that is between -1 and 1.
+Conventions: a row maps the columns of ``results/paper/table2.csv`` to printed text. A printed number stands for a
+closed interval of exact fractions, ``rounded`` or ``cut`` to its decimals; one that is cut cannot reach the upper end,
+so there "fails" is certain and "holds" the benefit of the doubt. A residual, left side minus right side, is an interval
+too; an equation holds if it contains 0. In units of what rounding allows (centre over half-width) that is between -1
+and 1.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linprog
 
-from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.errors import DataError
 from hpsed_lib.paths import published_folder, replacing, results_folder
 from hpsed_lib.tables import HEADINGS, PERCENTAGES, RATES
 
@@ -50,8 +48,7 @@ IDENTITIES: dict[str, tuple[list[str], Callable[..., Fraction]]] = {
 
 CHANGES = {"ER change": _ER, "F1 change": _F1}
 TABLE3 = {"ER of Table 3": _ER, "F1 of Table 3": _F1}
-COLUMNS = [*IDENTITIES, JOINT, *CHANGES, *TABLE3]
-"""Every check, in the order of the figure."""
+COLUMNS = [*IDENTITIES, JOINT, *CHANGES, *TABLE3]  # every check, in the order of the figure
 
 
 def read_printed(name: str) -> pd.DataFrame:
@@ -60,7 +57,7 @@ def read_printed(name: str) -> pd.DataFrame:
 
 
 def printed_interval(text: str, *, convention: str = "rounded", percent: bool = False) -> Interval:
-    """What a printed number may stand for, as fractions; `percent` says that the number is in percent.
+    """What a printed number, in `percent` or not, may stand for, as fractions.
 
     With the unit ``u`` of its last decimal ``[v - u/2, v + u/2]`` or, if it was cut, ``[v, v + u]`` away from zero.
 
@@ -71,8 +68,6 @@ def printed_interval(text: str, *, convention: str = "rounded", percent: bool = 
     >>> [float(end) for end in printed_interval("-3.8", convention="cut", percent=True)]
     [-0.039, -0.038]
     """
-    if convention not in CONVENTIONS:
-        raise ParameterError(f"convention: expected one of {', '.join(CONVENTIONS)}, got {convention!r}")
     if not re.fullmatch(r"-?\d+(\.\d+)?", text):
         raise DataError(f"expected a decimal number as printed, got {text!r}")
     scale = 100 if percent else 1
@@ -85,9 +80,6 @@ def printed_interval(text: str, *, convention: str = "rounded", percent: bool = 
 
 def row_intervals(row: Row, *, convention: str = "rounded") -> dict[str, Interval]:
     """Intervals of the seven columns of one row, as fractions; precision and recall may not be 0."""
-    missing = [name for name in RATES + PERCENTAGES if name not in row]
-    if missing:
-        raise DataError(f"expected a row of Table 2, it lacks {', '.join(missing)}")
     found = {name: _interval(row[name], name, convention) for name in RATES + PERCENTAGES}
     for name in (_P, _R):
         if found[name][0] <= 0:
@@ -124,15 +116,15 @@ def is_feasible(row: Row, *, convention: str = "rounded", widening: float = 1.0,
     return bool(linprog([0, 0, 0], A_ub=matrix[:, 1:], b_ub=-matrix[:, 0], options=options).status == 0)
 
 
-def smallest_widening(row: Row, *, convention: str = "rounded", tolerance: float = 1e-4) -> float:
+def smallest_widening(row: Row, *, convention: str = "rounded") -> float:
     """By what factor every interval must be widened until the row is feasible; at most 1 if the row is consistent.
 
-    The factor is never too small, and accurate to `tolerance`, absolute or relative.
+    The factor is never too small, and accurate to 1e-4, absolute or relative.
     """
     low, high = 0.0, 1.0
     while not is_feasible(row, convention=convention, widening=high):
         low, high = high, 2 * high
-    while high - low > tolerance * max(1.0, high):
+    while high - low > 1e-4 * max(1.0, high):
         middle = (low + high) / 2
         if is_feasible(row, convention=convention, widening=middle):
             high = middle
@@ -161,23 +153,18 @@ moved column, the one under whose heading its number is taken to be printed. ER 
 
 def consistent_arrangements(row: Row) -> list[dict[str, str]]:
     """Those of `ARRANGEMENTS` that make a row feasible, fewest moved columns first."""
-    return [
-        arrangement
-        for arrangement in ARRANGEMENTS
-        if is_feasible({**row, **{column: row[origin] for column, origin in arrangement.items()}})
-    ]
+    return [one for one in ARRANGEMENTS if is_feasible({**row, **{name: row[origin] for name, origin in one.items()}})]
 
 
 def describe_arrangement(arrangement: Mapping[str, str]) -> str:
     """An arrangement in words, with the paper's headings."""
     parts = []
     for group in (_MOVABLE[:3], _MOVABLE[3:]):
-        moved = [column for column in group if column in arrangement]
-        names = [HEADINGS[column] for column in moved]
-        if len(moved) == 2:
+        names = {HEADINGS[column]: HEADINGS[arrangement[column]] for column in group if column in arrangement}
+        if len(names) == 2:
             parts.append(" and ".join(names) + " exchanged")
-        elif moved:
-            parts.append(f"{', '.join(names)} printed under {', '.join(HEADINGS[arrangement[c]] for c in moved)}")
+        elif names:
+            parts.append(f"{', '.join(names)} printed under {', '.join(names.values())}")
     return "; ".join(parts) or "as printed"
 
 
@@ -191,12 +178,11 @@ def block_pairings(table: pd.DataFrame) -> pd.DataFrame:
     """The ER columns of every row of Table 2 beside the F1 columns of every row: which pairs are consistent?
 
     By row numbers, whether a pair is feasible as it is and in any of `ARRANGEMENTS`. Off the diagonal nothing has to
-    fit: the share of pairs that do says how often a fit comes by chance.
+    fit: the share of pairs that do is how often a fit comes by chance.
     """
     found = []
-    for (first, errors), (second, scores) in itertools.product(enumerate(table.to_dict("records")), repeat=2):
-        pair = {name: errors[name] for name in RATES} | {name: scores[name] for name in PERCENTAGES}
-        fitting = consistent_arrangements(pair)
+    for first, second in itertools.product(range(len(table)), repeat=2):
+        fitting = consistent_arrangements({**table[RATES].iloc[first], **table[PERCENTAGES].iloc[second]})
         found.append((first, second, {} in fitting, bool(fitting)))
     return pd.DataFrame(found, columns=["error_row", "f_measure_row", "as_printed", "rearranged"])
 
@@ -211,13 +197,13 @@ def operating_points(table: pd.DataFrame) -> pd.DataFrame:
     - the F1 columns belong to the threshold of the best F1: F1' is not larger than F1;
     - the ER columns belong to the threshold of the best ER: ER is not larger than what P and R allow, 1 + R (1/P - 2).
 
-    By `KEYS`: R' and F1' as fractions (``recall_low`` to ``f_measure_high``), and whether the row is consistent with
-    ``two_points`` and with each further assumption. False is certain, True is not.
+    By `KEYS`: R' and F1' as fractions, and whether the row is consistent with ``two_points`` and with each further
+    assumption. False is certain, True is not.
     """
     found = []
     for row in table.to_dict("records"):
-        intervals, residuals = row_intervals(row), identity_residuals(row)
-        s, d, i, er, p, r, f1 = (intervals[name] for name in RATES + PERCENTAGES)
+        residuals = identity_residuals(row)
+        s, d, i, er, p, r, f1 = row_intervals(row).values()
         recall = _range(lambda s, d: 1 - s - d, s, d)
         f_measure = _range(lambda s, d, i: 2 * (1 - s - d) / (2 - d + i), s, d, i)
         largest = _range(lambda p, r: 1 + r * (1 / p - 2), p, r)
@@ -227,8 +213,8 @@ def operating_points(table: pd.DataFrame) -> pd.DataFrame:
         opposed = (hits[0] > 0 > active[1]) or (active[0] > 0 > hits[1])
         further = (not opposed, f_measure[0] <= f1[1], er[0] <= largest[1])
         found.append((*map(float, recall + f_measure), fitting, *(fitting and holds for holds in further)))
-    columns = ["recall_low", "recall_high", "f_measure_low", "f_measure_high", "two_points", "one_threshold"]
-    columns += ["best_f_measure", "best_error_rate"]
+    columns = ["recall_low", "recall_high", "f_measure_low", "f_measure_high"]
+    columns += ["two_points", "one_threshold", "best_f_measure", "best_error_rate"]
     return table[KEYS].join(pd.DataFrame(found, index=table.index, columns=columns))
 
 
@@ -242,28 +228,26 @@ def printed_changes(table: pd.DataFrame) -> pd.DataFrame:
         for name, column in CHANGES.items() if row["error_rate_change"] else ():
             recomputed = Fraction(row[column]) / Fraction(single[column]) - 1
             text = row[f"{column}_change"]
-            intervals = (printed_interval(text, convention=convention, percent=True) for convention in CONVENTIONS)
+            intervals = [printed_interval(text, convention=convention, percent=True) for convention in CONVENTIONS]
             fits = [low <= recomputed <= high for low, high in intervals]
-            found.append((*_key(row), name, float(text), float(100 * recomputed), *fits))
+            found.append((*map(row.get, KEYS), name, float(text), float(100 * recomputed), *fits))
     return pd.DataFrame(found, columns=[*KEYS, "change", "printed", "recomputed", *CONVENTIONS])
 
 
 def audit(table2: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
-    """Every check of every row of Table 2.
+    """Every check (`COLUMNS`) of every row of Table 2.
 
-    A row per row of Table 2 and check (`COLUMNS`): ``printed``, the numbers that enter; ``residual_low`` and
-    ``residual_high``, the interval of the residual, as a fraction (none for "all at once"); ``units``, the residual in
-    units of what rounding allows (`smallest_widening` for "all at once"); ``holds``; the last four again with ``_cut``,
-    for numbers cut instead of rounded; ``explanation`` of the whole row (`explain`).
+    ``printed``, the numbers that enter; ``residual_low`` and ``residual_high``, the interval of the residual, as a
+    fraction (none for "all at once"); ``units``, the residual in units of what rounding allows (`smallest_widening` for
+    "all at once"); ``holds``; these four again with ``_cut``, for numbers cut instead of rounded; ``explanation`` of
+    the whole row (`explain`).
     """
     [proposed] = table3[table3.system == "Proposed"].to_dict("records")
     found = []
     for row, single in _beside_single(table2):
-        explanation = explain(row)
+        key, explanation = [row[name] for name in KEYS], explain(row)
         rounded, cut = (_checks(row, single, proposed, convention) for convention in CONVENTIONS)
-        found += [
-            (*_key(row), name, *rounded[name], *cut[name][1:], explanation) for name in COLUMNS if name in rounded
-        ]
+        found += [(*key, name, *rounded[name], *cut[name][1:], explanation) for name in COLUMNS if name in rounded]
     columns = [*KEYS, "identity", "printed", *_RESULT, *(f"{part}_cut" for part in _RESULT), "explanation"]
     return pd.DataFrame(found, columns=columns)
 
@@ -302,11 +286,7 @@ def scored_runs(experiment: str) -> pd.DataFrame:
 
 def row_name(row: Row) -> str:
     """Name of a row of Table 2 in text and figures."""
-    return " ".join(_key(row))
-
-
-def _key(row: Row) -> list[str]:
-    return [row[key] for key in KEYS]
+    return " ".join(row[key] for key in KEYS)
 
 
 def _beside_single(table: pd.DataFrame) -> list[tuple[dict[str, str], dict[str, str]]]:

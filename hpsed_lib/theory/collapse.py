@@ -1,12 +1,10 @@
 """When a hierarchy of weighted means is one weighted mean: the identity of Eqs. 3-5 with Eq. 1, and its condition.
 
 Conventions: of segment j, ``A_j`` is the sum of weight times value over its frames, ``B_j`` the sum of weights, ``M_j``
-their number and ``W_j`` the weight that the hierarchy gives it. Verdicts are computed: "equal", or the difference.
+their number and ``W_j`` the weight that the hierarchy gives it.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import pandas as pd
 import sympy as sp
@@ -15,7 +13,7 @@ from hpsed_lib.theory.derivation import SLOPE, W, X, symbolic_weights, verdict, 
 
 _A, _B = sp.IndexedBase("A"), sp.IndexedBase("B")
 _J, _LENGTH = sp.symbols("j M", integer=True, positive=True)
-_DIVISOR, _TOTAL = sp.symbols("D ΣB", positive=True)  # product of the lengths so far; sum of weights over the clip
+_DIVISOR = sp.Symbol("D", positive=True)  # product of the lengths so far
 A1, A2, B1, B2, M1, M2, W1, W2 = sp.symbols("A_1 A_2 B_1 B_2 M_1 M_2 W_1 W_2", positive=True)
 
 
@@ -49,37 +47,28 @@ def induction() -> pd.DataFrame:
     own_weight = sp.Symbol("u", positive=True)
     by_path = sp.diff((own_weight + s / _DIVISOR) / _LENGTH, own_weight)
     by_weight = sp.diff(weighted_mean([v, r], [own_weight, s / _DIVISOR]), own_weight).subs(own_weight, b / _DIVISOR)
+    of_frame = by_value * W / b + by_weight * SLOPE / _DIVISOR
     rows += [
         _row("stop-gradient, a frame: dx/dx_i", W / W, sp.S.One),
         _row("stop-gradient, next stage: dx̂/dx_i (Eq. 3)", by_value * W / b, W / whole),
         _row("stop-gradient, next stage: dŵ/dx_i (Eq. 4)", by_path * SLOPE / _DIVISOR, SLOPE / (_DIVISOR * _LENGTH)),
-        _row(
-            "stop-gradient, last stage: dy/dx_i (Eq. 5)",
-            by_value * W / b + by_weight * SLOPE / _DIVISOR,
-            (W + (v - y) * SLOPE) / whole,
-        ),
+        _row("stop-gradient, last stage: dy/dx_i (Eq. 5)", of_frame, (W + (v - y) * SLOPE) / whole),
         _row("stop-gradient, last stage: dy/dw_i (Eq. 5)", by_weight / _DIVISOR, (v - y) / whole),
     ]
     return pd.DataFrame(rows)
 
 
-def difference_from_single(weights: Sequence[sp.Expr] = (W1, W2)) -> sp.Expr:
-    """What a hierarchy of two segments adds to Eq. 1, if it gives the segments these weights; factored.
+def difference_from_single() -> sp.Expr:
+    """What a hierarchy of two segments adds to Eq. 1, factored; one segment may stand for several.
 
-    ``sum_j W_j (A_j / B_j) / sum_j W_j - sum_j A_j / sum_j B_j``. One segment may stand for several.
-
-    Examples
-    --------
-    >>> difference_from_single((B1, B2))
-    0
+    ``sum_j W_j (A_j / B_j) / sum_j W_j - sum_j A_j / sum_j B_j``.
     """
-    return sp.factor(weighted_mean([A1 / B1, A2 / B2], weights) - (A1 + A2) / (B1 + B2))
+    return sp.factor(weighted_mean([A1 / B1, A2 / B2], [W1, W2]) - (A1 + A2) / (B1 + B2))
 
 
 def hierarchies() -> pd.DataFrame:
     """Which ways of weighting segments collapse to Eq. 1: where the condition, ``W_1 B_2 - W_2 B_1``, vanishes."""
-    f = sp.Function("f")
-    same = (sp.S.One, sp.S.One)
+    f, same = sp.Function("f"), (sp.S.One, sp.S.One)
     cases = {
         "Eq. 4: mean of the segment's weights, equal lengths": (B1 / _LENGTH, B2 / _LENGTH),
         "sum of the segment's weights, any lengths": (B1, B2),
@@ -92,12 +81,10 @@ def hierarchies() -> pd.DataFrame:
     }
     rows = []
     for name, (w1, w2) in cases.items():
-        condition = sp.factor(w1 * B2 - w2 * B1)
-        if name.startswith("average"):  # B_j is M / N for every j
-            condition = condition.subs(B2, B1)
-        outcome = "collapses" if condition == 0 else "does not collapse"
-        rows.append((name, str(w1), str(w2), str(condition), outcome))
-    return pd.DataFrame(rows, columns=["hierarchy", "W_1", "W_2", "condition", "verdict"])
+        other = B1 if name.startswith("average") else B2  # there B_j is M / N for every j
+        condition = sp.factor(w1 * other - w2 * B1)
+        rows.append((name, w1, w2, condition, "collapses" if condition == 0 else "does not collapse"))
+    return pd.DataFrame(rows, columns=["hierarchy", "W_1", "W_2", "condition", "verdict"]).map(str)
 
 
 def maxima_of_segments(pooling: str) -> sp.Expr:

@@ -5,10 +5,8 @@ Conventions
 - **One frame against the rest.** The other frames enter Eqs. 3-5 only through the sum of their weights and the sum of
   weight times value. So a clip of any N, M and number of stages is a tracked frame i with one pseudo-frame for the rest
   of its segment, one for the rest of the longer segment, and so on: what is derived of this `Clip` holds for all.
-- `check_concrete` derives the same again for whole clips, frame by frame, and compares.
 - Two derivatives are taken of the same y. ``true``: of Eqs. 3-5 as they stand. ``stop-gradient``: the weights inside
   Eq. 3 are held constant, those of Eqs. 4 and 5 are not.
-- A verdict is "equal" or "differs by E", where E is the derived minus the printed expression.
 - ``x̂_j`` is the prediction of the first-stage segment that holds frame i, ``x̃_k`` that of the longest segment (three
   stages only), ``w'_i`` is dw_i/dx_i, ``Σw`` the sum over the whole clip, ``Σ_j w`` over segment j.
 - Max pooling is derived where one frame is the largest. Eq. 3 reads 0/0 in the other segments; it takes its limit, the
@@ -22,15 +20,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any
 
 import pandas as pd
 import sympy as sp
 
-from hpsed_lib.errors import ParameterError
 from hpsed_lib.paths import replacing, results_folder
-from hpsed_lib.pooling import check_segment_lengths
-from hpsed_lib.theory.gradients import WEIGHTS
 
 VERDICTS = results_folder("derivation") / "verdicts.csv"
 
@@ -105,9 +100,9 @@ def _hold(held: dict[sp.Expr, sp.Expr], weight: sp.Expr, stop_gradient: bool) ->
 def general_clip(n_stages: int, *, by_weight: bool = False, stop_gradient: bool = False) -> Clip:
     """One frame against the rest: any N, any M, any weights.
 
-    Of the `n_stages`, 1 is single pooling, 2 have segments, 3 segments of segments (Figure 4). The weight is a function
-    f(x_i) or, `by_weight`, a variable of its own (attention); `stop_gradient` holds the weights inside Eq. 3 constant.
-    ``meaning`` reads backwards: what the pseudo-frames are, in the paper's symbols.
+    One stage is single pooling; two have segments, three segments of segments (Figure 4). The weight is f(x_i) or,
+    `by_weight`, a variable of its own (attention); `stop_gradient` holds the weights inside Eq. 3 constant. ``meaning``
+    reads backwards: what the pseudo-frames are, in the paper's symbols.
     """
     f = sp.Function("f")(X)
     held: dict[sp.Expr, sp.Expr] = {}
@@ -141,12 +136,11 @@ def concrete_clip(
     stop_gradient: bool = False,
     largest: int = 0,
 ) -> Clip:
-    """A whole clip in symbols x_1, ..., x_N, pooled by Eqs. 3-5 (Eq. 1 where there are no segments).
+    """A whole clip in symbols x_1, ..., x_N, pooled by Eqs. 3-5 (Eq. 1 where there are no segments), seen from a frame.
 
-    It is seen from one `frame`; `stop_gradient` holds the weights inside Eq. 3 constant. Max pooling needs the index of
-    the `largest` frame; of the others, the later ones are larger.
+    `stop_gradient` as in `general_clip`. Of max pooling `largest` is the largest frame; of the others, the later ones
+    are larger.
     """
-    check_segment_lengths(n_frames, segment_lengths)
     x, weight = frame_symbols(n_frames), symbolic_weights(n_frames, pooling, largest)
     held: dict[sp.Expr, sp.Expr] = {}
     stages, index = [(x, weight)], [frame]
@@ -159,11 +153,8 @@ def concrete_clip(
         index.append(index[-1] // length)
     clip = Clip(tuple(stages), tuple(index), held, {})
     first = min(1, len(segment_lengths))
-
-    def sum_inside(stage: int) -> sp.Expr:
-        length = n_frames // len(stages[stage][0])
-        return sp.Add(*weight[index[stage] * length : (index[stage] + 1) * length])
-
+    lengths = [n_frames // len(values) for values, _ in stages]
+    sums = [sp.Add(*weight[place * length :][:length]) for place, length in zip(index, lengths, strict=True)]
     meaning = {
         X: x[frame],
         W: weight[frame],
@@ -171,13 +162,11 @@ def concrete_clip(
         Y: clip.y.xreplace(held),
         XHAT: clip.at(first)[0].xreplace(held),
         XTILDE: clip.at(-1)[0].xreplace(held),
-        WHAT: clip.at(-1)[1],
-        WHAT_TOTAL: sp.Add(*stages[-1][1]),
         TOTAL: sp.Add(*weight),
-        SEGMENT_TOTAL: sum_inside(first),
-        LONGEST_TOTAL: sum_inside(-1),
+        SEGMENT_TOTAL: sums[first],
+        LONGEST_TOTAL: sums[-1],
         N_FRAMES: sp.Integer(n_frames),
-        SEGMENT_LENGTH: sp.Integer(n_frames // len(stages[first][0])),
+        SEGMENT_LENGTH: sp.Integer(lengths[first]),
         IS_LARGEST: sp.Integer(frame == largest),
     }
     meaning |= {TABLE_1[pooling].get(total, total): meaning[total] for total in (TOTAL, SEGMENT_TOTAL)}
@@ -187,17 +176,14 @@ def concrete_clip(
 
 def frame_symbols(n_frames: int) -> tuple[sp.Symbol, ...]:
     """x_1, ..., x_N."""
-    return tuple(sp.Symbol(f"x_{i + 1}", positive=True) for i in range(n_frames))
+    return sp.symbols(f"x_1:{n_frames + 1}", positive=True)
 
 
 def symbolic_weights(n_frames: int, pooling: str, largest: int = 0) -> tuple[sp.Expr, ...]:
     """Weights of x_1, ..., x_N by Table 1 (frame `largest` is the largest, for max pooling)."""
-    if pooling not in WEIGHTS:
-        raise ParameterError(f"no weights are derived for pooling {pooling!r}; for: {', '.join(WEIGHTS)}")
-    return tuple(
-        _weight(pooling, x, sp.Symbol(f"w_{i + 1}", positive=True), sp.Integer(n_frames), sp.Integer(i == largest))
-        for i, x in enumerate(frame_symbols(n_frames))
-    )
+    symbols = zip(frame_symbols(n_frames), sp.symbols(f"w_1:{n_frames + 1}", positive=True), strict=True)
+    n = sp.Integer(n_frames)
+    return tuple(_weight(pooling, x, w, n, sp.Integer(i == largest)) for i, (x, w) in enumerate(symbols))
 
 
 def _weight(pooling: str, *symbols: sp.Expr) -> sp.Expr:
@@ -270,7 +256,7 @@ def tidy(expression: sp.Expr) -> sp.Expr:
 
 
 def verdict(printed: sp.Expr, derived: sp.Expr, *, simplify: Callable[[sp.Expr], sp.Expr] = tidy) -> str:
-    """Say whether two expressions are equal, and by what the derived one differs if not."""
+    """Whether two expressions are equal: "equal", or "differs by" the derived minus the printed one."""
     difference = simplify(derived - printed)
     return "equal" if difference == 0 else f"differs by {difference}"
 
@@ -278,73 +264,52 @@ def verdict(printed: sp.Expr, derived: sp.Expr, *, simplify: Callable[[sp.Expr],
 # --- what the paper prints: gradients ---
 
 
-class Printed(NamedTuple):
-    """One line of a printed equation; `text` where it is not an expression in the paper's symbols.
-
-    Of a chain rule it is a function: of whether the derivatives that it leaves standing are those of the stop-gradient.
-    """
-
-    equation: str
-    pooling: str
-    quantity: str
-    expression: sp.Expr | Callable[[bool], sp.Expr]
-    text: str = ""
-
-
-def _chain(stop: bool) -> sp.Expr:
-    return derive(FIRST, stop_gradient=stop) + derive(SECOND, stop_gradient=stop)
-
-
-def _inner(stop: bool) -> sp.Expr:
-    return derive("∂y/∂ŵ_j", stop_gradient=stop) * SLOPE / SEGMENT_LENGTH
-
-
-def _path_of_weight(stop: bool) -> sp.Expr:
-    return derive(W_PATH, "attention", stop_gradient=stop)
-
-
 GENERAL = (W + (XHAT - Y) * SLOPE) / TOTAL  # A-11, with Σ_n dw_n/dx_i = w'_i by Eq. 2
 SUM_X, SUM_EXP = TABLE_1["linear"][TOTAL], TABLE_1["exponential"][TOTAL]
+_PARTS = _FIRST, _SECOND, _W_PATH, _BY_WHAT = [sp.Symbol(name) for name in (FIRST, SECOND, W_PATH, "∂y/∂ŵ_j")]
 _QUOTIENT = (XHAT * WHAT_TOTAL - Y * WHAT_TOTAL) / WHAT_TOTAL**2 / SEGMENT_LENGTH
 _MEAN_WEIGHT = SEGMENT_TOTAL / SEGMENT_LENGTH
-PRINTED_GRADIENTS = [
-    Printed("6", "linear", "dy/dx_i", (2 * X - Y) / SUM_X),
-    Printed("7, line 1", "linear", "ŵ_j", _MEAN_WEIGHT),
-    Printed("7, line 2", "linear", "ŵ_j", TABLE_1["linear"][SEGMENT_TOTAL] / SEGMENT_LENGTH),
-    Printed("8, line 1", "linear", "dy/dx_i", _chain, f"Σ_l {FIRST} + {SECOND}"),
-    Printed("8, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
-    Printed("A-7, line 1", "any", "dy/dx_i", _chain, f"Σ_l {FIRST} + {SECOND}"),
-    Printed("A-7, line 2", "any", "dy/dx_i", _chain, f"{FIRST} + {SECOND}"),
-    Printed("A-8, line 1", "any", FIRST, WHAT / WHAT_TOTAL * W / SEGMENT_TOTAL),
-    Printed("A-8, line 2", "any", FIRST, _MEAN_WEIGHT / WHAT_TOTAL * W / SEGMENT_TOTAL, "(Σ_j_w/M)/Σŵ*w_i/Σ_j_w"),
-    Printed("A-8, line 3", "any", FIRST, W / (SEGMENT_LENGTH * WHAT_TOTAL)),
-    Printed("A-8, line 4", "any", FIRST, W / TOTAL),
-    Printed("A-9, line 1", "any", SECOND, _inner, "∂y/∂ŵ_j Σ_n (∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
-    Printed("A-9, line 2", "any", SECOND, _inner, "Σ_n (∂y/∂ŵ_j)(∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
-    Printed("A-10, line 1", "attention", W_PATH, _QUOTIENT, "(x̂_j Σŵ - Σŵx̂)/((Σŵ)**2 M)"),
-    Printed("A-10, line 2", "attention", W_PATH, (XHAT - Y) / WHAT_TOTAL / SEGMENT_LENGTH),
-    Printed("A-10, line 3", "attention", W_PATH, (XHAT - Y) / TOTAL),
-    Printed("A-11, line 1", "any", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * SLOPE),
-    Printed("A-11, line 2", "any", "dy/dx_i", GENERAL),
-    Printed("A-12", "average", SLOPES, sp.S.Zero),
-    Printed("A-13", "average", "dy/dx_i", 1 / N_FRAMES),
-    Printed("A-15", "max", SLOPES, sp.S.Zero),
-    Printed("A-16", "max", "dy/dx_i", IS_LARGEST),
-    Printed("A-17", "linear", SLOPES, sp.S.One),
-    Printed("A-18, line 1", "linear", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL),
-    Printed("A-18, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
-    Printed("A-19", "exponential", SLOPES, sp.exp(X)),
-    Printed("A-20, line 1", "exponential", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * sp.exp(X)),
-    Printed("A-20, line 2", "exponential", "dy/dx_i", (1 + XHAT - Y) * sp.exp(X) / SUM_EXP),
-    Printed("A-21", "attention", SLOPES, sp.S.Zero),
-    Printed("A-22", "attention", "dy/dx_i", W / TOTAL),
-    Printed("A-23, line 1", "attention", "dy/dw_i", _path_of_weight, f"Σ_l {W_PATH}"),
-    Printed("A-23, line 2", "attention", "dy/dw_i", _path_of_weight, W_PATH),
-    Printed("A-23, line 3", "attention", "dy/dw_i", (XHAT - Y) / TOTAL),
+PRINTED_GRADIENTS: list[tuple[Any, ...]] = [
+    ("6", "linear", "dy/dx_i", (2 * X - Y) / SUM_X),
+    ("7, line 1", "linear", "ŵ_j", _MEAN_WEIGHT),
+    ("7, line 2", "linear", "ŵ_j", TABLE_1["linear"][SEGMENT_TOTAL] / SEGMENT_LENGTH),
+    ("8, line 1", "linear", "dy/dx_i", _FIRST + _SECOND, f"Σ_l {FIRST} + {SECOND}"),
+    ("8, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
+    ("A-7, line 1", "any", "dy/dx_i", _FIRST + _SECOND, f"Σ_l {FIRST} + {SECOND}"),
+    ("A-7, line 2", "any", "dy/dx_i", _FIRST + _SECOND, f"{FIRST} + {SECOND}"),
+    ("A-8, line 1", "any", FIRST, WHAT / WHAT_TOTAL * W / SEGMENT_TOTAL),
+    ("A-8, line 2", "any", FIRST, _MEAN_WEIGHT / WHAT_TOTAL * W / SEGMENT_TOTAL, "(Σ_j_w/M)/Σŵ*w_i/Σ_j_w"),
+    ("A-8, line 3", "any", FIRST, W / (SEGMENT_LENGTH * WHAT_TOTAL)),
+    ("A-8, line 4", "any", FIRST, W / TOTAL),
+    ("A-9, line 1", "any", SECOND, _BY_WHAT * SLOPE / SEGMENT_LENGTH, "∂y/∂ŵ_j Σ_n (∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
+    ("A-9, line 2", "any", SECOND, _BY_WHAT * SLOPE / SEGMENT_LENGTH, "Σ_n (∂y/∂ŵ_j)(∂ŵ_j/∂w_n)(∂w_n/∂x_i)"),
+    ("A-10, line 1", "attention", W_PATH, _QUOTIENT, "(x̂_j Σŵ - Σŵx̂)/((Σŵ)**2 M)"),
+    ("A-10, line 2", "attention", W_PATH, (XHAT - Y) / WHAT_TOTAL / SEGMENT_LENGTH),
+    ("A-10, line 3", "attention", W_PATH, (XHAT - Y) / TOTAL),
+    ("A-11, line 1", "any", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * SLOPE),
+    ("A-11, line 2", "any", "dy/dx_i", GENERAL),
+    ("A-12", "average", SLOPES, sp.S.Zero),
+    ("A-13", "average", "dy/dx_i", 1 / N_FRAMES),
+    ("A-15", "max", SLOPES, sp.S.Zero),
+    ("A-16", "max", "dy/dx_i", IS_LARGEST),
+    ("A-17", "linear", SLOPES, sp.S.One),
+    ("A-18, line 1", "linear", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL),
+    ("A-18, line 2", "linear", "dy/dx_i", (X + XHAT - Y) / SUM_X),
+    ("A-19", "exponential", SLOPES, sp.exp(X)),
+    ("A-20, line 1", "exponential", "dy/dx_i", W / TOTAL + (XHAT - Y) / TOTAL * sp.exp(X)),
+    ("A-20, line 2", "exponential", "dy/dx_i", (1 + XHAT - Y) * sp.exp(X) / SUM_EXP),
+    ("A-21", "attention", SLOPES, sp.S.Zero),
+    ("A-22", "attention", "dy/dx_i", W / TOTAL),
+    ("A-23, line 1", "attention", "dy/dw_i", _W_PATH, f"Σ_l {W_PATH}"),
+    ("A-23, line 2", "attention", "dy/dw_i", _W_PATH),
+    ("A-23, line 3", "attention", "dy/dw_i", (XHAT - Y) / TOTAL),
 ]
-"""Every line of Sec. 2.4 and of Eqs. A-7 to A-23 that states a gradient or a factor of one, in the paper's order."""
+"""Every line of Sec. 2.4 and of Eqs. A-7 to A-23 that states a gradient or a factor of one, in the paper's order.
 
-PRINTED_TABLE_A1: tuple[tuple[str, str, sp.Expr, sp.Expr], ...] = (
+Equation, pooling, quantity, expression and, of chain rules, text: their parts stand for derivatives, true or stopped.
+"""
+
+PRINTED_TABLE_A1 = (
     ("max", "dy/dx_i", IS_LARGEST, IS_LARGEST),
     ("average", "dy/dx_i", 1 / N_FRAMES, 1 / N_FRAMES),
     ("linear", "dy/dx_i", (2 * X - Y) / SUM_X, (X + XHAT - Y) / SUM_X),
@@ -355,39 +320,37 @@ PRINTED_TABLE_A1: tuple[tuple[str, str, sp.Expr, sp.Expr], ...] = (
 """(pooling, quantity, left column, right column) of Table A-1."""
 
 
-def _row(line: Printed, *, n_stages: int = 2) -> dict[str, str]:
+def _row(
+    equation: str, pooling: str, quantity: str, expression: sp.Expr, text: str = "", *, n_stages: int = 2
+) -> dict[str, str]:
     """A printed line beside the true derivative and beside that of the stop-gradient algorithm."""
-    equation, pooling, quantity, expression, text = line
     row = {"equation": equation, "pooling": pooling, "quantity": quantity, "printed": text or str(expression)}
     for name, stop in (("true", False), ("stop_gradient", True)):
         derived = derive(quantity, pooling, n_stages=n_stages, stop_gradient=stop)
-        printed = expression if isinstance(expression, sp.Expr) else expression(stop)
-        row |= {name: str(derived), f"{name}_verdict": verdict(in_words_of(pooling, printed), derived)}
+        parts = {part: derive(part.name, stop_gradient=stop) for part in _PARTS}
+        printed = in_words_of(pooling, expression.xreplace(parts))
+        row |= {name: str(derived), f"{name}_verdict": verdict(printed, derived)}
     return row
 
 
 def gradient_verdicts() -> pd.DataFrame:
-    """Check each of the `PRINTED_GRADIENTS`, for any N and M; a row has the columns of `_row`."""
-    return pd.DataFrame([_row(line) for line in PRINTED_GRADIENTS])
+    """Check each of the `PRINTED_GRADIENTS`, for any N and M."""
+    return pd.DataFrame([_row(*line) for line in PRINTED_GRADIENTS])
 
 
 def table_a1_verdicts(*, n_stages: int = 2) -> pd.DataFrame:
-    """Check the twelve cells of Table A-1, left before right, against both derivatives of the hierarchical y.
-
-    For any N and M, in two stages as in the appendix, or 3 as in Figure 4; the columns are those of `_row`.
-    """
-    cells = [
-        Printed(f"Table A-1, {column}", pooling, quantity, cell)
+    """Check the cells of Table A-1, for any N and M, in two stages as in the appendix, or three as in Figure 4."""
+    return pd.DataFrame(
+        _row(f"Table A-1, {column}", pooling, quantity, cell, n_stages=n_stages)
         for pooling, quantity, *pair in PRINTED_TABLE_A1
         for column, cell in zip(("single", "hierarchical"), pair, strict=True)
-    ]
-    return pd.DataFrame([_row(cell, n_stages=n_stages) for cell in cells])
+    )
 
 
 def gradients_beyond() -> pd.DataFrame:
-    """Table A-1 continued: what power pooling and autopool have in the place of its two columns, for any N and M."""
-    lines = (Printed("", name, "dy/dx_i", sp.S.Zero) for name in ("power", "auto"))
-    return pd.DataFrame([_row(line) for line in lines])[["pooling", "quantity", "true", "stop_gradient"]]
+    """Table A-1 continued: what power pooling and autopool have in the place of its two columns."""
+    rows = [_row("", name, "dy/dx_i", sp.S.Zero) for name in ("power", "auto")]
+    return pd.DataFrame(rows)[["pooling", "quantity", "true", "stop_gradient"]]
 
 
 # --- what the paper prints: definitions, loss, chain rule ---
@@ -395,7 +358,7 @@ def gradients_beyond() -> pd.DataFrame:
 _I, _J, _K, _LENGTH = sp.symbols("i j k M", integer=True, positive=True)
 _COUNT = sp.Symbol("N", integer=True, positive=True)
 _XS, _WS = sp.IndexedBase("x"), sp.IndexedBase("w")
-_FRAMES, _SEGMENT = (_I, 1, _COUNT), (_I, 1 + (_J - 1) * _LENGTH, _J * _LENGTH)
+_SEGMENT = (_I, 1 + (_J - 1) * _LENGTH, _J * _LENGTH)
 
 
 def definition_verdicts() -> pd.DataFrame:
@@ -405,24 +368,16 @@ def definition_verdicts() -> pd.DataFrame:
     """
     rows = [*_pooling_definitions(), *_structure_definitions(), *_loss_and_chain_rule()]
     columns = ["equation", "pooling", "quantity", "printed", "true", "true_verdict"]
-    return pd.DataFrame([[str(part) for part in row] for row in rows], columns=columns)
-
-
-def _simplified(expression: sp.Expr) -> sp.Expr:
-    return sp.simplify(sp.expand(expression))
+    return pd.DataFrame(rows, columns=columns).map(str)
 
 
 def _compare(equation: str, quantity: str, printed: sp.Expr, derived: sp.Expr, pooling: str = "all") -> tuple:
-    return equation, pooling, quantity, printed, derived, verdict(printed, derived, simplify=_simplified)
+    return equation, pooling, quantity, printed, derived, verdict(printed, derived, simplify=sp.simplify)
 
 
 def _pooling_definitions() -> Iterator[tuple]:
     """Eq. 1 with each weight of Table 1 against Table 1's own y; Eq. 2; Eq. A-14."""
-
-    def total(term: sp.Expr) -> sp.Expr:
-        return sp.Sum(term, _FRAMES)
-
-    x, w = _XS[_I], _WS[_I]
+    x, w, total = _XS[_I], _WS[_I], lambda term: sp.Sum(term, (_I, 1, _COUNT))
     printed = {
         "max": _XS[_K],  # k = argmax
         "average": total(x) / _COUNT,
@@ -434,7 +389,6 @@ def _pooling_definitions() -> Iterator[tuple]:
         weight = _weight(pooling, x, w, _COUNT, sp.KroneckerDelta(_I, _K))
         y = sp.simplify(total(weight * x).doit() / total(weight).doit())  # Eq. 1
         yield _compare("1, with Table 1", "y", expression, sp.refine(y, (_COUNT >= _K) & (_K >= 1)), pooling)
-    for pooling in printed:
         other = sp.diff(symbolic_weights(3, pooling, largest=2)[1], frame_symbols(3)[0])
         yield _compare("2", "dw_n/dx_i, n ≠ i", sp.S.Zero, other, pooling)
     a_14 = sp.Piecewise((1, sp.Eq(_I, _K)), (0, True))
@@ -481,9 +435,8 @@ def _loss_and_chain_rule() -> Iterator[tuple]:
 
 def write_verdicts() -> pd.DataFrame:
     """Judge every numbered equation, line by line, and every cell of Table A-1; write `VERDICTS`, and return it."""
-    table = pd.concat([definition_verdicts(), gradient_verdicts(), table_a1_verdicts()], ignore_index=True).fillna("")
-    order = table.equation.map(_place)
-    table = table.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
+    table = pd.concat([definition_verdicts(), gradient_verdicts(), table_a1_verdicts()]).fillna("")
+    table = table.sort_values("equation", key=lambda names: names.map(_place), kind="stable", ignore_index=True)
     with replacing(VERDICTS) as temporary:
         table.to_csv(temporary, index=False)
     return table
@@ -498,13 +451,12 @@ def _place(equation: str) -> tuple[int, int]:
 # --- whole clips, frame by frame ---
 
 CONCRETE = ((1, (1,)), (2, (1,)), (2, (2,)), (3, (3,)), (4, (1,)), (4, (2,)), (6, (3,)), (8, (2, 2)))
-"""(frames, segment lengths) of the clips that `check_concrete` derives in full, the last in three stages."""
 
 
 def check_concrete(clips: Sequence[tuple[int, tuple[int, ...]]] = CONCRETE) -> pd.DataFrame:
     """Derive every quantity again for whole clips, (frames, segment lengths), at each frame; compare with `derive`.
 
-    In a row: how many derivatives were compared (pooling function x quantity x frame x true or stop-gradient; for max
+    In a row: how many derivatives were compared (pooling function x quantity x frame x true or stop-gradient; of max
     pooling, x largest frame), and how many were equal.
     """
     quantities = ("dy/dx_i", "dx̂_j/dx_i", FIRST, SECOND, "dy/dw_i")

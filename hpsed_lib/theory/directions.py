@@ -30,9 +30,8 @@ def directions(
     experiment: Experiment,
     *,
     pooling: str,
-    structures: Sequence[str] = ("single", "appendix"),
 ) -> pd.DataFrame:
-    """How the loss's gradient pushes the frames of a network, under each structure.
+    """How the loss's gradient pushes the frames of a network, under ``single`` and under ``appendix``.
 
     Returns
     -------
@@ -48,11 +47,9 @@ def directions(
         with torch.no_grad():
             frame_prob, attention_logit = network(features)
             attention = None if attention_logit is None else attention_logit.softmax(2)
-        frame_prob.requires_grad_()
-        inputs = {"frame_prob": frame_prob}
-        if attention is not None:
-            inputs["attention"] = attention.requires_grad_()
-        for structure in structures:
+        given = {"frame_prob": frame_prob, "attention": attention}
+        inputs = {name: values.requires_grad_() for name, values in given.items() if values is not None}
+        for structure in ("single", "appendix"):
             clip_prob = pool(
                 frame_prob,
                 attention,
@@ -76,28 +73,18 @@ def directions(
         n_frames=experiment.n_output_frames,
         frame_duration=experiment.frame_duration,
     )
-    rows = [
-        {"gradient": structure, "quantity": name, "where": place, "n_frames": int(frames.sum())}
-        | {"up": float((of_all[frames] > 0).mean()), "push": float(of_all[frames].mean())}
-        for (structure, name), parts in pushes.items()
-        for of_all in [np.concatenate(parts)]
-        for place, frames in where.items()
-    ]
-    return pd.DataFrame(rows)
+    rows = []
+    for key, parts in pushes.items():
+        for place, frames in where.items():
+            chosen = np.concatenate(parts)[frames]
+            rows.append((*key, place, len(chosen), (chosen > 0).mean(), float(chosen.mean())))
+    return pd.DataFrame(rows, columns=["gradient", "quantity", "where", "n_frames", "up", "push"])
 
 
 def watch(experiment: Experiment, dataset: Dataset, *, pooling: str, structure: str, seed: int) -> pd.DataFrame:
     """Train a variant, as its run with this seed, and ask for `directions` on the tuning clips after every epoch.
 
-    Returns
-    -------
-    DataFrame
-        `directions`, with the columns trained_as, the structure, and epoch.
-
-    Raises
-    ------
-    DataError
-        No clips beside the test clips have strong labels.
+    Returned with the columns trained_as, the structure, and epoch; a `DataError` if there are no tuning clips.
     """
     if dataset.tuning is None:
         raise DataError(f"{experiment.name}: no clips with strong labels beside the test clips")

@@ -8,8 +8,7 @@ has no unit. ``hierarchical`` moves as ``single`` does.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,7 @@ from hpsed_lib.theory.gradients import Derivatives, differentiate, dloss_dy
 def loss_gradient(frame_prob: npt.ArrayLike, target: int, *, quantity: str = "dL/dx", **options: Any) -> np.ndarray:
     """Gradient of the loss at each frame, ``(dL/dy) (dy/dx_i)`` or, "dL/dw", ``(dL/dy) (dy/dw_i)`` (Eqs. A-1 to A-3).
 
-    Training moves the frame the other way. Frames and options are those of `differentiate`; the target is 0 or 1.
+    Frames and options are those of `differentiate`; the target is 0 or 1.
 
     Examples
     --------
@@ -38,10 +37,10 @@ def loss_gradient(frame_prob: npt.ArrayLike, target: int, *, quantity: str = "dL
 
 
 def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Callable[..., np.ndarray]:
-    """How strongly, and in which direction, y pulls at a frame: ``sum(w)`` times the derivative (Table A-1).
+    """How strongly y pulls at a frame: ``sum(w)`` times the derivative (Table A-1), positive where both rise.
 
-    Returned as a function of (x_i, x_hat_j, y, sharpness), arrays or numbers; positive where raising the frame raises
-    y. The stop-gradient is for ``appendix`` in two stages; the quantity may be "dy/dw_i" for attention.
+    Returned as a function of (x_i, x_hat_j, y, sharpness), arrays or numbers. The stop-gradient is for ``appendix`` in
+    two stages; the quantity may be "dy/dw_i" for attention.
 
     Examples
     --------
@@ -53,10 +52,7 @@ def push(pooling: str, *, stop_gradient: bool, quantity: str = "dy/dx_i") -> Cal
 
 
 def pushed_up_where() -> pd.DataFrame:
-    """Which frames raise y when they are raised: the condition on x_i, solved by SymPy for any N and M, in two stages.
-
-    A condition without x_i is the same for all frames of a segment.
-    """
+    """Which frames raise y when they are raised: the condition on x_i, solved for any N and M, in two stages."""
     quantities = [(name, "dy/dx_i") for name in ("linear", "exponential", "attention", "power", "auto")]
     quantities.append(("attention", "dy/dw_i"))
     found = [(*each, *(_condition(*each, stop_gradient=stop) for stop in (False, True))) for each in quantities]
@@ -70,18 +66,11 @@ def _condition(pooling: str, quantity: str, *, stop_gradient: bool) -> str:
     numerator = sp.fraction(sp.together(sp.cancel(sp.powsimp(sp.expand(derivative / positive)))))[0]
     if not numerator.has(X):
         return "always" if numerator.is_positive else f"{numerator} > 0"
-    if not sp.diff(numerator, X).is_positive:
-        raise ParameterError(f"{quantity} of {pooling} pooling: {numerator} does not rise with x_i")
     return f"x_i > {sp.factor(sp.solve(numerator, X)[0])}"
 
 
-N_STEPS = 200
-"""Of a reported flow."""
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Frames moving along the gradient of the loss."""
+class Flow(NamedTuple):
+    """Frames moving along the gradient of the loss, at 200 times."""
 
     time: np.ndarray  # (steps,)
     frame_prob: np.ndarray  # (steps, frames)
@@ -90,39 +79,31 @@ class Flow:
 
 
 def gradient_flow(
-    frame_prob: npt.ArrayLike,
-    target: int,
-    *,
-    pooling: str,
-    structure: str,
-    segment_lengths: Sequence[int],
-    end: float = 1000.0,
+    frame_prob: Sequence[float], target: int, *, structure: str, end: float = 1000.0, **options: Any
 ) -> Flow:
     """Let the frames of one clip follow the gradient of the loss from where they are, inside (0, 1).
 
     Attention starts with equal weights. `end` is the time of the last step; the steps are spaced evenly in the
-    logarithm of time, and the integrator (LSODA) chooses its own. The rest is as in `differentiate`.
+    logarithm of time, and the integrator (LSODA) chooses its own. The options are those of `differentiate`.
     """
     if structure == "mixed":
         raise ParameterError("mixed has no gradient flow: where two frames of a segment meet, its gradient jumps")
-    start = np.asarray(frame_prob, dtype=np.float64)
-    n_frames = len(start)
-    options: dict[str, Any] = {"pooling": pooling, "structure": structure, "segment_lengths": segment_lengths}
+    n_frames = len(frame_prob)
 
     def at(state: np.ndarray) -> tuple[np.ndarray, np.ndarray, Derivatives]:
         x, w = scipy.special.expit(state[:n_frames]), np.exp(state[n_frames:])
-        return x, w, differentiate(x, attention=w, **options)
+        return x, w, differentiate(x, attention=w, structure=structure, **options)
 
     def velocity(_time: float, state: np.ndarray) -> np.ndarray:
         x, w, (y, dy_dx, dy_dw, _) = at(state)
         dl_dy = dloss_dy(y, target)
         return -np.concatenate([dl_dy * dy_dx * x * (1 - x), dl_dy * dy_dw * w])
 
-    time = np.concatenate([[0.0], np.geomspace(1e-3 * end, end, N_STEPS - 1)])
-    state = np.concatenate([scipy.special.logit(start), np.zeros(n_frames)])
+    time = np.concatenate([[0.0], np.geomspace(1e-3 * end, end, 199)])
+    state = np.concatenate([scipy.special.logit(frame_prob), np.zeros(n_frames)])
     solution = scipy.integrate.solve_ivp(velocity, (0, end), state, method="LSODA", t_eval=time, rtol=1e-8, atol=1e-10)
     if not solution.success:
-        raise ParameterError(f"the flow of {pooling} {structure} stopped: {solution.message}")
+        raise ParameterError(f"the flow of {options['pooling']} {structure} stopped: {solution.message}")
     x, w, derivatives = zip(*map(at, solution.y.T), strict=True)
     shares = [weight / weight.sum() for weight in w]
-    return Flow(solution.t, np.array(x), np.array(shares), np.array([found.y for found in derivatives]))
+    return Flow(time, np.array(x), np.array(shares), np.array([found.y for found in derivatives]))

@@ -35,8 +35,8 @@ def plot_loss_gradients(
     options |= {"pooling": pooling, "quantity": quantity}
     for structure in structures:
         gradient = dynamics.loss_gradient(frame_prob, target, structure=structure, **options)
-        style, color = LINE_STYLES[structure], structure_colors()[structure]
-        ax.plot(frames, gradient, style, color=color, label=structure, linewidth=1.8)
+        color = structure_colors()[structure]
+        ax.plot(frames, gradient, LINE_STYLES[structure], color=color, label=structure, linewidth=1.8)
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     symbol = "x" if quantity == "dL/dx" else "w"
     ax.set(title=f"{pooling}, $t = {target}$", xlabel="frame $i$", ylabel=rf"$\partial L\,/\,\partial {symbol}_i$")
@@ -53,14 +53,12 @@ PUSHES = {
 """How a plane of `plot_push_regions` is filled, by the signs of the two gradients: name, colour, hatch."""
 
 
-def plot_push_regions(
-    *, pooling: str, y: float, ax: Axes, quantity: str = "dy/dx_i", sharpness: float = 1.0, n_points: int = 200
-) -> Axes:
+def plot_push_regions(*, pooling: str, y: float, ax: Axes, quantity: str = "dy/dx_i", sharpness: float = 1.0) -> Axes:
     """Draw which frames of a positive clip are pushed up and which down, by x_i and the segment's prediction.
 
-    Table A-1, two stages; `n_points` of the grid lie along each axis. In a negative clip every direction is the other.
+    Table A-1, two stages. In a negative clip every direction is the other.
     """
-    grid = np.linspace(0, 1, n_points + 2)[1:-1]
+    grid = np.linspace(0, 1, 202)[1:-1]
     x, segment = np.meshgrid(grid, grid)
     pushes = [dynamics.push(pooling, stop_gradient=stop, quantity=quantity) for stop in (False, True)]
     signs = [np.broadcast_to(np.sign(pull(x, segment, y, sharpness)), x.shape) for pull in pushes]
@@ -104,19 +102,14 @@ def plot_audit(audit: pd.DataFrame, *, ax: Axes) -> Axes:
     units = table["units"].reindex(index=rows, columns=checks).astype(float)
     holds = table["holds"].reindex(index=rows, columns=checks)
     colours = {"cmap": "PuOr", "vmin": -3, "vmax": 3, "linewidths": 1, "linecolor": "white"}
-    label = "residual or widening (units of what rounding allows)"
-    sns.heatmap(units, ax=ax, cbar_kws={"label": label, "extend": "both", "shrink": 0.8}, **colours)
-    for (row, column), value in np.ndenumerate(units.to_numpy()):
-        if np.isfinite(value):
-            failed = not holds.iat[row, column]
-            text = f"{abs(value):.1f}" if abs(value) < 0.05 else f"{value:.1f}"  # no -0.0
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5} if failed else None
-            weight = "bold" if failed else "normal"
-            ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", weight=weight, bbox=box, color="black")
-            if failed:
-                ax.add_patch(
-                    Rectangle((column, row), 1, 1, facecolor="none", edgecolor="black", hatch="///", linewidth=0)
-                )
+    bar = {"label": "residual or widening (units of what rounding allows)", "extend": "both", "shrink": 0.8}
+    numbers = units.round(1) + 0.0  # no -0.0
+    sns.heatmap(units, annot=numbers, fmt=".1f", annot_kws={"color": "black"}, ax=ax, cbar_kws=bar, **colours)
+    for text in ax.texts:
+        column, row = map(int, text.get_position())
+        if not holds.iat[row, column]:
+            text.set(weight="bold", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
+            ax.add_patch(Rectangle((column, row), 1, 1, facecolor="none", edgecolor="black", hatch="///", linewidth=0))
     ax.set(xlabel="check (hatched: fails)", ylabel="row of Table 2")
     ax.tick_params(axis="x", labelrotation=45)
     plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")

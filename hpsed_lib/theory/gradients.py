@@ -3,15 +3,14 @@
 Conventions
 -----------
 - One clip, one class: ``frame_prob`` and ``attention`` are (frames,), the gradients too. NumPy, float64.
-- ``single`` and ``hierarchical`` share one closed form, since Eqs. 3-5 give the y of Eq. 1. ``appendix`` has the closed
-  form of Table A-1's right column, with the prediction of the *longest* segment that holds the frame: in two stages
-  that is the paper's x_hat_j, in the three of Figure 4 its x_tilde_k. ``mixed`` has the form of ``single`` over the
-  frames it keeps, the first largest of each of the longest segments; the others have no gradient.
+- ``single`` and ``hierarchical`` share one closed form, since Eqs. 3-5 give the y of Eq. 1. ``appendix`` has that of
+  Table A-1's right column, with the prediction of the *longest* segment that holds the frame: in two stages the paper's
+  x_hat_j, in the three of Figure 4 its x_tilde_k. ``mixed`` has that of ``single`` over the frames it keeps, the first
+  largest of each of the longest segments; the others have no gradient. So with max pooling and ties.
 - 0/0 as in `hpsed_lib.pooling`: without any weight, y is the mean of the frames (of those kept), dy/dx is one over
   their number and the other derivatives are taken as 0.
-- Where some segments, not all, have no weight, y is still smooth in the weights, and dy/dw is its derivative.
-  Automatic differentiation of Eqs. 3-5 is not: Eq. 3 reads 0/0 there, and it gives the value of ``appendix``.
-- At ties of max pooling the first of the largest frames has the gradient.
+- Where some segments, not all, have no weight, dy/dw is the derivative of y, which is smooth there. Automatic
+  differentiation of Eqs. 3-5 gives the value of ``appendix`` instead: Eq. 3 reads 0/0.
 - Power pooling with an exponent below 1 has no finite slope at x = 0.
 """
 
@@ -30,7 +29,7 @@ Array = npt.NDArray[np.float64]
 
 
 def _first_largest(x: Array) -> Array:
-    return np.where(np.arange(len(x)) == np.argmax(x), 1.0, 0.0)
+    return 1.0 * (np.arange(len(x)) == np.argmax(x))
 
 
 WEIGHTS: dict[str, Callable[[Array, Array, float], Array]] = {
@@ -79,8 +78,7 @@ def differentiate(
 ) -> Derivatives:
     """A clip's probability y and its derivatives by each frame, each attention weight and the sharpness.
 
-    `frame_prob` and `attention` are (frames,); the rest is as in `hpsed_lib.pooling.pool`, for the functions in
-    `WEIGHTS` and an exponent of power pooling of 0 or more.
+    As in `hpsed_lib.pooling.pool`, for the functions in `WEIGHTS` and an exponent of power pooling of 0 or more.
 
     Returns
     -------
@@ -96,15 +94,29 @@ def differentiate(
 
     References
     ----------
-    Eqs. 1 and 3-5. Eqs. 6, A-13 and A-16 and Table A-1's left column (``single``, ``hierarchical``); Eqs. 8, A-11,
-    A-18, A-20, A-22 and A-23 and Table A-1's right column (``appendix``).
+    Eqs. 6, A-13, A-16 and Table A-1's left column (``single``); Eqs. 8, A-11, A-18, A-20, A-22, A-23 (``appendix``).
 
     Examples
     --------
     >>> differentiate([0.25, 0.75], pooling="linear", structure="single")  # (2 x_i - y) / sum(x)
     Derivatives(y=0.625, dy_dx=array([-0.125,  0.875]), dy_dw=array([0., 0.]), dy_ds=0.0)
     """
-    x, weight, lengths = _checked(frame_prob, pooling, structure, segment_lengths, attention, sharpness)
+    if pooling not in WEIGHTS:
+        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(WEIGHTS)}")
+    if structure not in STRUCTURES:
+        raise ParameterError(f"unknown structure {structure!r}; known: {', '.join(STRUCTURES)}")
+    x = np.asarray(frame_prob, dtype=np.float64)
+    if x.ndim != 1 or x.size == 0:
+        raise ParameterError(f"frame_prob must be (frames,) with a frame at least; got {x.shape}")
+    lengths = () if structure == "single" else tuple(segment_lengths)
+    check_segment_lengths(len(x), lengths)
+    if pooling in WEIGHT_SLOPES_BY_SHARPNESS and sharpness is None:
+        raise ParameterError(f"{pooling} pooling needs the network's sharpness, and got none")
+    if pooling == "attention" and attention is None:
+        raise ParameterError("attention pooling needs the network's attention weights, and got none")
+    weight = WEIGHTS[pooling](x, np.asarray(attention, dtype=np.float64), sharpness or 0.0)
+    if weight.shape != x.shape:
+        raise ParameterError(f"attention {weight.shape} and frame_prob {x.shape} differ in shape")
     longest = int(np.prod(lengths, dtype=int))
     kept, value = np.ones(len(x), dtype=bool), x
     if structure == "mixed":
@@ -130,34 +142,6 @@ def _weighted_mean(x: Array, weight: Array) -> float:
     return float(x.mean()) if total < np.finfo(np.float64).tiny else float(weight @ x / total)
 
 
-def _checked(
-    frame_prob: npt.ArrayLike,
-    pooling: str,
-    structure: str,
-    segment_lengths: Sequence[int],
-    attention: npt.ArrayLike | None,
-    sharpness: float | None,
-) -> tuple[Array, Array, tuple[int, ...]]:
-    """Frames, weights and the lengths that the structure uses."""
-    if pooling not in WEIGHTS:
-        raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(WEIGHTS)}")
-    if structure not in STRUCTURES:
-        raise ParameterError(f"unknown structure {structure!r}; known: {', '.join(STRUCTURES)}")
-    x = np.asarray(frame_prob, dtype=np.float64)
-    if x.ndim != 1 or x.size == 0:
-        raise ParameterError(f"frame_prob must be (frames,) with a frame at least; got {x.shape}")
-    lengths = () if structure == "single" else tuple(segment_lengths)
-    check_segment_lengths(len(x), lengths)
-    if pooling in WEIGHT_SLOPES_BY_SHARPNESS and sharpness is None:
-        raise ParameterError(f"{pooling} pooling needs the network's sharpness, and got none")
-    if pooling == "attention" and attention is None:
-        raise ParameterError("attention pooling needs the network's attention weights, and got none")
-    weight = WEIGHTS[pooling](x, np.asarray(attention, dtype=np.float64), sharpness or 0.0)
-    if weight.shape != x.shape:
-        raise ParameterError(f"attention {weight.shape} and frame_prob {x.shape} differ in shape")
-    return x, weight, lengths
-
-
 def dloss_dy(clip_prob: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     """Derivative of the binary cross-entropy with respect to the clip's probability (Eqs. A-1 and A-3).
 
@@ -169,8 +153,6 @@ def dloss_dy(clip_prob: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     array([ 2., -4.])
     """
     y, t = np.asarray(clip_prob, dtype=np.float64), np.asarray(target)
-    if y.shape != t.shape:
-        raise ParameterError(f"clip_prob {y.shape} and target {t.shape} differ in shape")
     if not np.isin(t, (0, 1)).all():
         raise ParameterError(f"target must be 0 or 1 (Eq. A-1); got {np.unique(t).tolist()}")
     with np.errstate(divide="ignore"):

@@ -54,10 +54,8 @@ def score_mlms8(folder: Path, *, download: bool) -> dict[str, Any]:
     `folder` holds the published labels and outputs, or they are in ``cache/``; `download` fetches what is missing.
     """
     filenames, reference = reference_events("development", folder=folder, download=download)
-    estimated = mlms8_events(folder, download=download)
-    scores = sed_eval_scores(
-        reference, estimated, filenames=filenames, classes=CLASSES, clip_duration=10.0, time_resolution=1.0
-    )
+    shape: dict[str, Any] = {"classes": CLASSES, "clip_duration": 10.0, "time_resolution": 1.0}
+    scores = sed_eval_scores(reference, mlms8_events(folder, download=download), filenames=filenames, **shape)
     versions = provenance.versions()
     return {
         "system": "MLMS8",
@@ -83,32 +81,26 @@ def trained(system: str) -> list[dict]:
 def table3(printed: pd.DataFrame) -> pd.DataFrame:
     """Table 3's rows as printed (see `hpsed_lib.theory.audit.read_printed`), each beside what there is of it here.
 
-    One row a system, and a second one where it has a decoding of its own: system, decoding, the printed scores,
-    ``*_again``, those of published outputs on the development set, and ``*_here``, means over the seeds of networks
-    trained on soundscapes, with ``f_measure_sd``, ``n_seeds``, and what is common. F1 in percent; empty: none.
+    A row a system, and a second one where it has a decoding of its own. ``*_again`` are scores of published outputs on
+    the development set, ``*_here`` means over the seeds of networks trained on soundscapes. F1 in percent; empty: none.
     """
     rows = []
     for row in printed.to_dict("records"):
         system = row["system"].partition(" ")[0]
-        first = {"system": row["system"], "decoding": "", **{name: row[name] for name in PRINTED}}
+        metrics = trained(system) if system in OURS else []
+        own = [run["operating_points"]["own"]["test"] for run in metrics if "own" in run["operating_points"]]
+        here = {"common": [run["test"]["overall"] for run in metrics], "own": own}
+        ours = [{"decoding": name, **_scores(runs)} for name, runs in here.items() if runs] or [{"decoding": ""}]
+        ours[0] |= {name: row[name] for name in PRINTED}
         if system == "MLMS8":
             again = mlms8()["test"]["overall"]
-            first |= {"error_rate_again": again["error_rate"], "f_measure_again": 100 * again["f_measure"]}
-        metrics = trained(system) if system in OURS else []
-        points = [run["operating_points"] for run in metrics]
-        here = {
-            "common": [run["test"]["overall"] for run in metrics],
-            "own": [each["own"]["test"] for each in points if "own" in each],
-        }
-        ours = [{"system": row["system"], "decoding": name, **_scores(runs)} for name, runs in here.items() if runs]
-        first |= ours[0] if ours else {}
-        rows += [{**each, "common": COMMON[system]} for each in (first, *ours[1:])]
+            ours[0] |= {"error_rate_again": again["error_rate"], "f_measure_again": 100 * again["f_measure"]}
+        rows += [{"system": row["system"], **each, "common": COMMON[system]} for each in ours]
     columns = ["system", "decoding", *PRINTED, "error_rate_again", "f_measure_again", "error_rate_here"]
-    return pd.DataFrame(rows).reindex(columns=[*columns, "f_measure_here", "f_measure_sd", "n_seeds", "common"])
+    return pd.DataFrame(rows, columns=[*columns, "f_measure_here", "f_measure_sd", "n_seeds", "common"])
 
 
 def _scores(overall: list[dict]) -> dict[str, float]:
-    """Means of some runs' scores, and how far the seeds are apart."""
     table = pd.DataFrame(overall)
     found = {"error_rate_here": table.error_rate.mean(), "f_measure_here": 100 * table.f_measure.mean()}
     return found | {"f_measure_sd": 100 * table.f_measure.std(), "n_seeds": len(table)}

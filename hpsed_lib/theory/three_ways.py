@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,14 +38,13 @@ END_CLIPS = {
 N_DRAWS = 3
 _STEP = 1e-5
 _QUANTITIES = ("dy/dx_i", "dy/dw_i", "dy/ds")
-_BESIDE_DX = {"attention": ("dy/dw_i",), "power": ("dy/ds",), "auto": ("dy/ds",)}
+_VARIABLES = {"attention": (0, 1), "power": (0, 2), "auto": (0, 2)}  # of the others the frames alone
 
 
-@dataclass(frozen=True)
-class Case:
-    """One derivative of one clip: by the frames, by the attention weights or by the sharpness."""
+class Case(NamedTuple):
+    """One derivative of one clip."""
 
-    quantity: str
+    variable: int  # 0: by the frames, 1: by the attention weights, 2: by the sharpness
     x: np.ndarray
     attention: np.ndarray
     sharpness: float
@@ -58,26 +56,20 @@ class Case:
     def options(self) -> dict[str, Any]:
         return {"pooling": self.pooling, "structure": self.structure, "segment_lengths": self.lengths}
 
-    @property
-    def variable(self) -> int:
-        """Place of the variable among x, attention and sharpness."""
-        return _QUANTITIES.index(self.quantity)
-
 
 def three_ways() -> pd.DataFrame:
     """Compare the gradients of every pooling function, structure and stage list, on random clips and `END_CLIPS`.
 
-    One row for each and derivative (``dy/dx_i``; ``dy/dw_i`` for attention, ``dy/ds`` for power pooling and autopool):
-    how many clips, the largest gradient, and the largest absolute difference of automatic differentiation from SymPy,
-    from finite differences and from the closed form.
+    In a row: how many clips, the largest gradient, and the largest absolute difference of automatic differentiation
+    from SymPy, from finite differences and from the closed form.
     """
     rows = []
     for pooling, structure, (n_frames, lengths) in itertools.product(gradients.WEIGHTS, STRUCTURES, STAGES):
-        for quantity in ("dy/dx_i", *_BESIDE_DX.get(pooling, ())):
-            clips = _clips(n_frames)
-            compared = [compare(Case(quantity, *clip, pooling, structure, lengths)) for clip in clips]
-            largest = np.nanmax(np.array(compared), axis=0).tolist()
-            rows.append((pooling, structure, n_frames, lengths, quantity, len(clips), *largest))
+        clips = _clips(n_frames)
+        for variable in _VARIABLES.get(pooling, (0,)):
+            compared = [compare(Case(variable, *clip, pooling, structure, lengths)) for clip in clips]
+            largest = np.nanmax(compared, axis=0)
+            rows.append((pooling, structure, n_frames, lengths, _QUANTITIES[variable], len(clips), *largest))
     columns = ["pooling", "structure", "n_frames", "segment_lengths", "quantity", "clips", "largest_gradient"]
     columns += ["from_sympy", "from_finite_difference", "from_closed_form"]
     return pd.DataFrame(rows, columns=columns)
@@ -120,19 +112,13 @@ def _sympy(case: Case) -> np.ndarray:
     if case.structure == "mixed":  # the first largest frame of each of the longest segments
         segments = np.arange(len(case.x)).reshape(-1, int(np.prod(case.lengths, dtype=int)))
         kept = tuple(int(frames[np.argmax(case.x[frames])]) for frames in segments)
-    function = _lambdified(case.variable, len(case.x), case.pooling, case.structure, case.lengths, largest, kept)
+    function = _lambdified(len(case.x), largest, kept, case.variable, case.pooling, case.structure, case.lengths)
     return np.array(function(*np.maximum(case.x, 1e-60), *case.attention, case.sharpness), dtype=np.float64)
 
 
 @cache
 def _lambdified(
-    variable: int,
-    n_frames: int,
-    pooling: str,
-    structure: str,
-    lengths: tuple[int, ...],
-    largest: int,
-    kept: tuple[int, ...],
+    n_frames: int, largest: int, kept: tuple[int, ...], variable: int, pooling: str, structure: str, lengths: tuple
 ) -> Callable[..., list[float]]:
     """SymPy's derivatives of y, as a function of x_1, ..., x_N, w_1, ..., w_N and the sharpness."""
     x, attention = frame_symbols(n_frames), symbolic_weights(n_frames, "attention")
@@ -161,8 +147,8 @@ def finite_difference(case: Case) -> np.ndarray:
         return _loops(x, weight, weight if inner is None else inner, case)
 
     slopes = []
-    for position in range(1 if case.quantity == "dy/ds" else len(case.x)):
-        at = case.x[position] if case.quantity == "dy/dx_i" else 0.5
+    for position in range(1 if case.variable == 2 else len(case.x)):
+        at = case.x[position] if case.variable == 0 else 0.5
         if at < _STEP or at > 1 - _STEP:
             step = _STEP if at < _STEP else -_STEP
             here, near, far = (value(k * step, position) for k in range(3))
