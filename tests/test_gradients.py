@@ -7,7 +7,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hpsed_lib.errors import ParameterError
-from hpsed_lib.pooling import STRUCTURES, pool
+from hpsed_lib.pooling import POOLINGS, STRUCTURES, arguments, pool
 from hpsed_lib.theory.gradients import WEIGHT_SLOPES_BY_SHARPNESS, WEIGHTS, differentiate, dloss_dy
 
 ALL_ARMS = [(pooling, structure) for pooling in WEIGHTS for structure in STRUCTURES]
@@ -227,3 +227,12 @@ def test_segments_are_figure_4s_where_none_are_given():
     x, w = draw(125)
     found = differentiate(x, pooling="attention", structure="appendix", attention=w)
     assert_same(found, closed_forms(x, w, "attention", "appendix", (5, 5)), rtol=0)
+
+
+def test_weights_are_those_of_table_1():
+    """Their scale matters to nothing but the definition."""
+    frames, attention = draw(5)
+    for name in PAPER:
+        given = {"frame_prob": frames, "attention": attention}
+        named = {key: torch.tensor(given[key])[None, :, None] for key in arguments(POOLINGS[name])}
+        np.testing.assert_allclose(WEIGHTS[name](frames, attention, 0.0), POOLINGS[name](**named).flatten(), rtol=1e-15)
