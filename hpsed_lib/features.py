@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -156,7 +157,6 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
     n_header = np.load(path, mmap_mode="r").offset
     offsets = {name: n_header + row * n_bytes for row, name in enumerate(files)}
     jobs = [delayed(_extract_one)(there[name], sr, duration, params, path, offsets[name]) for name in waiting]
-    lines: list[dict] = []
     with (
         naming_full_disk(journal),
         open(path, "rb+", buffering=0) as target,
@@ -164,14 +164,12 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
     ):
         writer = csv.DictWriter(entries, list(MANIFEST), lineterminator="\n")
         results = in_parallel(jobs, total=len(jobs), description=f"features of {cache.name}", batch_size=16)
-        for number, (name, line) in enumerate(zip(waiting, results, strict=True), start=1):
-            lines.append(line | {"filename": name})
-            if len(lines) == CHUNK or number == len(waiting):
-                with naming_full_disk(path):
-                    os.fsync(target.fileno())
-                writer.writerows(lines)
-                entries.flush()
-                lines = []
+        named = (line | {"filename": name} for name, line in zip(waiting, results, strict=True))
+        while lines := list(itertools.islice(named, CHUNK)):
+            with naming_full_disk(path):
+                os.fsync(target.fileno())
+            writer.writerows(lines)
+            entries.flush()
     for old in cache.parent.glob(f"{cache.name}-*"):
         if old not in (path, journal):  # of other parameters, clips or code
             old.unlink(missing_ok=True)

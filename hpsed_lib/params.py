@@ -447,9 +447,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_UniqueKeyLoader.add_constructor(  # lists as tuples, the form that the frozen models hold
-    "tag:yaml.org,2002:seq", lambda loader, node: tuple(loader.construct_sequence(node, deep=True))
-)
+def _tuple(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> tuple[Any, ...]:
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:seq", _tuple)  # the form that the frozen models hold
 
 
 def _explain(error: Any) -> str:

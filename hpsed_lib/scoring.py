@@ -20,9 +20,8 @@ the mean over the classes that have one. A class without positives has none, and
 otherwise a false positive; an event is found if relevant detections cover the share ``gtc`` of it; a false positive of
 which the events of another class cover the share ``cttc`` is a cross-trigger too. Every threshold that makes a
 difference is an operating point [2]_: a grid of thresholds would score how a pooling function spreads its frame
-probabilities. The counts are our own, as psds_eval 0.5.3 and sed_scores_eval 0.0.4 do not run with pandas 3 (the tests
-mend the first and compare). Reference events without duration are left out, overlapping ones of a class joined, and a
-class without reference events is left out with its detections.
+probabilities. The counts are our own, as psds_eval 0.5.3 and sed_scores_eval 0.0.4 do not run with pandas 3. Left out
+are reference events without duration, and classes without reference events; overlapping events of a class are joined.
 
 References
 ----------

@@ -90,7 +90,6 @@ def test_every_parameter_learns_under_bfloat16_autocast(narrow, pooling, structu
 
 PUBLISHED = [  # kind, its pooling function, frames, mel bands, parameters, output frames, bands that are too few
     ("surrey", "attention", 240, 64, 1_267_106 + 2 * 2 * 3 * 128, 240, 63),  # PyTorch's GRUs have a second bias
-    ("surrey", "attention", 500, 80, 1_267_106 + 2 * 2 * 3 * 128, 500, 63),
     ("gccaps", "sigmoid", 240, 64, 447_449, 30, 7),
     ("gccaps", "sigmoid", 500, 80, 457_241, 62, 7),
     ("wang", "linear", 400, 64, 936_041, 100, 7),

@@ -1,6 +1,5 @@
 """Scores against sed_eval, psds_eval, scikit-learn, scipy, plain loops and counting one threshold at a time."""
 
-import csv
 import itertools
 import json
 import warnings
@@ -53,7 +52,7 @@ def awkward_lists(clip: float, segment: float) -> st.SearchStrategy[pd.DataFrame
 
 
 def check_counts(reference: pd.DataFrame, estimated: pd.DataFrame, **shape) -> dict[str, int]:
-    """Every count is sed_eval's as an integer, overall and class by class; and the clips add up to it."""
+    """Every count is sed_eval's as an integer, overall and class by class; those of clips are those of each alone."""
     metrics = sed_eval.sound_event.SegmentBasedMetrics(list(shape["classes"]), time_resolution=shape["time_resolution"])
     groups = [scoring.events_by_file(events) for events in (reference, estimated)]
     for name in shape["filenames"]:
@@ -66,7 +65,6 @@ def check_counts(reference: pd.DataFrame, estimated: pd.DataFrame, **shape) -> d
     for name, count in scoring.class_counts(*active).items():
         assert count.tolist() == [metrics.class_wise[label][name] for label in shape["classes"]]
     of_clips = scoring.clip_counts(*active)
-    assert counts == {name: sum(count.tolist()) for name, count in of_clips.items()}
     for index in range(0, len(active[0]), 50):
         one_clip = active[0][index : index + 1], active[1][index : index + 1]
         assert scoring.segment_counts(*one_clip) == {name: count[index] for name, count in of_clips.items()}
@@ -85,9 +83,7 @@ def test_counts_are_sed_evals_on_the_labels_of_dcase_2017(dcase2017_folder):
     assert paths
     rng = np.random.default_rng(0)
     for path in paths:
-        with open(path, newline="") as file:
-            rows = [row for row in csv.reader(file, delimiter="\t") if row]
-        reference = event_list(*rows).astype({"onset": float, "offset": float})
+        reference = pd.read_csv(path, sep="\t", names=COLUMNS)
         assert (reference.onset == reference.offset).sum() > 30
         classes, filenames = (tuple(sorted(set(reference[column]))) for column in ("event_label", "filename"))
         assert len(classes) == 17
