@@ -107,14 +107,8 @@ def choose_threshold(
     """Choose one threshold for all classes on validation clips: the best of all, "nothing active" among them.
 
     `reference` is the clips' activity, bool (clips, segments, classes), in segments of `time_resolution` seconds.
-    Micro-averaged and segment-based, F1 is to be highest or the error rate lowest.
-
-    Returns
-    -------
-    threshold, value : float
-        The criterion's value there is NaN for an error rate without reference activity.
-    curve : DataFrame
-        The counts and scores at every threshold tried (`threshold_curve`).
+    Micro-averaged and segment-based, F1 is to be highest or the error rate lowest. Returned are the threshold, the
+    criterion's value there (NaN: an error rate without reference activity), and the `threshold_curve` of all tried.
     """
     if reference.ndim != 3 or reference.shape[::2] != frame_prob.shape[::2]:
         expected = "expected a reference of (clips, segments, classes)"

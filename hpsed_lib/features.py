@@ -56,11 +56,7 @@ def _window_and_filters(sr: int, params: Features) -> tuple[np.ndarray, np.ndarr
 def log_mel(y: np.ndarray, *, sr: int, params: Features) -> np.ndarray:
     """Log-mel spectrogram of one mono waveform: float32, (round(samples / sr / hop_duration), n_mels).
 
-    ``10 log10(max(mel power, 1e-10))``, in dB; the filters are librosa's (Slaney).
-
-    References
-    ----------
-    Sec. 3.2: 40 ms frames with 50 % overlap, 80 mel filters, 500 x 80 for 10 s.
+    ``10 log10(max(mel power, 1e-10))``, in dB; the filters are librosa's (Slaney). Sec. 3.2 has 500 x 80 for 10 s.
     """
     window, filters = _window_and_filters(sr, params)
     hop = params.hop_duration * sr  # samples; need not be whole

@@ -83,8 +83,8 @@ def power_weight(frame_prob: Tensor, sharpness: Tensor) -> Tensor:
 def auto_weight(frame_prob: Tensor, sharpness: Tensor) -> Tensor:
     """Weights of autopool: ``w_i = exp(alpha x_i)``, with a trained alpha for each class.
 
-    McFee, Salamon, Bello: Adaptive pooling operators, arXiv:1804.10070 (2018). alpha = 0 is average pooling, alpha = 1
-    exponential softmax; alpha may become negative.
+    McFee, Salamon, Bello: Adaptive pooling operators, arXiv:1804.10070 (2018). 0 is average pooling, 1 exponential
+    softmax; alpha may become negative.
     """
     scaled = sharpness * frame_prob
     return (scaled - scaled.amax(dim=1, keepdim=True).detach()).exp()  # a common factor: no alpha overflows
@@ -110,10 +110,8 @@ def topk_weight(frame_prob: Tensor, *, k: int = 10) -> Tensor:
 def gwrp_weight(frame_prob: Tensor, *, r: float = 0.9) -> Tensor:
     """Weights of global weighted rank pooling: ``r ** j`` for the frame that j others surpass.
 
-    With this r ten frames hold 65 % of all weight.
-
     Kolesnikov, Lampert: Seed, expand and constrain, arXiv:1603.06098 (2016); for sound arXiv:1804.04715. r = 0 is max
-    pooling, r = 1 average pooling.
+    pooling, r = 1 average pooling; with 0.9 ten frames hold 65 % of all weight.
     """
     order = frame_prob.argsort(dim=1, descending=True, stable=True)
     by_rank = r ** torch.arange(order.shape[1], device=order.device, dtype=frame_prob.dtype)
@@ -123,8 +121,7 @@ def gwrp_weight(frame_prob: Tensor, *, r: float = 0.9) -> Tensor:
 def lse_prob(frame_prob: Tensor, *, r: float = 5.0) -> Tensor:
     """Log-sum-exp: ``1/r log(1/N sum exp(r x_i))``.
 
-    Pinheiro, Collobert: From image-level to pixel-level labeling, arXiv:1411.6228 (2015). Small r: average pooling;
-    large r: max pooling.
+    Pinheiro, Collobert: From image-level to pixel-level labeling, arXiv:1411.6228 (2015). Large r: max pooling.
     """
     return ((r * frame_prob).logsumexp(1) - math.log(frame_prob.shape[1])) / r
 
@@ -211,8 +208,6 @@ def pool(
     --------
     >>> frame_prob = torch.tensor([0.2, 0.4, 0.6, 0.8]).reshape(1, 4, 1)
     >>> pool(frame_prob, pooling="linear").item()  # (.04 + .16 + .36 + .64) / 2
-    0.6000000238418579
-    >>> pool(frame_prob, pooling="linear", structure="hierarchical", segment_lengths=[2]).item()
     0.6000000238418579
     """
     if isinstance(pooling, str) and pooling not in POOLINGS:

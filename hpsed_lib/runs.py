@@ -145,7 +145,7 @@ def _scores(
     """Every score of a run, in the order of its metrics file."""
     test, tuning, frame_duration = dataset.test, dataset.tuning, experiment.frame_duration
     names = _names(dataset, test)
-    frames = {"n_frames": experiment.n_output_frames, "frame_duration": frame_duration}
+    frames: dict[str, Any] = {"n_frames": experiment.n_output_frames, "frame_duration": frame_duration}
     where = places(test.strong_labels, test.weak_target > 0, **names, **frames)
     tuned = score(experiment, dataset, tuning, frame_prob["tuning"], threshold=threshold) if tuning else None
     return {
