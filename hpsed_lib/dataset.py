@@ -12,6 +12,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,16 +24,9 @@ from hpsed_lib.data.labels import Listing, remarks_on_data
 from hpsed_lib.data.manifest import report, typed_manifest
 from hpsed_lib.data.recordings import download_esc10, find_recordings
 from hpsed_lib.data.soundscapes import make_soundscapes
-from hpsed_lib.errors import DataError, ParameterError
+from hpsed_lib.errors import DataError
 from hpsed_lib.features import Spectrograms, band_statistics, extract, feature_file
-from hpsed_lib.params import (
-    Dcase2017Data,
-    Experiment,
-    FolderData,
-    ListedData,
-    SyntheticData,
-    require_available,
-)
+from hpsed_lib.params import Dcase2017Data, Experiment, FolderData, ListedData, SyntheticData, require_available
 from hpsed_lib.paths import ROOT, cache_folder, replacing
 from hpsed_lib.scoring import event_activity
 
@@ -70,17 +64,9 @@ class Dataset:
 def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = False) -> Dataset:
     """List an experiment's clips or make them, extract their features, and write `data.json`.
 
-    Parameters
-    ----------
-    data_folder : str
-        Folder of recordings, where the experiment needs one; a relative one starts at the repository.
-    download : bool
-        Fetch what is public and small (ESC-10; the label files of DCASE 2017) where it is not there.
-
-    Raises
-    ------
-    DataError
-        The recordings cannot be had or used, or audio of test clips is missing and the experiment does not allow it.
+    `data_folder` holds the recordings, where the experiment needs some; a relative one starts at the repository.
+    `download` fetches what is public and small (ESC-10; the label files of DCASE 2017) where it is not there. Data that
+    cannot be had or used, or miss audio of test clips although the experiment does not allow it, are a `DataError`.
     """
     require_available(experiment, data_folder=data_folder, download=download)
     folder = cache_folder(experiment.name)
@@ -93,17 +79,9 @@ def prepare(experiment: Experiment, *, data_folder: str = "", download: bool = F
     manifests: dict[str, pd.DataFrame] = {}
     groups = {str(split): clips for split, clips in listing.clips.groupby("split", sort=False)}
     for split, clips in sorted(groups.items(), key=lambda group: group[0] != "test"):  # what may stop us comes first
-        files = {
-            row.filename: listing.audio_folder / row.path if row.path else None
-            for row in clips[["filename", "path"]].itertuples(index=False)
-        }
-        manifest = extract(
-            files,
-            cache=folder / "features" / split,
-            sr=experiment.data.sample_rate,
-            duration=experiment.data.clip_duration,
-            params=experiment.features,
-        )
+        paths = zip(clips.filename, clips.path, strict=True)
+        files = {filename: listing.audio_folder / path if path else None for filename, path in paths}
+        manifest = extract(files, cache=folder / "features" / split, **_form(experiment))
         manifests[split] = manifest.assign(split=split)
         _write_table(manifests[split], folder / "manifest.csv")
         _refuse_unusable(experiment, manifests[split])
@@ -140,9 +118,8 @@ def _list_clips(experiment: Experiment, data_folder: Path | None, *, download: b
     if isinstance(params, FolderData):
         assert data_folder is not None
         return list_folder(params, folder=data_folder)
-    if isinstance(params, SyntheticData):
-        recordings = []
-    else:
+    recordings = []
+    if not isinstance(params, SyntheticData):
         recordings = find_recordings(data_folder or download_esc10(folder.parent / "ESC-10"), subset=params.source)
     return make_soundscapes(params, recordings=recordings, folder=folder / "soundscapes")
 
@@ -152,15 +129,13 @@ def _refuse_unusable(experiment: Experiment, manifest: pd.DataFrame) -> None:
     needed, what, what_to_do = manifest, "clips", "delete cache/ and run again"
     if isinstance(experiment.data, ListedData):
         needed = manifest[(manifest.split == "test") & (experiment.data.incomplete_test == "refuse")]
-        what = "test clips"
-        what_to_do = "add them, or set data.incomplete_test to report, and every table will say so"
+        what, what_to_do = "test clips", "add them, or set data.incomplete_test to report, and every table will say so"
     unusable = needed[needed.state != "present"]
     if len(unusable):
-        shown = [f"{row.filename} ({row.reason or row.state})" for row in unusable.head(10).itertuples()]
-        more = f" and {len(unusable) - 10:,} more" if len(unusable) > 10 else ""
+        shown = ", ".join(f"{row.filename} ({row.reason or row.state})" for row in unusable.head(10).itertuples())
         counts = ", ".join(f"{count:,} {state}" for state, count in unusable.state.value_counts().items())
         raise DataError(
-            f"{len(unusable):,} of {len(needed):,} {what} have no usable audio ({counts}): {', '.join(shown)}{more}; "
+            f"{len(unusable):,} of {len(needed):,} {what} have no usable audio ({counts}), such as {shown}; "
             f"{what_to_do}. {cache_folder(experiment.name) / 'manifest.csv'} lists them all"
         )
     for split, clips in manifest.groupby("split", sort=False):
@@ -173,15 +148,15 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False)
 
 
+def _form(experiment: Experiment) -> dict[str, Any]:
+    """What recordings and their features are brought to."""
+    data = experiment.data
+    return {"sr": data.sample_rate, "duration": data.clip_duration, "params": experiment.features}
+
+
 def _feature_file(experiment: Experiment, split: str, filenames: list[str]) -> Path:
     """Where a split's features are."""
-    return feature_file(
-        cache_folder(experiment.name) / "features" / split,
-        filenames,
-        sr=experiment.data.sample_rate,
-        duration=experiment.data.clip_duration,
-        params=experiment.features,
-    )
+    return feature_file(cache_folder(experiment.name) / "features" / split, filenames, **_form(experiment))
 
 
 def _checksum(listing: Listing, manifest: pd.DataFrame) -> str:
@@ -199,13 +174,7 @@ def _checksum(listing: Listing, manifest: pd.DataFrame) -> str:
 
 
 def load(experiment: Experiment) -> Dataset:
-    """Load what `prepare` made.
-
-    Raises
-    ------
-    DataError
-        Notebook 01 has not run for this experiment, or not with these parameters and this code.
-    """
+    """Load what `prepare` made; a `DataError` if that was not for these parameters, or with other code."""
     folder = cache_folder(experiment.name)
     again = f"run notebook 01_data_preparation for {experiment.name!r}"
     if not (folder / "data.json").is_file():
@@ -227,19 +196,15 @@ def load(experiment: Experiment) -> Dataset:
             weak_target=_weak_target(weak, kept, classes),
             strong_labels=strong[strong.filename.isin(kept)].reset_index(drop=True),
         )
-    tuning = splits.get("tuning", splits["validation"]) if experiment.has_tuning_clips else None
     return Dataset(
         classes=classes,
         training=splits["training"],
         validation=splits["validation"],
         test=splits["test"],
-        tuning=tuning,
+        tuning=splits.get("tuning", splits["validation"]) if experiment.has_tuning_clips else None,
         mean=np.array(content["normalisation"]["mean"], dtype=np.float32),
         std=np.array(content["normalisation"]["std"], dtype=np.float32),
-        checksum=content["checksum"],
-        training_checksum=content["training_checksum"],
-        report=content["report"],
-        stand_in=content["stand_in"],
+        **{name: content[name] for name in ("checksum", "training_checksum", "report", "stand_in")},
     )
 
 
@@ -265,16 +230,8 @@ def read_table(experiment: Experiment, table: str) -> pd.DataFrame:
 
 def _weak_target(weak_labels: pd.DataFrame, filenames: list[str], classes: tuple[str, ...]) -> np.ndarray:
     """Weak labels as an array (clips, classes) of 0 and 1."""
-    unknown = sorted(set(weak_labels.event_label) - set(classes))
-    if unknown:
-        raise ParameterError(f"labels that are not in the class list: {', '.join(unknown)}")
-    row = {name: index for index, name in enumerate(filenames)}
-    column = {label: index for index, label in enumerate(classes)}
-    target = np.zeros((len(filenames), len(classes)), dtype=np.float32)
-    for filename, label in zip(weak_labels.filename, weak_labels.event_label, strict=True):
-        if filename in row:
-            target[row[filename], column[label]] = 1
-    return target
+    table = pd.crosstab(weak_labels.filename, weak_labels.event_label)  # no clip has a label twice
+    return table.reindex(index=filenames, columns=classes, fill_value=0).to_numpy(np.float32)
 
 
 def shared_sources(experiment: Experiment) -> pd.DataFrame:

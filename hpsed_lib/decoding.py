@@ -1,17 +1,17 @@
 """From frame-level probabilities to events: threshold, median filter, "ignoring noise" (Sec. 2.1).
 
 Conventions: ``frame_prob``, of float32 or float64 in [0, 1], and every activity are (clips, frames, classes); frame k
-covers [k, k + 1) * frame_duration seconds. Event lists are data frames with the columns filename, onset, offset,
-event_label. The steps come in this order: median filter, threshold, close short gaps, drop short events.
+covers [k, k + 1) * frame_duration seconds. The steps come in this order: median filter, threshold, close short gaps,
+drop short events.
 
 All of these but the threshold are order statistics of a window, which commute with it (P. Maragos and R. W. Schafer,
 "Morphological filters, part II", IEEE Trans. ASSP 35(8), 1987): `smooth` applies them to the probabilities once, and
 ``smooth(frame_prob) > threshold`` is the activity at every threshold. A segment's score is the largest smoothed value
 of the frames that touch it; `choose_threshold` tries one threshold between every two neighbouring scores, so all.
 
-Thresholds lie in [0, 1] and are compared in the type of ``frame_prob``; active is what lies above. A chosen one lies
-half-way between the two scores that it separates (0 and 1 count as scores). Of several with the best value the highest
-is chosen: the fewest events, and none at all where there is nothing to find.
+Thresholds lie in [0, 1] and are compared in the type of ``frame_prob``. A chosen one lies half-way between the two
+scores that it separates (0 and 1 count as scores). Of several with the best value the highest is chosen: the fewest
+events, and none at all where there is nothing to find.
 """
 
 from __future__ import annotations
@@ -31,11 +31,6 @@ Criterion = Literal["f_measure", "error_rate"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 
 
-def _median_filter(frame_prob: np.ndarray, length: int) -> np.ndarray:
-    """Median of `length` frames around each; the edge frames are repeated."""
-    return frame_prob if length == 1 else scipy.ndimage.median_filter(frame_prob, (1, length, 1), mode="nearest")
-
-
 def _shortest_kept(duration: float, frame_duration: float, n_frames: int) -> int:
     """Frames of the shortest gap or event that is not shorter than `duration`; one more than the clip's are enough."""
     # 0.24 s is three frames of 0.08 s, whatever binary fractions say.
@@ -45,13 +40,16 @@ def _shortest_kept(duration: float, frame_duration: float, n_frames: int) -> int
 def smooth(frame_prob: np.ndarray, *, params: Decoding, frame_duration: float) -> np.ndarray:
     """Median filter, close short gaps, drop short events; for all thresholds at once.
 
-    ``smooth(frame_prob) > t`` are the active frames at threshold t, for all t in [0, 1]; the threshold of `params` is
-    not looked at. The median filter repeats the edge frames. Outside the clip is silence: what lies before the first
-    and after the last event is no gap, and an event that the clip's edge cuts short is short.
+    The threshold of `params` is not looked at. The median filter repeats the edge frames. Outside the clip is silence:
+    what lies before the first and after the last event is no gap, and an event cut short by the clip's edge is short.
     """
-    _check_frame_prob(frame_prob)
+    if frame_prob.ndim != 3 or frame_prob.dtype not in (np.float32, np.float64):
+        got = f"{frame_prob.dtype}, shape {frame_prob.shape}"
+        raise ParameterError(f"frame_prob must be float32 or float64, (clips, frames, classes); got {got}")
+    if not (frame_prob.min(initial=0) >= 0 and frame_prob.max(initial=0) <= 1):  # refuses NaN too
+        raise ParameterError("frame_prob must lie in [0, 1]")
     n_frames = frame_prob.shape[1]
-    graded = _median_filter(frame_prob, params.median_length)
+    graded = scipy.ndimage.median_filter(frame_prob, (1, params.median_length, 1), mode="nearest")
     gap = _shortest_kept(params.minimum_gap, frame_duration, n_frames)
     if gap > 1:
         # Closing looks a window beyond the edges and back again: silence must be there to be seen.
@@ -61,16 +59,6 @@ def smooth(frame_prob: np.ndarray, *, params: Decoding, frame_duration: float) -
     if event > 1:
         graded = scipy.ndimage.grey_opening(graded, (1, event, 1), mode="constant")
     return graded
-
-
-def _check_frame_prob(frame_prob: np.ndarray) -> None:
-    if frame_prob.ndim != 3 or frame_prob.dtype not in (np.float32, np.float64):
-        raise ParameterError(
-            "frame_prob must be float32 or float64, (clips, frames, classes); got "
-            f"{frame_prob.dtype}, shape {frame_prob.shape}"
-        )
-    if not (frame_prob.min(initial=0) >= 0 and frame_prob.max(initial=0) <= 1):  # refuses NaN too
-        raise ParameterError("frame_prob must lie in [0, 1]")
 
 
 def decode(frame_prob: np.ndarray, *, threshold: float, params: Decoding, frame_duration: float) -> np.ndarray:
@@ -114,28 +102,17 @@ def choose_threshold(
     params: Decoding,
     frame_duration: float,
     time_resolution: float,
-    criterion: Criterion = "f_measure",
+    criterion: Criterion,
 ) -> tuple[float, float, pd.DataFrame]:
     """Choose one threshold for all classes on validation clips: the best of all, "nothing active" among them.
 
-    Frame probabilities are as in `smooth`; `reference` is the clips' activity, bool (clips, segments, classes), in
-    segments of `time_resolution` seconds. Micro-averaged and segment-based, F1 is to be highest or the error rate
-    lowest.
-
-    Returns
-    -------
-    threshold, value : float
-        The criterion's value there is NaN for an error rate without reference activity.
-    curve : DataFrame
-        The counts and scores at every threshold tried (`threshold_curve`).
+    `reference` is the clips' activity, bool (clips, segments, classes), in segments of `time_resolution` seconds.
+    Micro-averaged and segment-based, F1 is to be highest or the error rate lowest. Returned are the threshold, the
+    criterion's value there (NaN: an error rate without reference activity), and the `threshold_curve` of all tried.
     """
-    if criterion not in CRITERIA:
-        raise ParameterError(f"criterion must be one of {', '.join(CRITERIA)}; got {criterion!r}")
     if reference.ndim != 3 or reference.shape[::2] != frame_prob.shape[::2]:
-        raise ParameterError(
-            f"expected a reference of (clips, segments, classes) for frame_prob {frame_prob.shape}, "
-            f"got {reference.shape}"
-        )
+        expected = "expected a reference of (clips, segments, classes)"
+        raise ParameterError(f"{expected} for frame_prob {frame_prob.shape}, got {reference.shape}")
     segment_score = segment_activity(  # active at every threshold below it
         smooth(frame_prob, params=params, frame_duration=frame_duration),
         frame_duration=frame_duration,

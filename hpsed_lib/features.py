@@ -8,10 +8,10 @@ exactly ``round(T / hop_duration)`` frames (500 for 10 s) at any sample rate, an
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -46,26 +46,17 @@ def _window_and_filters(sr: int, params: Features) -> tuple[np.ndarray, np.ndarr
     """Hann window and mel filters; the FFT is the window's length, zero-padded to the next power of two."""
     win_length = round(params.window_duration * sr)
     n_fft = 1 << (win_length - 1).bit_length()
-    fmax = sr / 2 if params.fmax is None else params.fmax
-    if not params.fmin < fmax <= sr / 2:
-        raise ParameterError(f"features need fmin < fmax <= sr / 2, got {params.fmin}, {fmax} and {sr / 2} Hz")
     window = scipy.signal.get_window("hann", win_length).astype(np.float32)
-    filters = librosa.filters.mel(sr=sr, n_fft=n_fft, n_mels=params.n_mels, fmin=params.fmin, fmax=fmax)
+    filters = librosa.filters.mel(sr=sr, n_fft=n_fft, n_mels=params.n_mels, fmin=params.fmin, fmax=params.fmax)
     if not filters.any(axis=1).all():
-        raise ParameterError(
-            f"features.n_mels: {params.n_mels} bands are so narrow that some hold no bin of the spectrum"
-        )
+        raise ParameterError(f"features.n_mels: of {params.n_mels} bands some hold no bin of the spectrum")
     return window, np.ascontiguousarray(filters.T)
 
 
 def log_mel(y: np.ndarray, *, sr: int, params: Features) -> np.ndarray:
     """Log-mel spectrogram of one mono waveform: float32, (round(samples / sr / hop_duration), n_mels).
 
-    ``10 log10(max(mel power, 1e-10))``, in dB; the filters are librosa's (Slaney).
-
-    References
-    ----------
-    Sec. 3.2: 40 ms frames with 50 % overlap, 80 mel filters, 500 x 80 for 10 s.
+    ``10 log10(max(mel power, 1e-10))``, in dB; the filters are librosa's (Slaney). Sec. 3.2 has 500 x 80 for 10 s.
     """
     window, filters = _window_and_filters(sr, params)
     hop = params.hop_duration * sr  # samples; need not be whole
@@ -130,24 +121,14 @@ def feature_file(cache: Path, filenames: Sequence[str], *, sr: int, duration: fl
 def extract(
     files: Mapping[str, Path | None], *, cache: Path, sr: int, duration: float, params: Features
 ) -> pd.DataFrame:
-    """Features of many recordings into a file, as far as they are not in it.
+    """Features of many recordings into a file, as far as they are not in it; returns a manifest (see `MANIFEST`).
 
-    Clips are worked on in parallel and entered into the manifest, which lies beside the features, once their features
-    are on the disk. A call that was killed, or one after more audio has come, does the rest only; a recording that has
-    changed (size or time) is done again. Memory does not grow with the number of clips. Too small a disk is refused.
+    `files` are every clip and its recording, None where there is none, in the order of the rows; `cache` is the stem of
+    the files (see `feature_file`); every recording is brought to `sr` and `duration`, in Hz and s.
 
-    Parameters
-    ----------
-    files : mapping of str to Path or None
-        Every clip and its recording, None where there is none, in the order of the rows.
-    cache : Path
-        Stem of the files; see `feature_file`.
-    sr, duration
-        Hz and seconds that every recording is brought to.
-
-    Returns
-    -------
-    DataFrame with the columns of `MANIFEST`, one row per clip
+    Clips are entered into the manifest, which lies beside the features, once their features are on the disk. A call
+    that was killed, or one after more audio has come, does the rest only; a recording that has changed (size or time)
+    is done again. Memory does not grow with the number of clips. Too small a disk is refused.
     """
     with only_one(cache.with_name(f"{cache.name}.lock"), lambda pid: print(f"process {pid} is at it; waiting for it")):
         return _extract(files, cache, sr, duration, params)
@@ -157,22 +138,21 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
     path = feature_file(cache, list(files), sr=sr, duration=duration, params=params)
     journal = path.with_suffix(".csv")
     shape = (len(files), round(duration / params.hop_duration), params.n_mels)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    n_bytes = math.prod(shape[1:]) * 4  # of a clip
     finished = _finished(journal, files) if path.is_file() else {}
     finished = {name: line for name, line in finished.items() if line["state"] == "present"}  # others may be mended
     there = {name: file for name, file in files.items() if file is not None and file.is_file()}
     waiting = [name for name in there if name not in finished]
-    _reserve(path, len(waiting) * math.prod(shape[1:]) * 4, description=f"{len(waiting):,} clips of {cache.name}")
+    _reserve(path, len(waiting) * n_bytes, description=f"{len(waiting):,} clips of {cache.name}")
     if not path.is_file():
         with replacing(path) as temporary:
             np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)  # no byte of it is written
     with replacing(journal) as temporary:
         pd.DataFrame(finished.values(), columns=list(MANIFEST)).to_csv(temporary, index=False)
 
-    n_bytes, n_header = math.prod(shape[1:]) * 4, np.load(path, mmap_mode="r").offset
+    n_header = np.load(path, mmap_mode="r").offset
     offsets = {name: n_header + row * n_bytes for row, name in enumerate(files)}
     jobs = [delayed(_extract_one)(there[name], sr, duration, params, path, offsets[name]) for name in waiting]
-    lines: list[dict] = []
     with (
         naming_full_disk(journal),
         open(path, "rb+", buffering=0) as target,
@@ -180,14 +160,12 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
     ):
         writer = csv.DictWriter(entries, list(MANIFEST), lineterminator="\n")
         results = in_parallel(jobs, total=len(jobs), description=f"features of {cache.name}", batch_size=16)
-        for number, (name, line) in enumerate(zip(waiting, results, strict=True), start=1):
-            lines.append(line | {"filename": name})
-            if len(lines) == CHUNK or number == len(waiting):
-                with naming_full_disk(path):
-                    os.fsync(target.fileno())
-                writer.writerows(lines)
-                entries.flush()
-                lines = []
+        named = (line | {"filename": name} for name, line in zip(waiting, results, strict=True))
+        while lines := list(itertools.islice(named, CHUNK)):
+            with naming_full_disk(path):
+                os.fsync(target.fileno())
+            writer.writerows(lines)
+            entries.flush()
     for old in cache.parent.glob(f"{cache.name}-*"):
         if old not in (path, journal):  # of other parameters, clips or code
             old.unlink(missing_ok=True)
@@ -203,14 +181,13 @@ def _finished(journal: Path, files: Mapping[str, Path | None]) -> dict[str, dict
         return {}
     text = journal.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
-    lines = {line["filename"]: line for line in csv.DictReader(io.StringIO(whole))}
     finished = {}
-    for name, line in lines.items():
-        file = files.get(name)
-        with contextlib.suppress(OSError):
-            stat = file.stat() if file is not None else None
-            if stat is not None and (str(stat.st_size), str(stat.st_mtime_ns)) == (line["n_bytes"], line["modified"]):
-                finished[name] = line
+    for line in csv.DictReader(io.StringIO(whole)):
+        file = files.get(line["filename"])
+        if file is not None and file.is_file():
+            stat = file.stat()
+            if (str(stat.st_size), str(stat.st_mtime_ns)) == (line["n_bytes"], line["modified"]):
+                finished[line["filename"]] = line
     return finished
 
 

@@ -14,7 +14,7 @@ import hashlib
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -27,7 +27,6 @@ StructureName = Literal["single", "hierarchical", "appendix", "mixed"]
 SPLITS = ("training", "validation", "test")
 
 MOST_SEEDS = 1000
-LONGEST_NAME = 100  # characters: files of runs are named after an experiment
 
 Positive = Annotated[float, Field(gt=0)]
 Duration = Annotated[float, Field(gt=0, le=3600)]  # s, of a clip
@@ -55,7 +54,17 @@ Range = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
 class Section(BaseModel):
     """Base of every section: frozen, no unknown key, no silent conversion."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, content: Any) -> Any:
+        known = sorted({*cls.model_fields} - {"name"})  # an experiment's name is no key of its file
+        for key in content if isinstance(content, dict) else ():
+            if key not in cls.model_fields:
+                [nearest] = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+                raise ValueError(f"unknown key {key!r}; the nearest known key is {nearest!r}")
+        return content
 
 
 class ClipCounts(Section):
@@ -101,16 +110,13 @@ class RecordedData(Soundscapes):
 
 
 class ListedData(Section):
-    """What data sets share whose clips exist: label files list them, and some of the audio may be missing.
-
-    Missing or unreadable clips are counted and shown; in the test set they stop the experiment, or every table says so.
-    """
+    """What data sets share whose clips exist: label files list them, and some of the audio may be missing."""
 
     sample_rate: Annotated[int, Field(ge=8000, le=48000)]
     clip_duration: Duration
     validation_share: Annotated[float, Field(gt=0, lt=1)]  # of the training clips, held out by a draw
     validation_seed: Annotated[int, Field(ge=0)]
-    incomplete_test: Literal["refuse", "report"]
+    incomplete_test: Literal["refuse", "report"]  # a test clip without audio: stop, or say so in every table
 
 
 class Dcase2017Data(ListedData):
@@ -155,9 +161,6 @@ class FolderData(ListedData):
     def audio_folders(self) -> dict[str, str]:
         """The folder that the file names of each split start at."""
         return dict.fromkeys(SPLITS, self.audio) if isinstance(self.audio, str) else self.audio.model_dump()
-
-
-DATA_SECTIONS = (SyntheticData, RecordedData, Dcase2017Data, FolderData)
 
 
 class Features(Section):
@@ -225,7 +228,6 @@ class Wang(ScaledNetwork):
     time_pooling = 4
 
 
-NETWORK_SECTIONS = (GatedCrnn, Surrey, GcCaps, Wang)
 Network = GatedCrnn | Surrey | GcCaps | Wang
 
 
@@ -256,11 +258,9 @@ class Pooling(Section):
         known = known_poolings()
         for name, own in self.functions.items():
             if own.file is None and name not in known:
-                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-                raise ValueError(
-                    f"unknown pooling function {name!r}; the nearest known one is {nearest!r}; for one of your own "
-                    f"give its file, {name}: {{file: my_pooling.py, ...}}"
-                )
+                [nearest] = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+                advice = f"the nearest known one is {nearest!r}; for one of your own give its file"
+                raise ValueError(f"unknown pooling function {name!r}; {advice}, {name}: {{file: my_pooling.py, ...}}")
             if own.file is not None and name in known:
                 raise ValueError(f"{name!r} is a pooling function of hpsed_lib; give yours in {own.file} another name")
             if own.structures != ("single",) and not known.get(name, True):
@@ -268,13 +268,7 @@ class Pooling(Section):
         return self
 
     def digest(self, name: str) -> str:
-        """SHA-256 of the file that a function of your own is in; empty for one of the library's.
-
-        Raises
-        ------
-        ParameterError
-            There is no such file.
-        """
+        """SHA-256 of the file that a function of your own is in; empty for one of the library's."""
         own = self.functions.get(name)
         if own is None or own.file is None:
             return ""
@@ -339,15 +333,11 @@ class Comparison(Section):
 
 
 class Resources(Section):
-    """What one run takes: what its job asks of a cluster, and the threads of its process, here too.
-
-    No result rests on memory and run time. `threads` changes the order in which numbers are added up, and with it a
-    result's last bits. GPUs: see `Training.device`.
-    """
+    """What the job of one run asks of a cluster; GPUs: see `Training.device`."""
 
     memory: Count  # MB (2**20 bytes, as Slurm counts)
     run_time: Count  # minutes
-    threads: Count
+    threads: Count  # here too; they change the order in which numbers are added up, and so a result's last bits
 
 
 class Experiment(Section):
@@ -397,43 +387,29 @@ class Experiment(Section):
         return not isinstance(self.data, FolderData) or self.data.strong_labels.validation is not None
 
     @model_validator(mode="after")
-    def _threshold_can_be_chosen(self) -> Experiment:
+    def _sections_fit_together(self) -> Experiment:
         if self.decoding.threshold == "validation" and not self.has_tuning_clips:
-            raise ValueError(
-                "decoding.threshold: validation needs clips with strong labels beside the test clips; give a number"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _own_threshold_is_given(self) -> Experiment:
+            needed = "validation needs clips with strong labels beside the test clips"
+            raise ValueError(f"decoding.threshold: {needed}; give a number")
         if self.own_decoding and self.own_decoding.threshold == "validation":
             raise ValueError("own_decoding.threshold: validation is what decoding.threshold is for; give a number")
-        return self
-
-    @model_validator(mode="after")
-    def _family_is_trained(self) -> Experiment:
         for name in self.comparison.family:
             if not {(name, "single"), (name, "appendix")} <= set(self.pooling.variants):
                 raise ValueError(f"comparison.family names {name}: pooling.functions needs its single and its appendix")
-        return self
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> Experiment:
         fmax = self.features.fmax or self.data.sample_rate / 2
         if not self.features.fmin < fmax <= self.data.sample_rate / 2:
             raise ValueError(f"features need fmin < fmax <= {self.data.sample_rate / 2:g} Hz, half the sample rate")
         if self.n_frames % self.network.time_pooling and isinstance(self.network, GatedCrnn):  # others cut off the end
             raise ValueError(f"{self.n_frames} frames are not a multiple of the pools' {self.network.time_pooling}")
-        if self.n_output_frames % math.prod(self.pooling.segment_lengths):
-            raise ValueError(
-                f"segment_lengths {list(self.pooling.segment_lengths)} do not divide {self.n_output_frames} frames"
-            )
+        lengths = list(self.pooling.segment_lengths)
+        if self.n_output_frames % math.prod(lengths):
+            raise ValueError(f"segment_lengths {lengths} do not divide {self.n_output_frames} frames")
         return self
 
 
 def require_available(experiment: Experiment, *, data_folder: str = "", download: bool = False) -> None:
     """Refuse at once an experiment whose data cannot be had, saying what to do."""
-    source, needs = experiment.data.source, f"experiment {experiment.name!r} needs"
+    source = experiment.data.source
     if data_folder and not (ROOT / data_folder).is_dir():
         raise DataError(f"{data_folder}: no such folder; it must hold the recordings")
     if download and source == "esc50":
@@ -447,15 +423,11 @@ def require_available(experiment: Experiment, *, data_folder: str = "", download
         "esc10": "recordings of ESC10 to mix: give DATA=<its folder>, or DOWNLOAD=1 to fetch ESC-10 (about 30 MB)",
         "esc50": "recordings of ESC50 to mix: give DATA=<its folder>",
     }
-    raise DataError(f"{needs} {what[source]}")
+    raise DataError(f"experiment {experiment.name!r} needs {what[source]}")
 
 
 def run_name(pooling: str, structure: str, seed: int) -> str:
-    """Name of one run, the stem of all its files.
-
-    >>> run_name("linear", "hierarchical", 0)
-    'linear-hierarchical-seed0'
-    """
+    """Name of one run, the stem of all its files."""
     return f"{pooling}-{structure}-seed{seed}"
 
 
@@ -475,39 +447,16 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-TAGGED: dict[str, tuple[str, tuple[type[Section], ...]]] = {
-    "data": ("source", DATA_SECTIONS),
-    "network": ("kind", NETWORK_SECTIONS),
-}
-"""Sections that come in several kinds: the key that tells them apart, and the kinds."""
+def _tuple(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> tuple[Any, ...]:
+    return tuple(loader.construct_sequence(node, deep=True))
 
 
-def _known_keys(location: tuple[str | int, ...]) -> set[str]:
-    """Every key known in the section that an error's location points into."""
-    if len(location) == 1:
-        return set(Experiment.model_fields) - {"name"}
-    sections: list[Any] = [Experiment.model_fields[str(location[0])].annotation]
-    if location[0] in TAGGED:
-        tag, kinds = TAGGED[str(location[0])]
-        sections = [kind for kind in kinds if location[1] in get_args(kind.model_fields[tag].annotation)]
-    keys: set[str] = set()
-    while sections:
-        section = sections.pop()
-        if isinstance(section, type) and issubclass(section, Section):
-            keys |= set(section.model_fields)
-            sections += [field.annotation for field in section.model_fields.values()]
-        else:
-            sections += getattr(section, "__args__", ())
-    return keys
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:seq", _tuple)  # the form that the frozen models hold
 
 
 def _explain(error: Any) -> str:
     """One line for one of pydantic's errors."""
-    location = error["loc"]
-    where = ".".join(str(part) for part in location) or "the file"
-    if error["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(str(location[-1]), sorted(_known_keys(location)), n=1, cutoff=0.0)
-        return f"unknown key {where!r}; the nearest known key is {nearest[0]!r}"
+    where = ".".join(map(str, error["loc"])) or "the file"
     given = error.get("input")
     hint = ""
     if error["type"] == "float_type" and isinstance(given, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", given):
@@ -517,15 +466,9 @@ def _explain(error: Any) -> str:
 
 
 def load_experiment(name: str | Path) -> Experiment:
-    """Load one experiment: by the stem of a file in ``params/``, or by a YAML file's path, whose stem names it.
-
-    Raises
-    ------
-    ParameterError
-        No such file, not YAML, or an entry that is unknown, missing, mistyped or impossible.
-    """
+    """Load one experiment: by the stem of a file in ``params/``, or by a YAML file's path, whose stem names it."""
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else PARAMS / f"{name}.yaml"
-    if len(path.name) > LONGEST_NAME or not path.is_file():
+    if len(path.name) > 100 or not path.is_file():  # files of runs are named after an experiment
         known = sorted(file.stem for file in PARAMS.glob("*.yaml"))
         raise ParameterError(f"no experiment {str(name)!r}: {path} does not exist; known: {', '.join(known)}")
     try:
@@ -537,17 +480,10 @@ def load_experiment(name: str | Path) -> Experiment:
     if "name" in content:
         raise ParameterError(f"{path}: unknown key 'name'; the file's own name is the experiment's name")
     try:
-        return Experiment.model_validate(_tuples({"name": path.stem, **content}))
+        return Experiment.model_validate({"name": path.stem, **content})
     except ValidationError as error:
         lines = "\n  ".join(_explain(item) for item in error.errors())
         raise ParameterError(f"{path}:\n  {lines}") from None
-
-
-def _tuples(value: Any) -> Any:
-    """The same value with every list as a tuple, the form that the frozen models hold."""
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def with_seeds(experiment: Experiment, n_seeds: int) -> Experiment:
@@ -561,10 +497,7 @@ def with_seeds(experiment: Experiment, n_seeds: int) -> Experiment:
     return experiment.model_copy(update={"pooling": pooling.model_copy(update={"functions": functions})})
 
 
-NOT_OF_A_RUN = {
-    "pooling": ("functions",),
-    "resources": ("memory", "run_time"),
-}
+NOT_OF_A_RUN = {"pooling": ("functions",), "resources": ("memory", "run_time")}
 
 
 def run_settings(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -63,8 +63,6 @@ def attention_weight(attention: Tensor) -> Tensor:
 def sigmoid_weight(attention_logit: Tensor) -> Tensor:
     """Weights of attention pooling with a sigmoid: ``w_i = 1 / (1 + exp(-a_i))``, so that no class takes from another.
 
-    References
-    ----------
     Iqbal, Xu, Kong, Wang: Capsule routing for sound event detection, arXiv:1806.04699 (2018).
     """
     return attention_logit.sigmoid()
@@ -76,8 +74,6 @@ def power_weight(frame_prob: Tensor, sharpness: Tensor) -> Tensor:
     An exponent below 0 counts as 0. Frames are taken relative to the clip's largest, a common factor of the weights,
     so that no exponent underflows; the smallest normal number is added to x, so that its slope at 0 is finite.
 
-    References
-    ----------
     Liu, Chen, Wang, Zhang: Power pooling, arXiv:2010.09985 (2020). n = 0 is average pooling, n = 1 linear softmax.
     """
     above_zero = frame_prob + torch.finfo(frame_prob.dtype).tiny
@@ -87,10 +83,8 @@ def power_weight(frame_prob: Tensor, sharpness: Tensor) -> Tensor:
 def auto_weight(frame_prob: Tensor, sharpness: Tensor) -> Tensor:
     """Weights of autopool: ``w_i = exp(alpha x_i)``, with a trained alpha for each class.
 
-    References
-    ----------
-    McFee, Salamon, Bello: Adaptive pooling operators, arXiv:1804.10070 (2018). alpha = 0 is average pooling, alpha = 1
-    exponential softmax; alpha may become negative.
+    McFee, Salamon, Bello: Adaptive pooling operators, arXiv:1804.10070 (2018). 0 is average pooling, 1 exponential
+    softmax; alpha may become negative.
     """
     scaled = sharpness * frame_prob
     return (scaled - scaled.amax(dim=1, keepdim=True).detach()).exp()  # a common factor: no alpha overflows
@@ -99,8 +93,6 @@ def auto_weight(frame_prob: Tensor, sharpness: Tensor) -> Tensor:
 def decision_weight(attention_logit: Tensor) -> Tensor:
     """Weights of decision-level attention: ``w_i = exp(a_i)``, which adds up to a softmax over time.
 
-    References
-    ----------
     Kong, Xu, Wang, Plumbley: Audio Set classification with attention model, arXiv:1711.00927 (2017).
     """
     return (attention_logit - attention_logit.amax(dim=1, keepdim=True).detach()).exp()  # a common factor
@@ -109,8 +101,6 @@ def decision_weight(attention_logit: Tensor) -> Tensor:
 def topk_weight(frame_prob: Tensor, *, k: int = 10) -> Tensor:
     """Weights of the mean of the k largest frames, 0.8 s of the paper's 10 s, or of all if there are fewer: 1, else 0.
 
-    References
-    ----------
     Li, Vasconcelos: Multiple instance learning for soft bags via top instances, CVPR 2015. One frame: max pooling.
     """
     largest = frame_prob.argsort(dim=1, descending=True, stable=True)[:, :k]  # torch.topk breaks ties as it likes
@@ -120,12 +110,8 @@ def topk_weight(frame_prob: Tensor, *, k: int = 10) -> Tensor:
 def gwrp_weight(frame_prob: Tensor, *, r: float = 0.9) -> Tensor:
     """Weights of global weighted rank pooling: ``r ** j`` for the frame that j others surpass.
 
-    With this r ten frames hold 65 % of all weight.
-
-    References
-    ----------
     Kolesnikov, Lampert: Seed, expand and constrain, arXiv:1603.06098 (2016); for sound arXiv:1804.04715. r = 0 is max
-    pooling, r = 1 average pooling.
+    pooling, r = 1 average pooling; with 0.9 ten frames hold 65 % of all weight.
     """
     order = frame_prob.argsort(dim=1, descending=True, stable=True)
     by_rank = r ** torch.arange(order.shape[1], device=order.device, dtype=frame_prob.dtype)
@@ -135,10 +121,7 @@ def gwrp_weight(frame_prob: Tensor, *, r: float = 0.9) -> Tensor:
 def lse_prob(frame_prob: Tensor, *, r: float = 5.0) -> Tensor:
     """Log-sum-exp: ``1/r log(1/N sum exp(r x_i))``.
 
-    References
-    ----------
-    Pinheiro, Collobert: From image-level to pixel-level labeling, arXiv:1411.6228 (2015). Small r: average pooling;
-    large r: max pooling.
+    Pinheiro, Collobert: From image-level to pixel-level labeling, arXiv:1411.6228 (2015). Large r: max pooling.
     """
     return ((r * frame_prob).logsumexp(1) - math.log(frame_prob.shape[1])) / r
 
@@ -146,8 +129,6 @@ def lse_prob(frame_prob: Tensor, *, r: float = 5.0) -> Tensor:
 def noisy_or_prob(frame_prob: Tensor) -> Tensor:
     """Noisy-or: ``1 - prod(1 - x_i)``, that an event is in any frame, were frames independent.
 
-    References
-    ----------
     Zhang, Platt, Viola: Multiple instance boosting for object detection, NIPS 2005; for sound arXiv:1804.01146, where
     it does not localise. Of 125 frames near 0.5, as an untrained network gives them, it is 1, and has no gradient.
     """
@@ -160,8 +141,6 @@ def feature_prob(frame_prob: Tensor, attention_logit: Tensor) -> Tensor:
     The last layer is linear and the weights, a softmax over time, add up to 1, so that pooling its input is pooling its
     output: the sigmoid of the mean of the frames' logits.
 
-    References
-    ----------
     Kong et al.: Weakly labelled AudioSet tagging with attention neural networks, arXiv:1903.00765 (2019), which has a
     weight for each feature.
     """
@@ -193,10 +172,8 @@ def check_segment_lengths(n_frames: int, segment_lengths: Sequence[int]) -> None
     n_left = n_frames
     for stage, length in enumerate(segment_lengths, start=1):
         if length < 1 or n_left % length:
-            raise ParameterError(
-                f"stage {stage} of segment_lengths {list(segment_lengths)} cannot cut {n_left} frames into segments "
-                f"of {length}; {n_frames} frames need lengths that divide what the stages before leave"
-            )
+            lengths = f"stage {stage} of segment_lengths {list(segment_lengths)}"
+            raise ParameterError(f"{lengths} cannot cut {n_left} frames into segments of {length}")
         n_left //= length
 
 
@@ -210,11 +187,10 @@ def pool(
     structure: str = "single",
     segment_lengths: Sequence[int] = (5, 5),
 ) -> Tensor:
-    """Aggregate frame-level into clip-level probabilities.
+    """Aggregate frame-level into clip-level probabilities: ``clip_prob``, (batch, classes), in float32 or wider.
 
     Parameters
     ----------
-    frame_prob : Tensor, shape (batch, frames, classes)
     attention, sharpness, attention_logit : Tensor, optional
         Of the network, for the functions that name them.
     pooling : str or function
@@ -222,11 +198,6 @@ def pool(
     segment_lengths : sequence of int
         Frames per segment of each stage before the last; (5, 5) is Figure 4's 125 -> 25 -> 5 -> 1. Not used by
         ``single``.
-
-    Returns
-    -------
-    Tensor, shape (batch, classes)
-        ``clip_prob``, in float32 or wider.
 
     References
     ----------
@@ -238,35 +209,27 @@ def pool(
     >>> frame_prob = torch.tensor([0.2, 0.4, 0.6, 0.8]).reshape(1, 4, 1)
     >>> pool(frame_prob, pooling="linear").item()  # (.04 + .16 + .36 + .64) / 2
     0.6000000238418579
-    >>> pool(frame_prob, pooling="linear", structure="hierarchical", segment_lengths=[2]).item()
-    0.6000000238418579
     """
     if isinstance(pooling, str) and pooling not in POOLINGS:
         raise ParameterError(f"unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}")
     if structure not in STRUCTURES:
         raise ParameterError(f"unknown structure {structure!r}; known: {', '.join(STRUCTURES)}")
-    if frame_prob.ndim != 3 or frame_prob.shape[1] == 0:
-        raise ParameterError(
-            f"frame_prob must be (batch, frames, classes) with a frame at least; got {tuple(frame_prob.shape)}"
-        )
-    for name, value in (("attention", attention), ("attention_logit", attention_logit)):
-        if value is not None and value.shape != frame_prob.shape:
-            raise ParameterError(
-                f"{name} {tuple(value.shape)} and frame_prob {tuple(frame_prob.shape)} differ in shape"
-            )
-    if sharpness is not None and sharpness.shape != frame_prob.shape[2:]:
-        raise ParameterError(
-            f"sharpness must be one number for each of {frame_prob.shape[2]} classes; got {tuple(sharpness.shape)}"
-        )
+    shape = tuple(frame_prob.shape)
+    if len(shape) != 3 or shape[1] == 0:
+        raise ParameterError(f"frame_prob must be (batch, frames, classes) with a frame at least; got {shape}")
+    beside = {"attention": attention, "attention_logit": attention_logit, "sharpness": sharpness}
+    for name, value in beside.items():
+        expected = shape[2:] if name == "sharpness" else shape
+        if value is not None and value.shape != expected:
+            raise ParameterError(f"{name} must be {expected}, as frame_prob is {shape}; got {tuple(value.shape)}")
 
     with torch.autocast(frame_prob.device.type, enabled=False):
         x = frame_prob if frame_prob.dtype == torch.float64 else frame_prob.float()
-        beside = {"attention": attention, "attention_logit": attention_logit, "sharpness": sharpness}
         given = {name: value.to(x.dtype) for name, value in beside.items() if value is not None}
         weight = _call(pooling, {"frame_prob": x, **given})
         if weight.ndim == 2:
             if structure != "single":
-                raise ParameterError(f"{name_of(pooling)} pooling gives no weights: it has no structure but single")
+                raise ParameterError(f"{_name(pooling)} pooling gives no weights: it has no structure but single")
             return weight
         if structure != "single":
             check_segment_lengths(x.shape[1], segment_lengths)
@@ -274,7 +237,8 @@ def pool(
                 x = x.unflatten(1, (-1, length))  # (batch, segments, length, classes)
                 weight = weight.unflatten(1, (-1, length))
                 if structure == "mixed":
-                    x, weight = _largest_frame(x, weight)
+                    largest = x.argmax(dim=2, keepdim=True)  # the first of equal ones
+                    x, weight = (each.gather(2, largest).squeeze(2) for each in (x, weight))
                 else:
                     inner_weight = weight.detach() if structure == "appendix" else weight
                     x = weighted_mean(x, inner_weight, dim=2)  # Eq. 3
@@ -282,8 +246,7 @@ def pool(
         return weighted_mean(x, weight, dim=1)  # Eq. 1 or 5
 
 
-def name_of(pooling: str | Function) -> str:
-    """The name by which a pooling function goes."""
+def _name(pooling: str | Function) -> str:
     return pooling if isinstance(pooling, str) else pooling.__name__
 
 
@@ -314,11 +277,5 @@ def _call(pooling: str | Function, given: dict[str, Tensor]) -> Tensor:
     function = POOLINGS[pooling] if isinstance(pooling, str) else pooling
     missing = [name for name in arguments(function) if name not in given]
     if missing:
-        raise ParameterError(f"{name_of(pooling)} pooling needs the network's {missing[0]}, and got none")
+        raise ParameterError(f"{_name(pooling)} pooling needs the network's {missing[0]}, and got none")
     return function(**{name: given[name] for name in arguments(function)})
-
-
-def _largest_frame(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each segment the first largest frame and its weight; segments are axis 1, their frames axis 2."""
-    largest = x.argmax(dim=2, keepdim=True)
-    return x.gather(2, largest).squeeze(2), weight.gather(2, largest).squeeze(2)

@@ -29,6 +29,7 @@ from hpsed_lib.scoring import (
     event_activity,
     event_based_scores,
     frame_prob_counts,
+    places,
     sed_eval_scores,
     threshold_free_scores,
 )
@@ -144,6 +145,8 @@ def _scores(
     """Every score of a run, in the order of its metrics file."""
     test, tuning, frame_duration = dataset.test, dataset.tuning, experiment.frame_duration
     names = _names(dataset, test)
+    frames: dict[str, Any] = {"n_frames": experiment.n_output_frames, "frame_duration": frame_duration}
+    where = places(test.strong_labels, test.weak_target > 0, **names, **frames)
     tuned = score(experiment, dataset, tuning, frame_prob["tuning"], threshold=threshold) if tuning else None
     return {
         "best_constant_guess": best_constant_guess(reference_activity(experiment, dataset, test)),
@@ -161,9 +164,7 @@ def _scores(
         ),
         "event_based": event_based_scores(test.strong_labels, estimated, **names),
         "tagging": clip_scores(test.weak_target > 0, clip_prob, threshold=TAGGING_THRESHOLD),
-        "frame_prob_counts": frame_prob_counts(
-            frame_prob["test"], test.strong_labels, test.weak_target > 0, **names, frame_duration=frame_duration
-        ),
+        "frame_prob_counts": frame_prob_counts(frame_prob["test"], where),
     }
 
 

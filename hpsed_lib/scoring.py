@@ -8,7 +8,7 @@ without; event lists are data frames with the columns filename, onset, offset (s
 in sed_eval. An event without duration counts in the segment it lies in and, on a border, nowhere; what lies past the
 clip's end does not count. Segment activities are (clips, segments, classes). Counts are summed over clips, segments and
 classes before any ratio (micro). The score of record is sed_eval's; our own counts, many times faster, serve the search
-for a threshold and the resampling of recordings, and `sed_eval_scores` refuses to go on if the two differ.
+for a threshold and the resampling of recordings.
 
 Precision, recall and F1 without a value (nothing to be found, or nothing estimated) are 0. An error rate without
 reference activity has none: 0 would read as perfect. It is None in files, NaN in arrays and data frames.
@@ -20,9 +20,8 @@ the mean over the classes that have one. A class without positives has none, and
 otherwise a false positive; an event is found if relevant detections cover the share ``gtc`` of it; a false positive of
 which the events of another class cover the share ``cttc`` is a cross-trigger too. Every threshold that makes a
 difference is an operating point [2]_: a grid of thresholds would score how a pooling function spreads its frame
-probabilities. The counts are our own, as psds_eval 0.5.3 and sed_scores_eval 0.0.4 do not run with pandas 3 (the tests
-mend the first and compare). Reference events without duration are left out, overlapping ones of a class joined, and a
-class without reference events is left out with its detections.
+probabilities. The counts are our own, as psds_eval 0.5.3 and sed_scores_eval 0.0.4 do not run with pandas 3. Left out
+are reference events without duration, and classes without reference events; overlapping events of a class are joined.
 
 References
 ----------
@@ -54,10 +53,7 @@ _TOLERANCE = 1e-6  # s: a share met but for rounding is met
 def segment_activity(
     active: np.ndarray, *, frame_duration: float, n_segments: int, time_resolution: float
 ) -> np.ndarray:
-    """The largest value of the frames that touch each segment: of bool, or of float >= 0, (clips, frames, classes).
-
-    For booleans that is "any", so that ``segment_activity(x) > t`` is ``segment_activity(x > t)``.
-    """
+    """The largest value of the frames that touch each segment: of bool, or of float >= 0, (clips, frames, classes)."""
     borders = np.arange(n_segments + 1) * (time_resolution / frame_duration)  # frames
     first = np.floor(borders[:-1] + _EPSILON).astype(int)
     last = np.minimum(np.ceil(borders[1:] - _EPSILON).astype(int), active.shape[1])
@@ -121,12 +117,9 @@ def clip_counts(reference: np.ndarray, estimated: np.ndarray) -> dict[str, np.nd
     As sed_eval defines them: in each segment S = min(Nref, Nsys) - Ntp, D = max(0, Nref - Nsys), I = max(0, Nsys -
     Nref).
     """
-    n_ref, n_sys, n_tp = (  # (clips, segments)
-        np.count_nonzero(active, axis=2) for active in (reference, estimated, reference & estimated)
-    )
-    matched = np.minimum(n_ref, n_sys).sum(1)  # (clips,)
-    n_ref, n_sys, n_tp = n_ref.sum(1), n_sys.sum(1), n_tp.sum(1)
-    return _count(n_ref, n_sys, n_tp, matched)
+    # (clips, segments)
+    n_ref, n_sys, n_tp = (active.sum(2) for active in (reference, estimated, reference & estimated))
+    return _count(*(count.sum(1) for count in (n_ref, n_sys, n_tp, np.minimum(n_ref, n_sys))))
 
 
 def _count(n_ref: Any, n_sys: Any, n_tp: Any, matched: Any) -> dict[str, Any]:
@@ -155,23 +148,13 @@ def class_counts(reference: np.ndarray, estimated: np.ndarray) -> dict[str, np.n
 
 
 def f_score(counts: Mapping[str, Any]) -> Any:
-    """Micro-averaged F1: ``2 Ntp / (Nref + Nsys)``; 0 where nothing was to be found and nothing was.
-
-    Takes counts as numbers or as arrays, and returns the same.
-
-    >>> float(f_score({"Nref": 5, "Nsys": 3, "Ntp": 2}))
-    0.5
-    """
+    """Micro-averaged F1: ``2 Ntp / (Nref + Nsys)``, from numbers or arrays; 0 without any activity."""
     both = np.asarray(counts["Nref"] + counts["Nsys"])
     return np.divide(2 * counts["Ntp"], both, out=np.zeros(both.shape), where=both > 0)[()]
 
 
 def error_rate(counts: Mapping[str, Any]) -> Any:
-    """Error rate: ``(S + D + I) / Nref``; NaN without reference activity. Takes numbers or arrays, as `f_score`.
-
-    >>> float(error_rate({"Nref": 4, "S": 1, "D": 1, "I": 0}))
-    0.5
-    """
+    """Error rate: ``(S + D + I) / Nref``, from numbers or arrays; NaN without reference activity."""
     n_ref, errors = np.broadcast_arrays(counts["Nref"], counts["S"] + counts["D"] + counts["I"])
     return np.divide(errors, n_ref, out=np.full(n_ref.shape, np.nan), where=n_ref > 0)[()]
 
@@ -181,11 +164,8 @@ def threshold_curve(segment_score: np.ndarray, reference: np.ndarray, *, thresho
 
     A cell (clip, segment, class) is active at the thresholds below its score: one histogram of how many these are,
     summed from above, gives Nsys, and that of the reference cells Ntp. min(Nref, Nsys) of a segment counts its Nref
-    highest cells. Thresholds ascend; they are compared in the type of `segment_score`.
-
-    Returns
-    -------
-    DataFrame with columns threshold, Nref, Nsys, Ntp, Nfp, Nfn, S, D, I, f_measure, error_rate
+    highest cells. Thresholds ascend; they are compared in the type of `segment_score`. Columns: threshold, the counts
+    of `clip_counts`, f_measure, error_rate.
     """
     compared = np.asarray(thresholds, dtype=segment_score.dtype)
     if compared.ndim != 1 or not (compared[:-1] <= compared[1:]).all():
@@ -223,8 +203,8 @@ def sed_eval_scores(
 ) -> dict:
     """The score of record: sed_eval's segment-based metrics; an error if its counts and ours differ.
 
-    In ``overall`` are rates, precision, recall, f_measure and counts; ``class_wise`` has error_rate, f_measure,
-    precision, recall, Nref and Nsys of each class; ``clip_counts`` lists of int, in the order of `filenames`.
+    ``overall`` has rates, precision, recall, f_measure and counts; ``class_wise`` error_rate, f_measure, precision,
+    recall, Nref and Nsys of each class; ``clip_counts`` lists of int, in the order of `filenames`.
     """
     sizes: dict[str, Any] = {"classes": classes, "clip_duration": clip_duration, "time_resolution": time_resolution}
     active = [event_activity(events, filenames=filenames, **sizes) for events in (reference, estimated)]
@@ -268,7 +248,7 @@ def evaluate_by_sed_eval(
     clip_duration: float,
     time_resolution: float,
 ) -> Any:
-    """Run sed_eval's SegmentBasedMetrics over the reference and estimated events of each clip, and return it."""
+    """sed_eval's SegmentBasedMetrics after the reference and estimated events of each clip."""
     metrics = _sed_eval().sound_event.SegmentBasedMetrics(list(classes), time_resolution=time_resolution)
     for reference, estimated in clips:
         metrics.evaluate(reference, estimated, evaluated_length_seconds=clip_duration)
@@ -343,8 +323,8 @@ def threshold_free_scores(
 ) -> dict:
     """All scores that need no threshold, as plain numbers for a metrics file.
 
-    ``psds``: the scenarios of `SCENARIOS`, None where no reference event has a duration; ``segment``, ``frame`` and
-    ``clip``: `ranking_scores`. Takes frame probabilities as predicted and after `hpsed_lib.decoding.smooth`.
+    ``psds``: those of `SCENARIOS`; ``segment``, ``frame`` and ``clip``: `ranking_scores`. Takes frame probabilities as
+    predicted and after `hpsed_lib.decoding.smooth`.
     """
     names: dict[str, Any] = {"filenames": filenames, "classes": classes}
     segments = event_activity(reference, **names, clip_duration=clip_duration, time_resolution=time_resolution)
@@ -352,13 +332,9 @@ def threshold_free_scores(
     by_segment = segment_activity(
         frame_prob, frame_duration=frame_duration, n_segments=segments.shape[1], time_resolution=time_resolution
     )
-    areas: dict[str, float | None] = dict.fromkeys(SCENARIOS)
-    if (reference.offset > reference.onset).any():
-        points = psd_points(smoothed, reference, **names, clip_duration=clip_duration, frame_duration=frame_duration)
-        for name, scenario in SCENARIOS.items():
-            areas[name] = psds(points[points.scenario == name], scenario=scenario)
+    sizes: dict[str, Any] = {**names, "clip_duration": clip_duration, "frame_duration": frame_duration}
     return {
-        "psds": areas,
+        "psds": {name: psds(smoothed, reference, **sizes, scenario=each) for name, each in SCENARIOS.items()},
         "segment": ranking_scores(segments, by_segment, classes=classes),
         "frame": ranking_scores(frames, frame_prob, classes=classes),
         "clip": ranking_scores(segments.max(axis=1), clip_prob, classes=classes),
@@ -389,18 +365,8 @@ def places(
     return {"inside": inside, "beside": beside, "absent": ~(inside | beside)}
 
 
-def frame_prob_counts(
-    frame_prob: np.ndarray,
-    reference: pd.DataFrame,
-    present: np.ndarray,
-    *,
-    filenames: Sequence[str],
-    classes: Sequence[str],
-    frame_duration: float,
-) -> dict[str, list[int]]:
-    """How many frame probabilities (clips, frames, classes) lie in each of `N_BINS` bins, by their `places`."""
-    names: dict[str, Any] = {"filenames": filenames, "classes": classes}
-    where = places(reference, present, **names, n_frames=frame_prob.shape[1], frame_duration=frame_duration)
+def frame_prob_counts(frame_prob: np.ndarray, where: dict[str, np.ndarray]) -> dict[str, list[int]]:
+    """How many frame probabilities (clips, frames, classes) lie in each of `N_BINS` bins, in each of the `places`."""
     return {
         name: np.histogram(frame_prob[frames], bins=N_BINS, range=(0, 1))[0].tolist() for name, frames in where.items()
     }
@@ -472,7 +438,7 @@ SCENARIOS = {
 """Those of DCASE's Task 4 since 2021: 1 asks for exact times, 2 for the right class. 1 ignores ``cttc``."""
 
 
-def psd_points(
+def psds(
     smoothed: np.ndarray,
     reference: pd.DataFrame,
     *,
@@ -480,36 +446,42 @@ def psd_points(
     classes: Sequence[str],
     clip_duration: float,
     frame_duration: float,
-    scenarios: Mapping[str, Scenario] = SCENARIOS,
-) -> pd.DataFrame:
-    """Rates of true and false positives of each class at every threshold.
+    scenario: Scenario,
+) -> float | None:
+    """Area under the curve of true against false positives, over that of a perfect detector: 0 to 1.
 
     What a clip adds to the counts of a class changes at no threshold but one of its own smoothed frame probabilities:
-    each clip and class is decoded at those, and the changes are summed over clips in the order of the thresholds [2]_.
-
-    A row per scenario, class with reference events, and threshold at which its rates change, the highest first; a frame
-    is active from the threshold up. ``tp_ratio`` is the share of the events found; ``effective_fp_rate`` is, per hour,
+    each clip and class is decoded at those, and the changes are summed over clips in the order of the thresholds [2]_;
+    a frame is active from the threshold up. The rate of true positives is the share of the events found; that of false
+    ones is, per hour,
     ``false positives / duration + alpha_ct * mean over other classes of (cross-triggers / duration of their events)``.
+
+    The curve is a staircase up to ``max_efpr``: ``max(0, mean - alpha_st * std)`` over classes of the highest rate of
+    true positives that a class reaches with no more false ones. Without a reference event with a duration it is None.
     """
     if smoothed.ndim != 3 or smoothed.shape[::2] != (len(filenames), len(classes)):
         raise ParameterError(f"frame_prob {smoothed.shape}: expected {len(filenames)} clips, {len(classes)} classes")
-    clip, label, onset, offset = _reference_events(reference, filenames, classes)
+    events = _reference_events(reference, filenames, classes)
+    if not events:
+        return None
+    clip, label, onset, offset = map(np.array, zip(*events, strict=True))
     present, label = np.unique(label, return_inverse=True)
     graded = smoothed[:, :, present]
     levels = -np.sort(-graded, axis=1)  # (clips, frames, classes): the thresholds at which something changes
-    points = []
-    for name, scenario in scenarios.items():
-        changes = _psd_changes(graded, levels, (clip, label, onset, offset), scenario, clip_duration, frame_duration)
-        for column, present_class in enumerate(present):
-            added = changes[..., column].reshape(2, -1).T  # (frames * clips, 2)
-            thresholds = pd.Series(levels[:, :, column].T.ravel(), name="threshold")
-            by_threshold = pd.DataFrame(added, columns=["tp_ratio", "effective_fp_rate"]).groupby(thresholds)
-            counts = by_threshold.sum()[::-1].cumsum().round(9)  # equal rates are to be equal
-            table = counts[counts.diff().ne(0).any(axis=1)].reset_index()  # the first row too
-            table["tp_ratio"] /= np.count_nonzero(label == column)
-            points.append(table.assign(scenario=name, event_label=classes[int(present_class)]))
-    columns = ["scenario", "event_label", "threshold", "tp_ratio", "effective_fp_rate"]
-    return pd.concat(points, ignore_index=True)[columns]
+    changes = _psd_changes(graded, levels, (clip, label, onset, offset), scenario, clip_duration, frame_duration)
+    points = []  # of each class: true and false positives at falling thresholds
+    for column in range(len(present)):
+        added = pd.DataFrame(changes[..., column].reshape(2, -1).T, columns=["true", "false"])
+        counts = added.groupby(levels[:, :, column].T.ravel()).sum()[::-1].cumsum().round(9)  # equal is to be equal
+        points.append(counts.sort_values("false", kind="stable"))
+    rates = np.unique([0.0, *pd.concat(points).false])
+    rates = np.append(rates[rates < scenario.max_efpr], scenario.max_efpr)
+    ratios = []
+    for column, counts in enumerate(points):
+        best = np.append(0.0, np.maximum.accumulate(counts.true / np.count_nonzero(label == column)))
+        ratios.append(best[np.searchsorted(counts.false, rates, side="right")])
+    effective = np.maximum(np.mean(ratios, axis=0) - scenario.alpha_st * np.std(ratios, axis=0), 0)
+    return float((np.diff(rates) * effective[:-1]).sum() / scenario.max_efpr)
 
 
 def _psd_changes(
@@ -556,27 +528,8 @@ def _psd_changes(
     return np.diff(added, axis=1)
 
 
-def psds(points: pd.DataFrame, *, scenario: Scenario) -> float:
-    """Area under the curve of one scenario's points, over that of a perfect detector: 0 to 1.
-
-    The curve is a staircase up to ``max_efpr``: ``max(0, mean - alpha_st * std)`` over classes of the highest
-    ``tp_ratio`` that a class reaches with no more false positives.
-    """
-    rates = np.unique(np.append(points.effective_fp_rate, 0.0))
-    rates = np.append(rates[rates < scenario.max_efpr], scenario.max_efpr)
-    ratios = []
-    for _, own in points.groupby("event_label", sort=False):
-        own = own.sort_values("effective_fp_rate", kind="stable")
-        best = np.append(0.0, np.maximum.accumulate(own.tp_ratio))
-        ratios.append(best[np.searchsorted(own.effective_fp_rate, rates, side="right")])
-    effective = np.maximum(np.mean(ratios, axis=0) - scenario.alpha_st * np.std(ratios, axis=0), 0)
-    return float((np.diff(rates) * effective[:-1]).sum() / scenario.max_efpr)
-
-
-def _reference_events(
-    reference: pd.DataFrame, filenames: Sequence[str], classes: Sequence[str]
-) -> tuple[np.ndarray, ...]:
-    """Clips, classes, onsets and offsets of the reference events with a duration, overlapping ones joined."""
+def _reference_events(reference: pd.DataFrame, filenames: Sequence[str], classes: Sequence[str]) -> list[list[float]]:
+    """Clip, class, onset and offset of each reference event with a duration, overlapping ones joined."""
     events: list[list[float]] = []
     columns = (values.tolist() for values in _event_arrays(reference, filenames, classes))
     for clip, label, onset, offset in sorted(zip(*columns, strict=True)):
@@ -585,10 +538,7 @@ def _reference_events(
                 events[-1][3] = max(offset, events[-1][3])
             else:
                 events.append([clip, label, onset, offset])
-    if not events:
-        raise DataError("expected a reference event with a duration in some clip, found none: the score has no value")
-    clips, labels, onsets, offsets = np.array(events).T
-    return clips.astype(int), labels.astype(int), onsets, offsets
+    return events
 
 
 def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,9 +1,8 @@
 """Training one variant on clip labels, so that a killed run goes on and ends with the same numbers.
 
-Conventions: an epoch's data order depends on (seed, epoch) only. At each epoch's end a checkpoint (network, best
-network, optimiser, random states, history) takes the place of the last one at once; a run that was killed goes on from
-there. It is fitted to one set of parameters, data and code on one machine by a fingerprint: with any other the run
-starts anew.
+Conventions: at each epoch's end a checkpoint (network, best network, optimiser, random states, history) takes the place
+of the last one at once; a run that was killed goes on from there. A fingerprint ties it to one set of parameters, data
+and code on one machine: with any other the run starts anew.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ if TYPE_CHECKING:  # here, so that a machine with PyTorch and numpy alone can tr
 
 EPSILON = 1e-7
 """How near to 0 and 1 the loss lets a clip probability come: the resolution of float32 below 1."""
+CPU = torch.device("cpu")
 
 
 def select_device(name: str) -> torch.device:
@@ -54,28 +54,20 @@ def select_device(name: str) -> torch.device:
 
 
 def clip_loss(clip_prob: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy of (batch, classes), averaged over clips and classes.
+    """Binary cross-entropy of (batch, classes), averaged over clips and classes (Eq. A-1).
 
-    ``-t log y - (1 - t) log(1 - y)``, with y kept in [EPSILON, 1 - EPSILON].
-
-    References
-    ----------
-    Eq. A-1. Sec. 3.2 calls it categorical; clips carry several labels, so that A-1 is what can be meant.
+    ``-t log y - (1 - t) log(1 - y)``, with y kept in [EPSILON, 1 - EPSILON]. Sec. 3.2 calls it categorical; clips carry
+    several labels, so that A-1 is what can be meant.
     """
-    clip_prob = clip_prob.clamp(EPSILON, 1 - EPSILON)
-    return nn.functional.binary_cross_entropy(clip_prob, target)
+    return nn.functional.binary_cross_entropy(clip_prob.clamp(EPSILON, 1 - EPSILON), target)
 
 
 def build_network(experiment: Experiment, dataset: Dataset, *, seed: int) -> FrameNetwork:
     """A network with its initial weights, the same for every variant of one seed."""
     torch.manual_seed(seed)
-    return build(
-        experiment.network,
-        n_mels=experiment.features.n_mels,
-        n_classes=len(dataset.classes),
-        mean=dataset.mean,
-        std=dataset.std,
-    )
+    network = build(experiment.network, n_mels=experiment.features.n_mels, n_classes=len(dataset.classes))
+    network.mean, network.std = torch.as_tensor(dataset.mean), torch.as_tensor(dataset.std)
+    return network
 
 
 def prepare_for_training(network: FrameNetwork, params: Training) -> FrameNetwork:
@@ -102,30 +94,24 @@ class _Clips(torch.utils.data.Dataset):
         return torch.from_numpy(features), torch.from_numpy(self.split.weak_target[rows])
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
 def batches(
     split: Split,
     *,
     batch_size: int,
     order: np.ndarray | None = None,
     loader_workers: int = 0,
-    device: torch.device | None = None,
+    device: torch.device = CPU,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Features (batch, frames, n_mels) and weak labels (batch, classes) of a split, batch by batch, on a device.
 
-    Clips come in the `order` given, or in their own. With `loader_workers` so many processes read ahead. A CUDA device
-    is fed by way of pinned memory.
+    Clips come in the `order` given, or in their own. With `loader_workers` so many processes read ahead.
     """
     rows = np.arange(len(split.filenames)) if order is None else order
-    device = torch.device("cpu") if device is None else device
     loader = torch.utils.data.DataLoader(
         _Clips(split),
         batch_sampler=[rows[start : start + batch_size].tolist() for start in range(0, len(rows), batch_size)],
         num_workers=loader_workers,
-        collate_fn=_as_it_is,
+        collate_fn=tuple,  # of a whole batch, which `_Clips` has put together
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # the loader draws a number; not from the stream that dropout draws from
     )
@@ -136,14 +122,10 @@ def batches(
 def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio: float | None = None) -> np.ndarray:
     """The training clips of one epoch, in order, int (clips,); it depends on nothing but the arguments.
 
-    Every clip of `weak_target`, (clips, classes), comes once. With `balance_ratio` each clip is drawn by class first: a
-    class as often as it has clips, but at most so many times as often as the rarest class; within a class each clip
-    comes before any comes again. Clips without a class are drawn together, at most as often as the commonest class.
-
-    References
-    ----------
-    The paper does not speak of balancing. Its reference [4] (Xu et al., *Large-scale weakly supervised audio
-    classification using gated convolutional neural network*, ICASSP 2018) has a ratio of 5.
+    Every clip of `weak_target`, (clips, classes), comes once. With `balance_ratio` (not the paper's; 5 in its reference
+    [4], Xu et al., ICASSP 2018) each clip is drawn by class first: a class as often as it has clips, but at most so
+    many times as often as the rarest; within a class each clip comes before any comes again. Clips without a class are
+    drawn together, at most as often as the commonest class.
     """
     rng = np.random.default_rng([seed, epoch])
     n_clips = len(weak_target)
@@ -153,8 +135,8 @@ def epoch_order(weak_target: np.ndarray, *, seed: int, epoch: int, balance_ratio
     classes = [np.flatnonzero(column) for column in active.T if column.any()]
     without_class = np.flatnonzero(~active.any(axis=1))
     groups = [*classes, without_class] if len(without_class) else classes
-    sizes = np.array([len(rows) for rows in groups])
-    weights = np.minimum(sizes, balance_ratio * min((len(rows) for rows in classes), default=n_clips))
+    sizes = [len(rows) for rows in groups]
+    weights = np.minimum(sizes, balance_ratio * min(sizes[: len(classes)], default=n_clips))
     drawn = rng.choice(len(groups), size=n_clips, p=weights / weights.sum())
     order = np.empty(n_clips, dtype=int)
     for group, rows in enumerate(groups):
@@ -168,8 +150,7 @@ def learning_rate(params: Training, n_epochs: float) -> float:
     """Learning rate of the step that completes `n_epochs`, a fraction of an epoch included.
 
     It rises in proportion for `warmup_epochs`; then ``constant`` keeps it, as the paper does (Sec. 3.2), and ``cosine``
-    lets it fall along half a cosine, to 0 at `max_epochs` (Loshchilov and Hutter, arXiv:1608.03983, Eq. 5). It depends
-    on nothing else, so that a resumed run goes on as it would have.
+    lets it fall along half a cosine, to 0 at `max_epochs` (Loshchilov and Hutter, arXiv:1608.03983, Eq. 5).
     """
     if n_epochs < params.warmup_epochs:
         return params.learning_rate * n_epochs / params.warmup_epochs
@@ -208,14 +189,10 @@ def train(
 ) -> Trained:
     """Train one variant, or go on with it, or load it if it is done; ``checkpoint.pt`` is kept in `folder`.
 
-    The seed decides the initial weights, the data order and dropout. `after_epoch` is called with the number of each
-    epoch and the network as that epoch leaves it, to look at.
-
-    References
-    ----------
-    Sec. 3.2: Adam, early stopping when the validation loss has not fallen for `patience` epochs. On CUDA the
-    network runs under bfloat16 autocast; the GRU, pooling and loss stay in float32. From here on PyTorch has the
-    experiment's number of threads: with another one, as JupyterLab would have it, the last bits would be others.
+    Sec. 3.2: Adam, early stopping when the validation loss has not fallen for `patience` epochs. The seed decides the
+    initial weights, the data order and dropout. `after_epoch` is called with the number of each epoch and the network
+    as that epoch leaves it, to look at. On CUDA the network runs under bfloat16 autocast; GRU, pooling and loss stay in
+    float32. From here on PyTorch has the experiment's number of threads: with another, the last bits would be others.
     """
     params, variant = experiment.training, {"pooling": pooling, "structure": structure}
     torch.set_num_threads(experiment.resources.threads)

@@ -13,17 +13,15 @@ from hpsed_lib import dataset, paths
 from hpsed_lib.data.manifest import UNUSED, what_was_done
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import DataError
-from hpsed_lib.params import SPLITS, Experiment, FolderData, load_experiment, require_available
+from hpsed_lib.params import SPLITS, FolderData, load_experiment, require_available
 
 SR = 16000
 
 
 class TestPrepared:
-    def test_splits_have_their_counts_and_labels_and_the_training_clips_the_norm(
-        self, tiny: Experiment, tiny_dataset: Dataset
-    ) -> None:
+    def test_splits_have_their_counts_and_labels_and_the_training_clips_the_norm(self, tiny, tiny_dataset) -> None:
         for name in SPLITS:
-            split, n_clips = getattr(tiny_dataset, name), getattr(tiny.data.n_clips, name)  # type: ignore[union-attr]
+            split, n_clips = getattr(tiny_dataset, name), getattr(tiny.data.n_clips, name)
             assert split.features.shape == (n_clips, 500, 80)
             assert split.features[:].dtype == np.float32
             assert tiny_dataset.report[name]["listed"] == tiny_dataset.report[name]["used"] == n_clips
@@ -36,9 +34,7 @@ class TestPrepared:
         np.testing.assert_allclose(tiny_dataset.mean, tiny_dataset.training.features[:].mean((0, 1)), rtol=1e-4)
         assert not np.allclose(tiny_dataset.mean, tiny_dataset.test.features[:].mean((0, 1)), rtol=1e-4)
 
-    def test_the_same_parameters_give_the_same_data(
-        self, tiny: Experiment, tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_same_parameters_give_the_same_data(self, tiny, tiny_dataset, tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(paths, "ROOT", tmp_path)
         with pytest.raises(DataError, match="01_data_preparation"):
             dataset.load(tiny)
@@ -189,18 +185,15 @@ class TestTheFieldsFolders:
         assert (data.test.filenames, len(data.test.strong_labels)) == (["d-_0"], 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("paper", r"DATA=<the folder of it>.*dcase2017-audio"),
-        ("folder", "DATA=<the folder of its audio and label files>"),
-        ("esc10", "DATA=<its folder>, or DOWNLOAD=1"),
-    ],
-)
-def test_data_must_be_named_and_be_there(name: str, message: str, tmp_path: Path) -> None:
-    experiment = load_experiment(name)
-    with pytest.raises(DataError, match=message):
-        require_available(experiment)
-    with pytest.raises(DataError, match="no such folder"):
-        require_available(experiment, data_folder=str(tmp_path / "nowhere"))
-    require_available(experiment, data_folder=str(tmp_path))
+def test_data_must_be_named_and_be_there(tmp_path: Path) -> None:
+    for name, message in {
+        "paper": r"DATA=<the folder of it>.*dcase2017-audio",
+        "folder": "DATA=<the folder of its audio and label files>",
+        "esc10": "DATA=<its folder>, or DOWNLOAD=1",
+    }.items():
+        experiment = load_experiment(name)
+        with pytest.raises(DataError, match=message):
+            require_available(experiment)
+        with pytest.raises(DataError, match="no such folder"):
+            require_available(experiment, data_folder=str(tmp_path / "nowhere"))
+        require_available(experiment, data_folder=str(tmp_path))

@@ -50,14 +50,10 @@ def test_a_click_is_loudest_in_the_frames_of_its_own_time_and_silence_is_the_flo
     assert (level[53:] == -100).all()
 
 
-def test_a_band_beyond_half_the_rate_is_refused():
-    with pytest.raises(ParameterError, match="fmax <= sr / 2"):
-        log_mel(noise(8000), sr=8000, params=PARAMS.model_copy(update={"fmax": 8000.0}))
-
-
-def test_bands_without_a_bin_are_refused() -> None:
-    with pytest.raises(ParameterError, match="n_mels: 5000 bands are so narrow that some hold no bin"):
-        log_mel(noise(8000), sr=16000, params=PARAMS.model_copy(update={"n_mels": 5000}))
+@pytest.mark.parametrize("change", [{"n_mels": 5000}, {"fmax": 16000.0}])
+def test_bands_without_a_bin_are_refused(change):
+    with pytest.raises(ParameterError, match="bands some hold no bin"):
+        log_mel(noise(8000), sr=16000, params=PARAMS.model_copy(update=change))
 
 
 class TestReadAudio:
@@ -89,16 +85,6 @@ class TestReadAudio:
             with pytest.raises(DataError, match=rf"{name}\.wav: {message}"):
                 read_audio(tmp_path / f"{name}.wav", sr=16000)
 
-    @pytest.mark.parametrize("name", ["a.wav", "a.mp3"])
-    def test_a_file_that_ends_too_early_is_found_out(self, tmp_path, name):
-        soundfile.write(tmp_path / name, noise(32000), 16000)
-        whole = (tmp_path / name).read_bytes()
-        assert not read_audio(tmp_path / name, sr=16000, duration=2.0).truncated
-        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-        audio = read_audio(tmp_path / name, sr=16000, duration=2.0)
-        assert (audio.truncated, audio.padded) == (True, True)
-        assert audio.duration == pytest.approx(1.0, abs=0.1)
-
     @pytest.mark.parametrize(("level", "silent"), [(0.0, True), (0.0005, False)])
     def test_silence_is_told_from_a_soft_sound(self, tmp_path, level, silent):
         soundfile.write(tmp_path / "a.wav", level * np.ones(16000), 16000)
@@ -112,9 +98,7 @@ class TestExtract:
             soundfile.write(tmp_path / f"{index}.wav", noise(16000, index), 16000, subtype="FLOAT")
         return {f"{index}.wav": tmp_path / f"{index}.wav" for index in range(4)}
 
-    def extract(
-        self, files: dict[str, Path | None], folder: Path, params: Features = PARAMS
-    ) -> tuple[pd.DataFrame, np.ndarray]:
+    def extract(self, files: dict, folder: Path, params: Features = PARAMS) -> tuple[pd.DataFrame, np.ndarray]:
         manifest = extract(files, cache=folder / "set", sr=16000, duration=1.0, params=params)
         path = feature_file(folder / "set", list(files), sr=16000, duration=1.0, params=params)
         return manifest, Spectrograms(path, np.arange(len(files)))[:]
@@ -135,7 +119,7 @@ class TestExtract:
             y = soundfile.read(path, dtype="float32")[0]
             np.testing.assert_allclose(row, log_mel(y, sr=16000, params=PARAMS), atol=1e-4)
         for row in manifest.itertuples():
-            content = files[row.filename].read_bytes()  # type: ignore[union-attr]
+            content = files[row.filename].read_bytes()
             assert (row.sha256, row.n_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
             assert (row.duration, row.sample_rate) == (1.0, 16000)
 
@@ -147,7 +131,7 @@ class TestExtract:
         journal.write_text("".join(lines[:3]) + lines[3][:20])
         for n_finished in (2, 4):
             for path in list(files.values())[:n_finished]:
-                self.spoil(path)  # type: ignore[arg-type]
+                self.spoil(path)
             again = self.extract(files, tmp_path / "cache")
             pd.testing.assert_frame_equal(first[0], again[0])
             np.testing.assert_array_equal(first[1], again[1])
@@ -162,8 +146,8 @@ class TestExtract:
         assert (features[3] == 0).all()
         files["3.wav"] = tmp_path / "3.wav"
         soundfile.write(files["1.wav"], noise(8000, 7), 16000)
-        files["0.wav"].unlink()  # type: ignore[union-attr]
-        self.spoil(files["2.wav"])  # type: ignore[arg-type]
+        files["0.wav"].unlink()
+        self.spoil(files["2.wav"])
         second, again = self.extract(files, tmp_path / "cache")
         assert list(second.state) == ["missing", "present", "present", "present"]
         assert list(second.padded) == [False, True, False, False]
@@ -171,15 +155,13 @@ class TestExtract:
         np.testing.assert_array_equal(features[2], again[2])
         assert (features[1] != again[1]).any()
         assert again[3].std() > 1
-        path = tmp_path / "3.wav"
-        sound = path.read_bytes()
-        path.write_bytes(b"x" * len(sound))
-        stat = path.stat()
+        sound = files["3.wav"].read_bytes()
+        files["3.wav"].write_bytes(b"x" * len(sound))
+        stat = files["3.wav"].stat()
         third, _ = self.extract(files, tmp_path / "cache")
-        assert third.state[3] == "unreadable"
         assert "3.wav: cannot be read as audio" in third.reason[3]
-        path.write_bytes(sound)  # mended, and nobody who looks at size and time would notice
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        files["3.wav"].write_bytes(sound)  # mended, and nobody who looks at size and time would notice
+        os.utime(files["3.wav"], ns=(stat.st_atime_ns, stat.st_mtime_ns))
         assert self.extract(files, tmp_path / "cache")[0].state[3] == "present"
 
     def test_a_disk_that_is_too_small_is_named_before_anything_is_done(self, files, tmp_path, monkeypatch):

@@ -14,10 +14,7 @@ from hpsed_lib.paths import PARAMS
 
 FILES = sorted(PARAMS.glob("*.yaml"))
 QUICK = (PARAMS / "quick.yaml").read_text(encoding="utf-8")
-
-
-def test_there_are_experiments() -> None:
-    assert {"quick", "esc10", "paper", "smoke"} <= {file.stem for file in FILES}
+OWN_DECODING = "{threshold: validation, median_length: 1, minimum_gap: 0.0, minimum_duration: 0.0}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -47,13 +44,10 @@ def test_the_systems_of_table_3_differ_in_what_is_theirs_alone() -> None:
 
 def test_paper_has_the_printed_values() -> None:
     paper = load_experiment("paper")
-    assert paper.features.window_duration == 0.04
-    assert paper.features.hop_duration == 0.02
-    assert paper.features.n_mels == 80
-    assert paper.training.batch_size == 128
-    assert paper.training.learning_rate == 0.001
-    assert (paper.training.schedule, paper.training.warmup_epochs) == ("constant", 0)
-    assert paper.training.patience == 10
+    features, training = paper.features, paper.training
+    assert (features.window_duration, features.hop_duration, features.n_mels) == (0.04, 0.02, 80)
+    assert (training.batch_size, training.learning_rate, training.patience) == (128, 0.001, 10)
+    assert (training.schedule, training.warmup_epochs) == ("constant", 0)
     assert paper.pooling.segment_lengths == (5, 5)
     assert list(paper.pooling.functions) == ["linear", "exponential", "attention"]
 
@@ -66,12 +60,11 @@ def test_names_are_those_of_the_pooling_module() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("batch_size:", "batchsize:", r"unknown key 'training.batchsize'; the nearest known key is 'batch_size'"),
+        ("batch_size:", "batchsize:", r"training: unknown key 'batchsize'; the nearest known key is 'batch_size'"),
         ("training:\n", "trainign:\n", r"unknown key 'trainign'; the nearest known key is 'training'"),
         ("learning_rate: 0.005", "learning_rate: 5e-3", r"learning_rate.*1e-3 as text"),
         ("seed: 1903", "seed: 1903.5", r"seed.*integer.*1903.5"),
         ("n_mels: 80", "n_mels: '80'", r"n_mels.*integer"),
-        ("n_mels: 80", "n_mels: true", r"n_mels.*integer"),
         ("segment_lengths: [5, 5]", "segment_lengths: [4, 5]", r"segment_lengths \[4, 5\] do not divide 125 frames"),
         ("snr: [15.0, 30.0]", "snr: [35.0, 30.0]", r"snr: must be \[lowest, highest\]"),
         ("fmin: 0.0", "fmin: 0.0\n  fmin: 1.0", r"key 'fmin' is given twice"),
@@ -80,11 +73,7 @@ def test_names_are_those_of_the_pooling_module() -> None:
         ("[[2, 2], [2, 2], [1, 2], [1, 2]]", "[[2, 2], [2, 2]]", r"block_channels need as many block_pools"),
         ("last_pool: [1, 5]", "last_pool: [3, 5]", r"500 frames are not a multiple of the pools' 12"),
         ("    linear: {", "    linaer: {", r"unknown pooling function 'linaer'; the nearest known one is 'linear'"),
-        (
-            "    linear: {",
-            "    linear: {file: my.py, ",
-            r"'linear' is a pooling function of hpsed_lib; .* another name",
-        ),
+        ("    linear: {", "    linear: {file: my.py, ", r"'linear' is a pooling function .*; .* another name"),
         ("    linear: {", "    lse: {", r"'lse' gives no weights, so that its only structure is single"),
         ("    linear: {", "    my-own: {file: my.py, ", r"my-own.*should match pattern"),
         ("structures: [single,", "structures: [simple,", r"pooling.functions.linear.structures.0"),
@@ -94,16 +83,11 @@ def test_names_are_those_of_the_pooling_module() -> None:
         ("title: ", "name: x\ntitle: ", r"unknown key 'name'"),
         ("fmax: null ", "fmax: 9000.0 ", r"fmin < fmax <= 8000 Hz"),
         ("learning_rate: 0.005", "learning_rate: .inf", r"learning_rate.*finite"),
-        ("  threads: 1", "  thread: 1", r"unknown key 'resources.thread'; the nearest known key is 'threads'"),
+        ("  threads: 1", "  thread: 1", r"resources: unknown key 'thread'; the nearest known key is 'threads'"),
         ("memory: 2000", "memory: 2 GB", r"resources.memory.*integer.*2 GB"),
-        ("gru_units: 32", "gru_unit: 32", r"network.gated_crnn.gru_unit'; the nearest known key is 'gru_units'"),
+        ("gru_units: 32", "gru_unit: 32", r"gated_crnn: unknown key 'gru_unit'; the nearest known key is 'gru_units'"),
         ("kind: gated_crnn", "kind: gated_crn", r"network: .*'gated_crn' .*'surrey'"),
-        (
-            "\nscoring:",
-            "\nown_decoding: {threshold: validation, median_length: 1, minimum_gap: 0.0, "
-            "minimum_duration: 0.0}\n\nscoring:",
-            r"own_decoding.threshold: .*give a number",
-        ),
+        ("\nscoring:", f"\nown_decoding: {OWN_DECODING}\nscoring:", r"own_decoding.threshold: .*give a number"),
         ("cooccurrence: 0.3", "cooccurence: 0.3", r"the nearest known key is 'cooccurrence'"),
         ("seeds: 1", "seeds: 1001", r"linear.seeds.*less than or equal to 1000"),
         ("hierarchical, appendix]", "single, appendix]", r"linear.structures: must be different names"),
@@ -114,6 +98,7 @@ def test_names_are_those_of_the_pooling_module() -> None:
         ("title: ", 'title: "a\\nb" #', r"title: String should match"),
         ("title: ", "title: <b>a</b> #", r"title: String should match"),
         ("title: ", "title: &a [*b, *b] #", r"not valid YAML: aliases are not read"),
+        ("title: ", "title: !!python/object/apply:os.getcwd [] #", r"not valid YAML"),
     ],
 )
 def test_a_wrong_entry_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -143,13 +128,6 @@ def test_the_number_of_seeds_given_by_hand_is_bounded_too() -> None:
     assert len(with_seeds(quick, 1000).runs()) == 1000 * len(quick.pooling.variants)
     with pytest.raises(ParameterError, match=r"SEEDS must be 1 to 1000, .* got 1001"):
         with_seeds(quick, 1001)
-
-
-def test_yaml_cannot_run_code(tmp_path: Path) -> None:
-    file = tmp_path / "evil.yaml"
-    file.write_text("title: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
-    with pytest.raises(ParameterError, match="not valid YAML"):
-        load_experiment(file)
 
 
 def test_run_names_are_in_the_tables_order() -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hpsed_lib.errors import HpsedError, ParameterError
+from hpsed_lib.errors import ParameterError
 from hpsed_lib.pooling import POOLINGS, STRUCTURES, has_constant_weights, has_weights, pool, weighted_mean
 
 ALL_ARMS = [(name, each) for name in POOLINGS for each in (STRUCTURES if has_weights(name) else ("single",))]
@@ -162,8 +162,7 @@ def test_sharpness_leads_from_average_pooling_to_max_pooling(structure):
 def test_an_exponent_below_zero_counts_as_zero_in_power_pooling_and_as_itself_in_autopool():
     x = [0.2, 0.9, 0.4]
     assert pool_one(x, pooling="power", sharpness=-1.0) == pytest.approx(0.5)
-    weight = np.exp(-np.array(x))
-    assert pool_one(x, pooling="auto", sharpness=-1.0) == pytest.approx(np.average(x, weights=weight))
+    assert pool_one(x, pooling="auto", sharpness=-1.0) == pytest.approx(np.average(x, weights=np.exp(np.negative(x))))
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 0.3, 1.0, 30.0, 1e4])
@@ -242,18 +241,15 @@ IN_SEGMENTS = {"pooling": "max", "structure": "hierarchical"}
         (FRAMES, {"pooling": "power"}, r"power pooling needs the network's sharpness.* got none"),
         (FRAMES, {"pooling": "feature"}, r"feature pooling needs the network's attention_logit, and got none"),
         (FRAMES, {"pooling": "lse", "structure": "mixed"}, r"lse pooling gives no weights: it has no structure but"),
-        (FRAMES, {"pooling": "auto"}, r"auto pooling needs the network's sharpness.* got none"),
-        (FRAMES, {"pooling": "auto", "sharpness": torch.ones(2)}, r"each of 1 classes; got \(2,\)"),
+        (FRAMES, {"pooling": "auto", "sharpness": torch.ones(2)}, r"sharpness must be \(1,\).*; got \(2,\)"),
         (FRAMES[0], {"pooling": "max"}, r"must be \(batch, frames, classes\).*got \(10, 1\)"),
         (FRAMES[:, :0], {"pooling": "max"}, r"with a frame at least; got \(1, 0, 1\)"),
-        (FRAMES, {"pooling": "max", "attention": FRAMES[:, :5]}, r"\(1, 5, 1\) and frame_prob \(1, 10, 1\) differ"),
+        (FRAMES, {"pooling": "max", "attention": FRAMES[:, :5]}, r"attention must be \(1, 10, 1\).*; got \(1, 5, 1\)"),
         (FRAMES, {**IN_SEGMENTS, "segment_lengths": [3]}, r"cannot cut 10 frames"),
         (FRAMES, {**IN_SEGMENTS, "structure": "appendix", "segment_lengths": [5, 4]}, r"stage 2 .* cut 2 fram"),
         (FRAMES, {**IN_SEGMENTS, "segment_lengths": [0]}, r"segments of 0"),
-        (FRAMES, {**IN_SEGMENTS, "segment_lengths": [20]}, r"segments of 20"),
     ],
 )
 def test_wrong_input_is_refused_with_what_was_expected(frame_prob, options, message):
-    with pytest.raises(ParameterError, match=message) as caught:
+    with pytest.raises(ParameterError, match=message):
         pool(frame_prob, **options)
-    assert isinstance(caught.value, HpsedError)

@@ -1,6 +1,5 @@
 """Scores against sed_eval, psds_eval, scikit-learn, scipy, plain loops and counting one threshold at a time."""
 
-import csv
 import itertools
 import json
 import warnings
@@ -52,20 +51,13 @@ def awkward_lists(clip: float, segment: float) -> st.SearchStrategy[pd.DataFrame
     )
 
 
-def by_sed_eval(
-    reference: pd.DataFrame, estimated: pd.DataFrame, filenames: tuple[str, ...], classes: tuple[str, ...], **lengths
-) -> sed_eval.sound_event.SegmentBasedMetrics:
-    metrics = sed_eval.sound_event.SegmentBasedMetrics(list(classes), time_resolution=lengths["time_resolution"])
-    groups = [scoring.events_by_file(events) for events in (reference, estimated)]
-    for name in filenames:
-        own = [group.get(name, []) for group in groups]
-        metrics.evaluate(*own, evaluated_length_seconds=lengths["clip_duration"])
-    return metrics
-
-
 def check_counts(reference: pd.DataFrame, estimated: pd.DataFrame, **shape) -> dict[str, int]:
-    """Every count is sed_eval's as an integer, overall and class by class; and the clips add up to it."""
-    metrics = by_sed_eval(reference, estimated, **shape)
+    """Every count is sed_eval's as an integer, overall and class by class; those of clips are those of each alone."""
+    metrics = sed_eval.sound_event.SegmentBasedMetrics(list(shape["classes"]), time_resolution=shape["time_resolution"])
+    groups = [scoring.events_by_file(events) for events in (reference, estimated)]
+    for name in shape["filenames"]:
+        own = [group.get(name, []) for group in groups]
+        metrics.evaluate(*own, evaluated_length_seconds=shape["clip_duration"])
     active = scoring.event_activity(reference, **shape), scoring.event_activity(estimated, **shape)
     np.testing.assert_array_equal(scoring.event_activity(reference.astype(object), **shape), active[0])
     counts = scoring.segment_counts(*active)
@@ -73,7 +65,6 @@ def check_counts(reference: pd.DataFrame, estimated: pd.DataFrame, **shape) -> d
     for name, count in scoring.class_counts(*active).items():
         assert count.tolist() == [metrics.class_wise[label][name] for label in shape["classes"]]
     of_clips = scoring.clip_counts(*active)
-    assert counts == {name: sum(count.tolist()) for name, count in of_clips.items()}
     for index in range(0, len(active[0]), 50):
         one_clip = active[0][index : index + 1], active[1][index : index + 1]
         assert scoring.segment_counts(*one_clip) == {name: count[index] for name, count in of_clips.items()}
@@ -92,9 +83,7 @@ def test_counts_are_sed_evals_on_the_labels_of_dcase_2017(dcase2017_folder):
     assert paths
     rng = np.random.default_rng(0)
     for path in paths:
-        with open(path, newline="") as file:
-            rows = [row for row in csv.reader(file, delimiter="\t") if row]
-        reference = event_list(*rows).astype({"onset": float, "offset": float})
+        reference = pd.read_csv(path, sep="\t", names=COLUMNS)
         assert (reference.onset == reference.offset).sum() > 30
         classes, filenames = (tuple(sorted(set(reference[column]))) for column in ("event_label", "filename"))
         assert len(classes) == 17
@@ -113,10 +102,8 @@ def test_scores_are_sed_evals_and_nan_is_zero():
     reference = event_list(("1.wav", 0.0, 2.0, "a"), ("2.wav", 1.0, 3.0, "b"))
     estimated = event_list(("1.wav", 0.5, 1.0, "a"), ("2.wav", 1.0, 2.0, "a"))
     scores = scoring.sed_eval_scores(reference, estimated, **SHAPE)
-    overall = scores["overall"]
-    assert overall["Ntp"] == 1  # segment 0 of 1.wav
-    assert overall["error_rate"] == pytest.approx((1 + 2 + 0) / 4)  # S in 2.wav's segment 1; D in two segments
-    assert overall["f_measure"] == pytest.approx(2 * 1 / (4 + 2))
+    assert scores["overall"]["error_rate"] == pytest.approx((1 + 2 + 0) / 4)  # S in 2.wav's segment 1; D in two
+    assert scores["overall"]["f_measure"] == pytest.approx(2 * 1 / (4 + 2))  # segment 0 of 1.wav is found
     nothing_there = {"error_rate": None, "f_measure": 0, "precision": 0, "recall": 0, "Nref": 0, "Nsys": 0}
     assert scores["class_wise"]["c"] == nothing_there
     nothing = scoring.sed_eval_scores(reference, estimated.iloc[:0], **SHAPE)["overall"]
@@ -153,18 +140,9 @@ def test_what_is_no_event_of_a_clip_is_named(event, reason):
         scoring.event_activity(events, **SHAPE)
     with pytest.raises(DataError, match=reason):
         scoring.sed_eval_scores(events.iloc[:1], events, **SHAPE)
-
-
-def test_sed_eval_loses_an_event_that_begins_before_the_clip():
-    """Why it is refused: one second of sound is heard, and none is counted."""
-    early = event_list(("1.wav", -0.5, 1.0, "a"), ("1.wav", 3.0, 5.0, "b"))
-    assert by_sed_eval(early, early, **SHAPE).class_wise["a"]["Nref"] == 0
-
-
-def test_a_name_given_twice_is_refused():
     for twice in ({"filenames": ("1.wav", "1.wav")}, {"classes": ("a", "a")}):
         with pytest.raises(ParameterError, match="once"):
-            scoring.event_activity(event_list(), **{**SHAPE, **twice})
+            scoring.event_activity(events, **{**SHAPE, **twice})
 
 
 def test_graded_activity_commutes_with_thresholding_and_is_nothing_past_the_last_frame():
@@ -225,6 +203,7 @@ def test_the_best_constant_guess_is_the_best_of_all_sets_of_classes():
 
 PLAIN = Decoding(threshold=0.5, median_length=1, minimum_gap=0.0, minimum_duration=0.0)
 SMOOTH = Decoding(threshold=0.5, median_length=3, minimum_gap=0.8, minimum_duration=0.8)
+ANOTHER = Scenario(dtc=0.4, gtc=0.3, cttc=0.1, alpha_ct=1.0, alpha_st=0.0, max_efpr=250.0)
 TOUCH = Scenario(dtc=0.0, gtc=0.0, cttc=0.0, alpha_ct=0.5)  # however little they overlap
 LENGTHS = {"clip_duration": DURATION, "frame_duration": FRAME}
 
@@ -249,11 +228,10 @@ def probabilities(rng: np.random.Generator, reference: pd.DataFrame, classes: tu
     return np.round((0.6 * truth + noise) / 1.9, 1)
 
 
-def score(frame_prob: np.ndarray, reference: pd.DataFrame, scenario: Scenario, params: Decoding = PLAIN) -> float:
+def score(frame_prob: np.ndarray, reference: pd.DataFrame, scenario: Scenario, params: Decoding = PLAIN):
     smoothed = smooth(frame_prob, params=params, frame_duration=FRAME)
     names = {"filenames": FILES, "classes": CLASSES[: frame_prob.shape[2]]}
-    points = scoring.psd_points(smoothed, reference, **names, **LENGTHS, scenarios={"this": scenario})
-    return scoring.psds(points, scenario=scenario)
+    return scoring.psds(smoothed, reference, **names, **LENGTHS, scenario=scenario)
 
 
 @pytest.fixture
@@ -273,15 +251,7 @@ def _psds_eval_runs(monkeypatch):
 
 @pytest.mark.usefixtures("_psds_eval_runs")
 @pytest.mark.parametrize("params", [PLAIN, SMOOTH], ids=["plain", "smooth"])
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        *SCENARIOS.values(),
-        Scenario(dtc=0.4, gtc=0.3, cttc=0.1, alpha_ct=1.0, alpha_st=0.0, max_efpr=250.0),
-        TOUCH,
-    ],
-    ids=[*SCENARIOS, "another", "any overlap"],
-)
+@pytest.mark.parametrize("scenario", [*SCENARIOS.values(), ANOTHER, TOUCH])
 def test_psds_is_that_of_psds_eval(scenario, params):
     from psds_eval import PSDSEval
 
@@ -333,12 +303,11 @@ def test_what_cannot_be_found_is_left_out():
     part = reference.assign(onset=(reference.onset + middle) / 2, offset=(reference.offset + middle) / 2)
     for lists in ((reference, instants), halves, (reference, part)):
         assert score(frame_prob, pd.concat(lists), scenario) == pytest.approx(expected, rel=1e-12)
-    with pytest.raises(DataError, match="found none"):
-        score(frame_prob, reference.iloc[:0], scenario)
+    assert score(frame_prob, reference.iloc[:0], scenario) is None
     with pytest.raises(DataError, match="unknown file, label or time"):
         score(frame_prob, reference.assign(event_label="z"), scenario)
     with pytest.raises(ParameterError, match="expected 12 clips, 3 classes"):
-        scoring.psd_points(frame_prob, reference, **NAMES, **LENGTHS)
+        scoring.psds(frame_prob, reference, **NAMES, **LENGTHS, scenario=scenario)
 
 
 def test_frames_are_active_where_their_centre_is():
@@ -379,11 +348,8 @@ def test_tagging_is_counted():
     clip_prob = np.array([[0.9, 0.8, 0.2], [0.5, 0.1, 0.7]])
     scores = scoring.clip_scores(truth, clip_prob, threshold=0.5)  # 0.5 is not above 0.5: 2 found of 3, 1 wrong
     assert scores == pytest.approx(dict.fromkeys(("precision", "recall", "f_measure"), 2 / 3))
-    for nothing in (
-        scoring.clip_scores(truth, clip_prob, threshold=1.0),
-        scoring.clip_scores(truth & False, clip_prob, threshold=0.5),
-    ):
-        assert nothing == dict.fromkeys(scores, 0.0)
+    assert scoring.clip_scores(truth, clip_prob, threshold=1.0) == dict.fromkeys(scores, 0.0)
+    assert scoring.clip_scores(truth & False, clip_prob, threshold=0.5) == dict.fromkeys(scores, 0.0)
 
 
 def test_event_based_f1_is_that_of_the_best_matching():

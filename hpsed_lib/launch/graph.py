@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from hpsed_lib.params import NETWORK_SECTIONS, Experiment
+from hpsed_lib.params import Experiment, Network
 from hpsed_lib.paths import ROOT, cache_folder, replacing
 from hpsed_lib.provenance import code_digest
 
@@ -50,7 +50,7 @@ def library_of(notebook: str, *, without: Sequence[str] = ()) -> list[str]:
 
 def other_networks(experiment: Experiment) -> list[str]:
     """Modules of the networks that an experiment does not use."""
-    kinds = [get_args(section.model_fields["kind"].annotation)[0] for section in NETWORK_SECTIONS]
+    kinds = [get_args(section.model_fields["kind"].annotation)[0] for section in get_args(Network)]
     return [f"hpsed_lib.networks.{kind}" for kind in kinds if kind != experiment.network.kind]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from functools import partial
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,33 +19,24 @@ class FrameNetwork(nn.Module):
     """Base of the networks: normalisation of the input, and ``sharpness``, (classes,), of trained pooling functions.
 
     ``sharpness`` starts at 1, where power pooling is linear softmax and autopool exponential softmax.
-
-    Parameters
-    ----------
-    mean, std : np.ndarray, shape (n_mels,)
-        Normalisation of the input, in dB.
     """
 
     convolutions: ClassVar[tuple[str, ...]]  # modules, in order, from the normalised input to the last image
 
-    def __init__(self, *, n_classes: int, mean: np.ndarray, std: np.ndarray) -> None:
+    def __init__(self, *, n_mels: int, n_classes: int) -> None:
         super().__init__()
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.as_tensor(mean))
-        self.register_buffer("std", torch.as_tensor(std))
+        self.register_buffer("mean", torch.zeros(n_mels))  # of the training set, in dB, once that is known
+        self.register_buffer("std", torch.ones(n_mels))
         self.sharpness = nn.Parameter(torch.ones(n_classes))
-
-    def normalised(self, features: Tensor) -> Tensor:
-        """Log-mel (batch, frames, n_mels) in dB as an image (batch, 1, frames, bands)."""
-        return ((features - self.mean) / self.std).unsqueeze(1)
 
     def convolved(self, features: Tensor) -> Tensor:
         """What the convolutions make of log-mel (batch, frames, n_mels): (batch, channels, frames, bands).
 
         `hpsed_lib.training.prepare_for_training` compiles it, as one.
         """
-        x = self.normalised(features)
+        x = ((features - self.mean) / self.std).unsqueeze(1)
         for name in self.convolutions:
             x = getattr(self, name)(x)
         return x
@@ -70,10 +60,6 @@ class GatedConv(nn.Module):
         return nn.functional.glu(self.norm(self.conv(x)), dim=1)
 
 
-ONE_LAYER = (GatedConv,)
-"""Modules that are one row of `layer_table`, whatever they are made of."""
-
-
 def layer_table(network: FrameNetwork, *, n_frames: int, n_mels: int) -> list[dict]:
     """Every layer in the order of computation: layer, kind, output (its shape, without the batch axis), parameters."""
     rows: list[dict] = []
@@ -84,12 +70,11 @@ def layer_table(network: FrameNetwork, *, n_frames: int, n_mels: int) -> list[di
         rows.append({"layer": name, "kind": type(module).__name__, "output": shape, "parameters": count})
 
     modules = dict(network.named_modules())
-    handles = [
-        module.register_forward_hook(partial(note, name))
-        for name, module in modules.items()
-        if isinstance(module, ONE_LAYER)
-        or not (list(module.children()) or isinstance(modules[name.rpartition(".")[0]], ONE_LAYER))
-    ]
+    handles = []
+    for name, module in modules.items():  # a gated convolution is one layer, whatever it is made of
+        is_part = isinstance(modules[name.rpartition(".")[0]], GatedConv)
+        if isinstance(module, GatedConv) or not (is_part or list(module.children())):
+            handles.append(module.register_forward_hook(partial(note, name)))
     training = network.training
     with torch.no_grad():
         network.eval()(torch.zeros(1, n_frames, n_mels, device=network.mean.device))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from hpsed_lib.errors import ParameterError
@@ -24,8 +22,8 @@ class GatedCRNN(FrameNetwork):
 
     convolutions = ("blocks", "last")
 
-    def __init__(self, params: GatedCrnn, *, n_mels: int, n_classes: int, mean: np.ndarray, std: np.ndarray) -> None:
-        super().__init__(n_classes=n_classes, mean=mean, std=std)
+    def __init__(self, params: GatedCrnn, *, n_mels: int, n_classes: int) -> None:
+        super().__init__(n_mels=n_mels, n_classes=n_classes)
         blocks: list[nn.Module] = []
         channels, bands = 1, n_mels
         for out_channels, pool in zip(params.block_channels, params.block_pools, strict=True):
@@ -48,14 +46,7 @@ class GatedCRNN(FrameNetwork):
         self.attention_dense = nn.Linear(2 * params.gru_units, n_classes)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict each class in each frame, from log-mel (batch, frames, n_mels) in dB.
-
-        Returns
-        -------
-        frame_prob, attention_logit : Tensor, shape (batch, frames / time pooling, classes)
-        """
+        """Each class in each of its frames, (batch, frames / time pooling, classes), from log-mel, as in the others."""
         x = self.convolved(features)  # (batch, channels, frames, bands)
-        x = x.permute(0, 2, 1, 3).flatten(2)  # (batch, frames, channels * bands)
-        with torch.autocast(x.device.type, enabled=False):  # on CUDA, autocast would run a GRU in float16
-            u = self.gru(wide(x))  # (batch, frames, 2 * units)
+        u = self.gru(x.permute(0, 2, 1, 3).flatten(2))  # (batch, frames, 2 * units)
         return wide(self.frame_dense(u)).sigmoid(), wide(self.attention_dense(u))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -61,8 +60,8 @@ class GatedCapsules(FrameNetwork):
 
     convolutions = ("blocks", "primary")
 
-    def __init__(self, params: GcCaps, *, n_mels: int, n_classes: int, mean: np.ndarray, std: np.ndarray) -> None:
-        super().__init__(n_classes=n_classes, mean=mean, std=std)
+    def __init__(self, params: GcCaps, *, n_mels: int, n_classes: int) -> None:
+        super().__init__(n_mels=n_mels, n_classes=n_classes)
         if n_mels < 8:
             raise ParameterError(f"the pools leave no band of {n_mels} mel bands; it takes 8 at least")
         width, primary = params.scaled(64), INPUT_DIM * params.scaled(16)

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from hpsed_lib.networks.base import wide
+
 
 class BidirectionalGRU(nn.GRU):
     """`torch.nn.GRU` with one layer in both directions, ``batch_first``; on the CPU it runs as written here.
 
-    There `torch.nn.GRU` is a few dozen small operations for each frame and direction, each recorded for the backward
-    pass: with few units and small batches that costs more than the arithmetic. Here the two directions advance in one
-    batched product, what does not depend on the frame before is computed for all frames at once, and the backward pass
-    is written out. Parameters, values and gradients are those of `torch.nn.GRU`, the oracle in the tests.
+    There `torch.nn.GRU` records a few dozen small operations for each frame and direction, which cost more than the
+    arithmetic. Here the two directions advance in one batched product, what does not depend on the frame before is
+    computed for all frames at once, and the backward pass is written out. Parameters, values, gradients are the same.
 
     References
     ----------
@@ -31,14 +32,16 @@ class BidirectionalGRU(nn.GRU):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Outputs of both directions, (batch, frames, 2 * units), for an input (batch, frames, features)."""
-        if x.device.type != "cpu" and self.activation == "tanh":
-            return super().forward(x)[0]
-        stacked = (
-            torch.stack([getattr(self, f"{name}_l0"), getattr(self, f"{name}_l0_reverse")])
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
-        return _Recurrence.apply(x, self.activation, *stacked)
+        """Outputs of both directions, (batch, frames, 2 * units), wide, for an input (batch, frames, features)."""
+        x = wide(x)
+        with torch.autocast(x.device.type, enabled=False):  # on CUDA, autocast would run a GRU in float16
+            if x.device.type != "cpu" and self.activation == "tanh":
+                return super().forward(x)[0]
+            stacked = (
+                torch.stack([getattr(self, f"{name}_l0"), getattr(self, f"{name}_l0_reverse")])
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            return _Recurrence.apply(x, self.activation, *stacked)
 
 
 def _both_ways(x: Tensor) -> Tensor:
@@ -105,10 +108,8 @@ class _Recurrence(torch.autograd.Function):
         before = states[:-1]
         # Slopes that do not depend on what comes from later frames, for all frames at once.
         new_slope = (1 - update) * SLOPES[ctx.activation](new)
-        slopes = torch.cat(
-            [new_slope * hidden_new * reset * (1 - reset), (before - new) * update * (1 - update), new_slope * reset],
-            dim=3,
-        )  # of the recurrent products' three parts
+        of_reset, of_update = new_slope * hidden_new * reset * (1 - reset), (before - new) * update * (1 - update)
+        slopes = torch.cat([of_reset, of_update, new_slope * reset], dim=3)  # of the recurrent products' three parts
         d_forward, d_backward = d_output.transpose(0, 1).split(n_units, dim=2)
         d_states = torch.stack([d_forward, d_backward.flip(0)], dim=1)  # (frames, 2, batch, units)
         d_recurrent = torch.empty_like(slopes)
@@ -116,11 +117,8 @@ class _Recurrence(torch.autograd.Function):
         d_state = torch.zeros_like(before[0])
         for frame in range(n_frames - 1, -1, -1):
             d_state = d_state + d_states[frame]
-            torch.mul(
-                slopes[frame].unflatten(2, (3, n_units)),
-                d_state.unsqueeze(2),
-                out=d_recurrent[frame].unflatten(2, (3, n_units)),
-            )
+            in_parts = slopes[frame].unflatten(2, (3, n_units))
+            torch.mul(in_parts, d_state.unsqueeze(2), out=d_recurrent[frame].unflatten(2, (3, n_units)))
             torch.mul(new_slope[frame], d_state, out=d_inputs_new[frame])
             d_state = torch.baddbmm(d_state * update[frame], d_recurrent[frame], weight_hh)
         d_input = torch.cat([d_recurrent[..., : 2 * n_units], d_inputs_new], dim=3)  # of the input products
@@ -128,11 +126,6 @@ class _Recurrence(torch.autograd.Function):
         rows, recurrent_rows = _by_direction(d_input), _by_direction(d_recurrent)
         d_both = _by_frame(torch.bmm(rows, weight_ih), n_frames)  # (frames, 2, batch, features)
         d_x = (d_both[:, 0] + d_both[:, 1].flip(0)).transpose(0, 1)
-        return (
-            d_x,
-            None,
-            torch.bmm(rows.transpose(1, 2), _by_direction(_both_ways(x))),
-            torch.bmm(recurrent_rows.transpose(1, 2), _by_direction(before)),
-            rows.sum(1),
-            recurrent_rows.sum(1),
-        )
+        d_weight_ih = torch.bmm(rows.transpose(1, 2), _by_direction(_both_ways(x)))
+        d_weight_hh = torch.bmm(recurrent_rows.transpose(1, 2), _by_direction(before))
+        return d_x, None, d_weight_ih, d_weight_hh, rows.sum(1), recurrent_rows.sum(1)

@@ -7,9 +7,9 @@ It goes by the function's own name; paths are relative to the repository.
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib.util
+import inspect
 from pathlib import Path
 
 import torch
@@ -47,8 +47,7 @@ def _load(path: Path, name: str, digest: str) -> Function:
         raise ParameterError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        there = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+        there = [own for own, value in vars(module).items() if inspect.isfunction(value)]
         raise ParameterError(f"{path}: there is no function {name!r}; there: {', '.join(there) or 'none'}")
     try:
         check(function)
@@ -57,9 +56,9 @@ def _load(path: Path, name: str, digest: str) -> Function:
     return function
 
 
-def _inputs(n_frames: int = 25) -> dict[str, Tensor]:
+def _inputs() -> dict[str, Tensor]:
     """Frame probabilities, (2, frames, 3), that a pooling function must bear, by what they are."""
-    random = torch.rand(2, n_frames, 3, generator=torch.Generator().manual_seed(0))
+    random = torch.rand(2, 25, 3, generator=torch.Generator().manual_seed(0))
     return {
         "random frames": random,
         "constant frames": torch.full_like(random, 0.3),
@@ -76,11 +75,9 @@ def check(function: Function) -> None:
 
     A `ParameterError` says what is wrong, and with which input.
     """
-    unknown = [name for name in arguments(function) if name not in GIVEN]
-    if unknown or not arguments(function):
-        raise ParameterError(
-            f"its arguments are {', '.join(arguments(function)) or 'none'}; expected some of {', '.join(GIVEN)}"
-        )
+    taken = arguments(function)
+    if not taken or not set(taken) <= set(GIVEN):
+        raise ParameterError(f"its arguments are {', '.join(taken) or 'none'}; expected some of {', '.join(GIVEN)}")
     for what, frame_prob in _inputs().items():
         try:
             _check_on(function, frame_prob)
@@ -99,10 +96,10 @@ def _check_on(function: Function, frame_prob: Tensor) -> None:
     changed = [name for name, value in before.items() if not torch.equal(given[name].detach(), value)]
     if changed:
         raise ParameterError(f"it changes {changed[0]} in place; it must make a new tensor")
-    if result.shape not in (x.shape, (x.shape[0], x.shape[2])):
+    if result.shape not in (x.shape, x[:, 0].shape):
+        shapes = f"{tuple(result.shape)} for frame_prob {tuple(x.shape)}"
         raise ParameterError(
-            f"it returns {tuple(result.shape)} for frame_prob {tuple(x.shape)}; expected weights of that shape, or "
-            f"clip_prob, {(x.shape[0], x.shape[2])}"
+            f"it returns {shapes}; expected weights of that shape, or clip_prob, {tuple(x[:, 0].shape)}"
         )
     if not result.isfinite().all():
         raise ParameterError("it returns numbers that are not finite")

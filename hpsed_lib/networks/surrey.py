@@ -5,8 +5,6 @@ Its clip probability is ``attention`` pooling, a softmax over classes.
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from hpsed_lib.errors import ParameterError
@@ -28,8 +26,8 @@ class SurreyCRNN(FrameNetwork):
 
     convolutions = ("blocks", "last")
 
-    def __init__(self, params: Surrey, *, n_mels: int, n_classes: int, mean: np.ndarray, std: np.ndarray) -> None:
-        super().__init__(n_classes=n_classes, mean=mean, std=std)
+    def __init__(self, params: Surrey, *, n_mels: int, n_classes: int) -> None:
+        super().__init__(n_mels=n_mels, n_classes=n_classes)
         bands = n_mels // 2**4 // 4
         if bands == 0:
             raise ParameterError(f"the pools leave no band of {n_mels} mel bands; it takes 64 at least")
@@ -48,7 +46,6 @@ class SurreyCRNN(FrameNetwork):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Each class in each frame, from log-mel (batch, frames, n_mels): (batch, frames, classes), twice."""
         x = self.convolved(features)  # (batch, channels, frames, bands)
-        x = wide(x.permute(0, 2, 1, 3).flatten(2))  # (batch, frames, channels * bands)
-        with torch.autocast(x.device.type, enabled=False):
-            u = self.gru(x) * self.gru_gate(x)  # (batch, frames, 2 * units)
+        x = x.permute(0, 2, 1, 3).flatten(2)  # (batch, frames, channels * bands)
+        u = self.gru(x) * self.gru_gate(x)  # (batch, frames, 2 * units)
         return wide(self.frame_dense(u)).sigmoid(), wide(self.attention_dense(u))

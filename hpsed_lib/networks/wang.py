@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from hpsed_lib.errors import ParameterError
@@ -26,8 +24,8 @@ class WangCRNN(FrameNetwork):
 
     convolutions = ("convolution",)
 
-    def __init__(self, params: Wang, *, n_mels: int, n_classes: int, mean: np.ndarray, std: np.ndarray) -> None:
-        super().__init__(n_classes=n_classes, mean=mean, std=std)
+    def __init__(self, params: Wang, *, n_mels: int, n_classes: int) -> None:
+        super().__init__(n_mels=n_mels, n_classes=n_classes)
         if n_mels < 8:
             raise ParameterError(f"the pools leave no band of {n_mels} mel bands; it takes 8 at least")
         layers: list[nn.Module] = []
@@ -50,7 +48,5 @@ class WangCRNN(FrameNetwork):
     def forward(self, features: Tensor) -> tuple[Tensor, None]:
         """Each class in each of its frames, (batch, frames / 4, classes), from log-mel (batch, frames, n_mels)."""
         x = self.convolved(features)  # (batch, channels, frames, bands)
-        x = wide(x.permute(0, 2, 1, 3).flatten(2))  # (batch, frames, channels * bands)
-        with torch.autocast(x.device.type, enabled=False):
-            u = self.gru(x)  # (batch, frames, 2 * units)
+        u = self.gru(x.permute(0, 2, 1, 3).flatten(2))  # (batch, frames, 2 * units)
         return wide(self.frame_dense(u)).sigmoid(), None
