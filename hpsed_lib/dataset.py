@@ -230,8 +230,8 @@ def read_table(experiment: Experiment, table: str) -> pd.DataFrame:
 
 def _weak_target(weak_labels: pd.DataFrame, filenames: list[str], classes: tuple[str, ...]) -> np.ndarray:
     """Weak labels as an array (clips, classes) of 0 and 1."""
-    table = pd.crosstab(weak_labels.filename, weak_labels.event_label)  # no clip has a label twice
-    return table.reindex(index=filenames, columns=classes, fill_value=0).to_numpy(np.float32)
+    table = pd.crosstab(weak_labels.filename, weak_labels.event_label)
+    return (table.reindex(index=filenames, columns=classes, fill_value=0) > 0).to_numpy(np.float32)
 
 
 def shared_sources(experiment: Experiment) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from test_lab import running_lab
+from held import copy_project, wait_until
+from test_lab import HOOK, running_lab
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[1]
@@ -123,6 +125,32 @@ def test_jupyterlab_opens_on_the_first_notebook(site: Path, browser: Any) -> Non
         page.click("text=Run All Cells >> nth=0")
         page.locator(".jp-OutputArea-output a", has_text="05_paper_audit").first.click(timeout=120_000)
         page.wait_for_selector(".jp-Notebook h1:has-text('05 The paper')")
+
+
+def test_notebooks_run_to_their_end_in_jupyterlab(browser: Any, tmp_path: Path) -> None:
+    copy_project(tmp_path, "hpsed_lib", "notebooks", "params")
+
+    def has_ended() -> bool:
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(2000)
+        cells = json.loads(saved.read_text())["cells"] if saved.is_file() else [{"cell_type": "code", "outputs": []}]
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        assert not [output for cell in code for output in cell["outputs"] if output["output_type"] == "error"]
+        return [cell.get("execution_count") for cell in code] == list(range(1, len(code) + 1))
+
+    with running_lab(HOOK, folder=tmp_path) as address:
+        for name in ("01_data_preparation", "03_train_variant"):
+            for path in (tmp_path / "notebooks").glob(f"{name}.*"):
+                path.write_text(path.read_text().replace("quick", "smoke"))  # as one edits the parameters' cell
+            saved = tmp_path / "reproduced" / "lab" / f"{name}.ipynb"
+            page = browser.new_page(viewport={"width": 1400, "height": 1000})
+            page.goto(f"{address}lab/tree/notebooks/{name}.ipynb?token=t")
+            page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=120_000)
+            page.click("text=Run >> nth=0")
+            page.click("text=Run All Cells >> nth=0")
+            wait_until(has_ended, seconds=400)
+            assert page.locator("merror, mjx-merror").count() == 0
+    assert (tmp_path / "reproduced" / "smoke" / "metrics" / "linear-hierarchical-seed0.json").is_file()
 
 
 def test_tables_sort_and_clips_sound(site: Path, browser: Any) -> None:
