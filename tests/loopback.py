@@ -31,10 +31,8 @@ GOOD = encoded()
 
 
 class Server:
-    """What the server has by path, how it behaves, and what it was asked."""
-
     def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
+        self.files: dict[str, bytes] = {}  # by path, like the next
         self.behaviour: dict[str, str] = {}  # an HTTP status, page, no ranges, stalls or breaks off
         self.requests: list[tuple[float, str, str | None]] = []  # time.time(), path, range
         self._closing = threading.Event()
@@ -52,7 +50,6 @@ class Server:
         self.address = f"http://127.0.0.1:{self._http.server_port}/"
 
     def have(self, *clips: str, file: bytes = GOOD, behaviour: str = "") -> None:
-        """Have a recording for the video of each clip."""
         for c in clips:
             self.files[c[:11]], self.behaviour[c[:11]] = file, behaviour
 

@@ -92,10 +92,10 @@ class TestLength:
         found = read(tmp_path, riff + whole[8:12] + note + whole[12:])
         assert (found.duration, flags(found)) == (10, set())
 
-    def test_what_ends_before_the_first_sample_says_so(self, tmp_path: Path) -> None:
-        for kind, length in (("OGG", 3600), ("WAV", 44)):
-            with pytest.raises(DataError, match=r"a\.any: is cut off before its first sample"):
-                read(tmp_path, encoded(sound(), kind)[:length])
+    @pytest.mark.parametrize(("kind", "length"), [("OGG", 3600), ("WAV", 44)])
+    def test_what_ends_before_the_first_sample_says_so(self, tmp_path: Path, kind: str, length: int) -> None:
+        with pytest.raises(DataError, match=r"a\.any: is cut off before its first sample"):
+            read(tmp_path, encoded(sound(), kind)[:length])
 
 
 class TestLevel:

@@ -45,10 +45,8 @@ def test_counts_are_those_of_a_plain_loop() -> None:
 
 
 def test_the_line_names_what_is_left_out_and_why() -> None:
-    counts = {
-        "training": {"listed": 51172, "used": 300, "missing": 50872, "unreadable": 0},
-        "test": {"listed": 488, "used": 448, "missing": 37, "unreadable": 3},
-    }
+    counts = {"training": {"listed": 51172, "used": 300, "missing": 50872, "unreadable": 0}}
+    counts |= {"test": {"listed": 488, "used": 448, "missing": 37, "unreadable": 3}}
     assert coverage_line(counts) == (
         "Audio used: training 300 of 51,172 clips (50,872 missing); test 448 of 488 (37 missing, 3 unreadable)."
     )

@@ -14,6 +14,7 @@ import soundfile
 from loopback import Server
 from scipy import stats
 
+from hpsed_lib import dataset, paths
 from hpsed_lib.data import download, recordings
 from hpsed_lib.data.recordings import ESC10_NAMES, cut_event, download_esc10, find_recordings
 from hpsed_lib.data.soundscapes import make_soundscapes, recorded_event
@@ -49,13 +50,19 @@ def test_class_folders(tmp_path: Path) -> None:
         find_recordings(tmp_path, subset="esc10")
 
 
-def test_table_and_audio(tmp_path: Path) -> None:
-    for folder in ("meta", "audio"):
-        (tmp_path / folder).mkdir()
-    names = [label.lower().replace(" ", "_") for label in ESC10_NAMES.values()] + ["mouse_click"]
-    rows = [(f"{fold}-{n}-A-{n}.wav", fold, name) for n, name in enumerate(names) for fold in range(1, 6)]
+def write_esc50(folder: Path, names: list[str]) -> pd.DataFrame:
+    """The table of a folder in ESC-50's layout with five recordings of each category, still without audio."""
+    for inside in ("meta", "audio"):
+        (folder / inside).mkdir(parents=True)
+    rows = [(f"{fold}-{n}{fold}-A-{n}.wav", fold, name) for n, name in enumerate(names) for fold in range(1, 6)]
     table = pd.DataFrame(rows, columns=["filename", "fold", "category"])
-    table.to_csv(tmp_path / "meta" / "esc50.csv", index=False)
+    table.to_csv(folder / "meta" / "esc50.csv", index=False)
+    return table
+
+
+def test_table_and_audio(tmp_path: Path) -> None:
+    names = [label.lower().replace(" ", "_") for label in ESC10_NAMES.values()] + ["mouse_click"]
+    table = write_esc50(tmp_path, names)
     with pytest.raises(DataError, match=r"names .*which does not exist"):
         find_recordings(tmp_path, subset="esc10")
     for name in table.filename:
@@ -83,11 +90,8 @@ def test_events_are_cut_where_the_sound_is(tmp_path: Path) -> None:
 def test_every_source_is_used_alike_however_many_files_it_has(tmp_path: Path) -> None:
     first, *others = [one for one in find_recordings(write_esc10(tmp_path), subset="esc10") if one.event_label == "Dog"]
     params = load_experiment("esc10").data
-    chosen, rng = (
-        {"params": params, "recordings": [*9 * [first], *others], "split": "training"},
-        np.random.default_rng(0),
-    )
-    drawn = [recorded_event("Dog", rng, **chosen).source for _ in range(300)]
+    chosen, rng = {"params": params, "recordings": [*9 * [first], *others]}, np.random.default_rng(0)
+    drawn = [recorded_event("Dog", rng, **chosen, split="training")[1] for _ in range(300)]
     times = pd.Series(drawn).value_counts()
     assert len(times) == 3
     assert stats.chisquare(times).pvalue > 0.01
@@ -102,6 +106,20 @@ def test_splits_take_their_own_folds(tmp_path: Path) -> None:
         sources = {source for row in clips.sources[clips.split == split] for source in row.split()}
         assert sources
         assert {int(source) % 10 for source in sources} <= set(folds)
+
+
+def test_esc50_mixes_every_class_of_a_folder_of_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for name in write_esc50(tmp_path / "ESC-50", [f"class_{number:02d}" for number in range(50)]).filename:
+        soundfile.write(tmp_path / "ESC-50" / "audio" / name, 0.3 * rng.standard_normal(SR), SR)
+    experiment = load_experiment("esc50")
+    few = type(experiment.data.n_clips)(training=60, validation=3, test=3)
+    small = experiment.model_copy(update={"data": experiment.data.model_copy(update={"n_clips": few})})
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    data = dataset.prepare(small, data_folder=str(tmp_path / "ESC-50"))
+    assert data.classes == tuple(f"Class {number:02d}" for number in range(50))
+    assert data.training.weak_target.sum(axis=1).min() >= 1
+    assert (data.training.weak_target.sum(axis=0) > 0).mean() > 0.5
 
 
 def test_the_real_recordings_are_the_published_ones(esc10_folder: Path) -> None:

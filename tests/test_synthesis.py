@@ -31,18 +31,12 @@ def main_rate(track: np.ndarray, frame_rate: float) -> float:
     return float(np.argmax(spectrum) * frame_rate / (8 * track.size))
 
 
-# What every event must be
-
-
 @pytest.mark.parametrize(("sr", "duration"), [(8000, 0.5), (16000, 2.0), (22050, 1.234), (44100, 0.02), (48000, 0.3)])
 @pytest.mark.parametrize("label", CLASSES)
 def test_event_has_its_length_level_and_type(label, sr, duration):
     for seed in range(2):
         y = event(label, seed, duration=duration, sr=sr)
-        assert y.shape == (round(duration * sr),)
-        assert y.dtype == np.float32
-        assert np.isfinite(y).all()
-        assert np.abs(y).max() == 1
+        assert (y.shape, y.dtype, np.abs(y).max()) == ((round(duration * sr),), np.float32, 1)  # 1: and all finite
         assert abs(y.mean(dtype=np.float64)) < 1e-6
         assert abs(y[0]) < 1e-3
         assert abs(y[-1]) < 1e-2
@@ -70,9 +64,7 @@ def test_an_event_that_does_not_hold_its_fades_is_refused(duration):
 def test_noise_has_its_colour(exponent):
     for n_samples in (2, 3, 7919, 2**17):
         y = colored_noise(n_samples, exponent=exponent, rng=np.random.default_rng(1))
-        assert y.shape == (n_samples,)
-        assert y.dtype == np.float32
-        assert np.isfinite(y).all()
+        assert (y.shape, y.dtype, np.isfinite(y).all()) == ((n_samples,), np.float32, True)
     assert np.sqrt(np.mean(y.astype(float) ** 2)) == pytest.approx(1, abs=1e-5)
     frequency, power = signal.welch(y.astype(float), nperseg=4096)
     band = (frequency > 0.005) & (frequency < 0.45)
@@ -80,16 +72,12 @@ def test_noise_has_its_colour(exponent):
     assert slope == pytest.approx(-exponent, abs=0.06)
 
 
-# The physics of each source
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_reversing_beeps_keep_their_pitch_and_rate(seed):
     y = event("Reversing beeps", seed, duration=8.0)
-    (pitch,) = spectral_peaks(y, 500, 2000, floor_db=20)
+    [pitch] = spectral_peaks(y, 500, 2000, floor_db=20)
     assert 990 < pitch < 1310
-    envelope = np.abs(signal.hilbert(y))[:: SR // 100]
-    assert 0.75 < main_rate(envelope, 100) < 1.35
+    assert 0.75 < main_rate(np.abs(signal.hilbert(y))[:: SR // 100], 100) < 1.35
 
 
 def test_partials_beyond_the_pass_band_do_not_fold_back():
@@ -149,9 +137,6 @@ def test_a_passing_car_is_loudest_half_way(seed):
     rms = np.sqrt(np.mean(frames**2, axis=1))
     assert 0.3 < (np.argmax(rms) + 0.5) / len(rms) < 0.7
     assert rms.max() > 2 * max(rms[0], rms[-1])
-
-
-# The classes are different
 
 
 def statistics(y: np.ndarray) -> np.ndarray:

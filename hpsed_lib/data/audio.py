@@ -118,10 +118,7 @@ class _Forwards(soundfile.SoundFile):
 
 
 def _decode(content: bytes, block_length: int = BLOCKS[0]) -> tuple[np.ndarray, int, bool]:
-    """A file's samples, (samples, channels), float32, their rate, and whether it is truncated (see `Audio`).
-
-    Where a decoder fails after the first samples, those are kept.
-    """
+    """The samples, (samples, channels), float32, as far as a decoder gets, their rate, and whether truncated."""
     if len(content) > LARGEST:
         raise DataError(f"is larger than {LARGEST:,} bytes; cut it into clips")
     whole = _with_length(content)

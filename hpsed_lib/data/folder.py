@@ -27,28 +27,14 @@ import pandas as pd
 
 from hpsed_lib.data.dcase2017.labels import audio_files
 from hpsed_lib.data.label_audit import STRONG, WEAK
-from hpsed_lib.data.labels import (
-    Listing,
-    draw_validation,
-    folded,
-    gather,
-    make_listing,
-    mark,
-    mark_several_labels,
-    read_labels,
-    refuse_odd_rows,
-)
+from hpsed_lib.data.labels import Listing, folded, gather, make_listing, mark, mark_several_labels, read_labels
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import FolderData
 from hpsed_lib.paths import files_below
 
 
 def list_folder(params: FolderData, *, folder: Path) -> Listing:
-    """List the clips and labels of a folder; a clip's source is its file name.
-
-    Without a label file of validation clips, these are drawn from the training clips (`draw_validation`). Without
-    classes, they are the labels of the training clips, sorted.
-    """
+    """List the clips and labels of a folder; without given classes, they are the training clips' labels, sorted."""
     for needed in (folder, *(folder / name for name in params.audio_folders.values())):
         if not needed.is_dir():
             raise DataError(f"{needed}: no such folder; expected one with audio files and label files")
@@ -70,24 +56,20 @@ def list_folder(params: FolderData, *, folder: Path) -> Listing:
     if len(set(classes)) < len(classes):
         raise ParameterError(f"data.classes: expected different labels, got {', '.join(classes)}")
     _find_audio(rows, params.audio_folders, folder)
-    refuse_odd_rows(rows, classes=classes, clip_duration=params.clip_duration, folder=folder)
-    clips = rows.drop_duplicates("filename").reset_index(drop=True)
-    clips["sources"] = clips.filename
-    if "validation" not in (weak | strong):
-        clips["split"] = draw_validation(clips, share=params.validation_share, seed=params.validation_seed)
-    return make_listing(rows, clips, classes=classes, clip_duration=params.clip_duration, audio_folder=folder)
+    rows["sources"] = rows.filename
+    return make_listing(rows, params, classes=classes, folder=folder)
 
 
 def _find_audio(rows: pd.DataFrame, audio_folders: dict[str, str], folder: Path) -> None:
-    """Add the column path, "" where there is no file, and mark the rows whose file is called nearly like that."""
+    """Add the column files, and mark the rows whose file is called nearly like that."""
     present = files_below(folder)
     named = zip(rows.split, rows.filename, strict=True)
-    rows["path"] = [posixpath.normpath(f"{audio_folders[split]}/{filename}") for split, filename in named]
-    bare = rows.filename[~rows.filename.str.contains(r"\.\w+$")]
-    of_bare = {clip: paths[0] for clip, paths in audio_files(bare.unique().tolist(), present).items()}
-    rows["path"] = rows.path.mask(rows.filename.isin(of_bare), rows.filename.map(of_bare))
-    nearly = rows.path.map(folded).map({folded(path): path for path in present})
-    absent = ~rows.path.isin(present)
-    mark(rows, "other_file_name", absent & nearly.notna())
+    path = pd.Series([posixpath.normpath(f"{audio_folders[split]}/{filename}") for split, filename in named])
+    bare = rows.filename[~rows.filename.str.contains(r"\.\w+$")].unique().tolist()
+    of_bare, there = audio_files(bare, present), set(present)
+    rows["files"] = [
+        of_bare.get(name, [file] if file in there else []) for name, file in zip(rows.filename, path, strict=True)
+    ]
+    nearly = path.map(folded).map({folded(file): file for file in present})
+    mark(rows, "other_file_name", ~rows.files.astype(bool) & nearly.notna())
     rows.loc[rows.kind == "other_file_name", "text"] += " (there is " + nearly + ")"
-    rows.loc[absent, "path"] = ""

@@ -1,17 +1,15 @@
 """What is odd in a data set's labels, and how far each oddity moves a segment-based score.
 
-Conventions: strong labels are rows (filename, onset, offset, event_label), times in seconds from the clip's start; weak
-labels are pairs (filename, event_label). An *event* is a strong row with ``offset > onset``. Labels are never changed,
-only compared with what they would be without one kind of defect (`DEFECTS`).
-
-Segment activity is sed_eval's (`hpsed_lib.scoring`): a row of no duration is active in one segment if it lies inside
-one, in none if it lies on a border.
+Conventions: strong labels have the columns `STRONG`, times in seconds from the clip's start; weak labels have the
+columns `WEAK`. An *event* is a strong row with ``offset > onset``. Labels are never changed, only compared with what
+they would be without one kind of defect (`DEFECTS`). Segment activity is sed_eval's (`hpsed_lib.scoring`): a row of no
+duration is active in one segment if it lies inside one, in none if it lies on a border.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,8 +30,7 @@ DEFECTS = {
     "weak_without_row": "weak labels without any strong row",
     "clip_without_event": "clips without an event",
 }
-"""Every kind of defect, and what is listed and counted."""
-REMOVALS = tuple(DEFECTS)[:6]
+REMOVALS = tuple(DEFECTS)[:6]  # what strong labels can be made free of
 
 
 def weak_labels(weak_target: np.ndarray, *, filenames: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
@@ -45,14 +42,10 @@ def weak_labels(weak_target: np.ndarray, *, filenames: Sequence[str], classes: S
 def label_defects(
     strong: pd.DataFrame, weak: pd.DataFrame, *, filenames: Sequence[str], clip_duration: float
 ) -> dict[str, pd.DataFrame]:
-    """By the names in `DEFECTS`, the rows of `strong` or `weak` that have the defect, or the clips.
-
-    `filenames` names all clips, with labels or without.
-    """
+    """By the names in `DEFECTS`, the rows of `strong` or `weak` that have the defect, or of all clips those."""
     strong, weak = strong.reset_index(drop=True), weak.reset_index(drop=True)
     events = strong[strong.offset > strong.onset]
-    audible = set(events.filename)
-    silent = [name for name in filenames if name not in audible]
+    clips = pd.DataFrame({"filename": filenames}, dtype=object)
     return {
         "zero_duration": strong[strong.onset == strong.offset],
         "reversed": strong[strong.onset > strong.offset],
@@ -62,15 +55,12 @@ def label_defects(
         "strong_without_weak": events[~_among(events, weak)],
         "weak_without_strong": weak[~_among(weak, events)],
         "weak_without_row": weak[~_among(weak, strong)],
-        "clip_without_event": pd.DataFrame({"filename": silent}),
+        "clip_without_event": clips[~clips.filename.isin(events.filename)],
     }
 
 
 def without_defect(strong: pd.DataFrame, weak: pd.DataFrame, *, defect: str, clip_duration: float) -> pd.DataFrame:
-    """Strong labels without one kind of defect that they can have (`REMOVALS`).
-
-    Overlapping events are joined, late ends cut, all other odd rows left out.
-    """
+    """Strong labels without one of `REMOVALS`: overlapping events joined, late ends cut, other odd rows left out."""
     strong = strong[STRONG]
     is_event = strong.offset > strong.onset
     match defect:
@@ -101,8 +91,6 @@ def label_report(
 ) -> pd.DataFrame:
     """Count every defect, and say what the reference and the score of `estimated` events would be without it.
 
-    Segments are `time_resolution` seconds long.
-
     Returns
     -------
     DataFrame indexed by defect
@@ -112,37 +100,35 @@ def label_report(
         activity). ``_change`` is the difference from the first row. Weak labels without an event move no score:
         nothing but ``n`` stands there.
     """
-    score = partial(sed_eval_scores, classes=classes, clip_duration=clip_duration, time_resolution=time_resolution)
-
-    def activity(labels: pd.DataFrame) -> np.ndarray:
-        return event_activity(labels, filenames=filenames, **score.keywords)
-
+    grid: dict[str, Any] = {
+        "classes": classes,
+        "clip_duration": clip_duration,
+        "time_resolution": time_resolution,  # s, of a segment
+    }
     listed = label_defects(strong, weak, filenames=filenames, clip_duration=clip_duration)
-    clips, silent = list(filenames), set(listed["clip_without_event"].filename)
-    audible = [name for name in clips if name not in silent]
-    versions = {"as they are": (strong, clips), "clip_without_event": (strong, audible)}
+    silent = np.isin(filenames, listed["clip_without_event"].filename)
+    audible = np.array(filenames)[~silent].tolist()
+    versions = {"as they are": (strong, filenames), "clip_without_event": (strong, audible)}
     everything = strong
     for defect in REMOVALS:
-        versions[defect] = (without_defect(strong, weak, defect=defect, clip_duration=clip_duration), clips)
+        versions[defect] = (without_defect(strong, weak, defect=defect, clip_duration=clip_duration), filenames)
         everything = without_defect(everything, weak, defect=defect, clip_duration=clip_duration)
     versions["all of them"] = (everything, audible)
 
-    before = activity(strong)
-    rows: dict[str, dict[str, float | None]] = {}
+    before = event_activity(strong, filenames=filenames, **grid)
+    rows: dict[str, dict[str, float]] = {}
     for name, (labels, kept) in versions.items():
         if name in listed and listed[name].empty:
             rows[name] = rows["as they are"]
             continue
         labels = labels[labels.filename.isin(kept)]
-        after = activity(labels)
-        overall = score(labels, estimated[estimated.filename.isin(kept)], filenames=kept)["overall"]
+        after = event_activity(labels, filenames=filenames, **grid)
+        overall = sed_eval_scores(labels, estimated[estimated.filename.isin(kept)], filenames=kept, **grid)["overall"]
         rows[name] = {
-            "Nref": int(after.sum()),
-            "changed": int((before != after).sum()),
-            "best_constant_guess": best_constant_guess(after[np.isin(clips, kept)]) if kept else 0.0,
-            "error_rate": overall["error_rate"],
-            "f_measure": overall["f_measure"],
-        }
+            "Nref": after.sum(),
+            "changed": (before != after).sum(),
+            "best_constant_guess": best_constant_guess(after[np.isin(filenames, kept)]) if kept else 0.0,
+        } | {measure: overall[measure] for measure in ("error_rate", "f_measure")}
     order = ["as they are", *DEFECTS, "all of them"]
     report = pd.DataFrame.from_dict(rows, orient="index", dtype=float).reindex(order)
     report.insert(0, "n", [len(listed[name]) if name in listed else np.nan for name in order])

@@ -2,11 +2,9 @@
 
 Conventions: *weak labels* are pairs (filename, event_label), *strong labels* rows (filename, onset, offset,
 event_label); times are in seconds from the clip's start. An empty label lists a clip without events. The formats are
-those of `hpsed_lib.data.folder`.
-
-**Labels are never changed.** An odd row is either refused, or kept and counted: see `TREATMENTS`. A label file is read
-into a table of *rows*: file, line (from 1), text (the row as it stands), kind (the first reason to refuse it, or ""),
-and the row's own columns.
+those of `hpsed_lib.data.folder`. **Labels are never changed.** An odd row is either refused, or kept and counted: see
+`TREATMENTS`. A label file is read into a table of *rows*: file, line (from 1), text (the row as it stands), kind (the
+first reason to refuse it, or ""), and the row's own columns.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ import pandas as pd
 
 from hpsed_lib.data.label_audit import STRONG, WEAK, label_defects
 from hpsed_lib.errors import DataError
+from hpsed_lib.params import ListedData
 
 WEAK_IN_VIDEO = ["filename", "start", "end", "event_label"]  # DCASE's, without header; start and end are not used
 AUDIOSET = {"# YTID": "filename", "start_seconds": "start", "end_seconds": "end", "label": "event_label"}
@@ -93,8 +92,8 @@ class Listing:
 def _read_records(path: Path) -> tuple[list[tuple[int, list[str], str]], str]:
     """The records of a label file (line, fields, text), and what separates fields: TABs if its first line has one.
 
-    A malformed record has no fields, and its text says what is wrong. Blank lines are passed over, and so are
-    AudioSet's comments, of which the last one is its header.
+    A malformed record has no fields, and its text says what is wrong. Of AudioSet's comments the last one, its header,
+    is a record.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -124,15 +123,10 @@ def _read_records(path: Path) -> tuple[list[tuple[int, list[str], str]], str]:
 
 
 def read_labels(path: Path, *, columns: Sequence[str], name: str = "") -> pd.DataFrame:
-    """Read a label file, as its header or DCASE's want it, and mark rows to refuse whatever the classes.
+    """Read a label file into rows, and mark those to refuse whatever the classes.
 
-    `columns` are `WEAK` or `STRONG`, and `name` is what remarks call the file, if not by its last name. It may have any
-    line ends and a byte order mark, and its fields may be quoted.
-
-    Returns
-    -------
-    DataFrame
-        Rows; ``onset`` and ``offset`` are missing where a clip without events is listed.
+    `columns` are `WEAK` or `STRONG`, and `name` is what remarks call the file, if not by its last name. Where a clip
+    without events is listed, ``onset`` and ``offset`` are NaN.
     """
     records, separator = _read_records(path)
     _, header, text = records[0]
@@ -217,8 +211,8 @@ def gather(weak: Mapping[str, pd.DataFrame], strong: Mapping[str, pd.DataFrame])
     return pd.concat(tables, ignore_index=True)
 
 
-def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration: float, folder: Path) -> None:
-    """Stop if any row of what `gather` returns is of a kind that is refused: the error names `MOST_SHOWN` at most."""
+def _refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration: float, folder: Path) -> None:
+    """Stop if any row is of a kind that is refused: the error names `MOST_SHOWN` at most."""
     mark(rows, "other_unit", rows.offset > LATEST * clip_duration)
     mark(rows, "after_end", rows.onset >= clip_duration)
     unknown = ~rows.event_label.isin([*classes, ""]) & (rows.kind == "")
@@ -230,12 +224,11 @@ def refuse_odd_rows(rows: pd.DataFrame, *, classes: Sequence[str], clip_duration
     mark(rows, "two_spellings", rows.event_label != first)
     mark(rows, "two_splits", rows.split != rows.groupby("filename").split.transform("first"))
     refused = _remarks(rows[rows.kind != ""])
-    if refused.empty:
-        return
     shown = [f"{row.file}, line {row.line}: {row.message}" for row in refused[:MOST_SHOWN].itertuples()]
     if len(refused) > MOST_SHOWN:
         shown.append(f"... and {len(refused) - MOST_SHOWN} more")
-    raise DataError(f"{folder}: {len(refused)} row(s) of label files to correct or remove:\n  " + "\n  ".join(shown))
+    if shown:
+        raise DataError("\n  ".join([f"{folder}: {len(refused)} row(s) of label files to correct or remove:", *shown]))
 
 
 def draw_validation(clips: pd.DataFrame, *, share: float, seed: int) -> pd.Series:
@@ -253,20 +246,13 @@ def draw_validation(clips: pd.DataFrame, *, share: float, seed: int) -> pd.Serie
     return clips.split.mask(drawn, "validation")
 
 
-def make_listing(
-    rows: pd.DataFrame,
-    clips: pd.DataFrame,
-    *,
-    classes: Sequence[str],
-    clip_duration: float,
-    audio_folder: Path,
-    odd: Sequence[pd.DataFrame] = (),
-) -> Listing:
-    """Put a listing together, with every remark on the rows that are kept.
+def make_listing(rows: pd.DataFrame, params: ListedData, *, classes: Sequence[str], folder: Path) -> Listing:
+    """List the clips and labels of `rows`: those of `gather`, with the new columns sources and files.
 
-    `rows` are those of `gather`, none of them to be refused. `clips` are the first one of each clip, with the new
-    columns sources and path. `odd` are rows, with their kinds, that the source itself has found.
+    ``files`` are the paths of the clip's audio files inside `folder`, of which the first is used. Without validation
+    clips, these are drawn from the training clips. Rows to be refused are an error.
     """
+    _refuse_odd_rows(rows, classes=classes, clip_duration=params.clip_duration, folder=folder)
     labelled = rows[rows.event_label != ""]
     strong = labelled[labelled.labels == "strong"]
     has_weak_file = labelled.split.isin(rows.split[rows.labels == "weak"])
@@ -276,20 +262,26 @@ def make_listing(
     found.append(rows[(rows.event_label == "") & has_label].assign(kind="empty_beside_event"))
     beside = (strong[["onset", "offset"]] - strong[["onset", "offset"]].round(3)).abs()
     found.append(strong[((beside > 0) & (beside < 1e-6)).any(axis=1)].assign(kind="rounding"))
-    for split in rows.split[rows.labels == "strong"].unique():
-        events, named = (labels[labels.split == split] for labels in (strong, weak))
-        filenames = rows.filename[rows.split == split].unique().tolist()
-        listed = label_defects(events, named, filenames=filenames, clip_duration=clip_duration)
-        kinds = ("zero_duration", "overlap", "past_end", "strong_without_weak", "weak_without_row")
-        found += [listed[kind].assign(kind=kind) for kind in kinds]
-    found.append(clips[clips.path == ""].assign(kind="missing_audio", text=lambda missing: missing.filename))
+    named = weak[weak.split.isin(rows.split[rows.labels == "strong"])]
+    listed = label_defects(strong, named, filenames=(), clip_duration=params.clip_duration)
+    kinds = ("zero_duration", "overlap", "past_end", "strong_without_weak", "weak_without_row")
+    found += [listed[kind].assign(kind=kind) for kind in kinds]
+
+    clips = rows.drop_duplicates("filename").reset_index(drop=True)
+    clips["path"] = [paths[0] if paths else "" for paths in clips.files]
+    found.append(clips.assign(kind="missing_audio", text=clips.filename)[clips.path == ""])
+    found.append(clips[clips.split != clips.groupby("sources").split.transform("first")].assign(kind="shared_source"))
+    all_files = clips.filename + " as " + clips.files.str.join(", ")
+    found.append(clips.assign(kind="two_files", text=all_files)[clips.files.str.len() > 1])
+    if "validation" not in set(clips.split):
+        clips["split"] = draw_validation(clips, share=params.validation_share, seed=params.validation_seed)
     return Listing(
         classes=tuple(classes),
         clips=clips[["filename", "split", "sources", "path"]],
         strong_labels=strong[STRONG].reset_index(drop=True),
         weak_labels=weak[WEAK].drop_duplicates(ignore_index=True),
-        audio_folder=audio_folder,
-        remarks=pd.concat(map(_remarks, [*found, *odd]), ignore_index=True),
+        audio_folder=folder,
+        remarks=pd.concat(map(_remarks, found), ignore_index=True),
     )
 
 

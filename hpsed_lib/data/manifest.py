@@ -1,8 +1,7 @@
 """What became of every clip: which audio is there, which is not, and what each class has left of it.
 
 Conventions: a manifest has one row per clip that the label files list, with the columns of `MANIFEST` and ``split``. A
-clip is *used* if its state is ``present``; one that is ``missing`` or ``unreadable`` takes no part in anything, and
-every table of results says how many there are.
+clip is *used* if its state is ``present``; every table of results says how many are not.
 """
 
 from __future__ import annotations

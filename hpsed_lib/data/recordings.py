@@ -52,10 +52,7 @@ class Recording(NamedTuple):
 
 
 def find_recordings(folder: Path, *, subset: str) -> list[Recording]:
-    """List recordings in either published layout, sorted by label and file name.
-
-    `subset` is esc10 or esc50, all classes of which must be there; esc10 keeps its ten.
-    """
+    """List the recordings of `subset` (esc10 or esc50, all its classes), sorted by label and file name."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with ESC-10 or ESC-50")
     table = folder / "meta" / "esc50.csv"
@@ -115,8 +112,7 @@ def cut_event(
 ) -> np.ndarray | None:
     """Cut one event out of a recording; None if it has no active run of ``duration[0]`` seconds.
 
-    A run that long is drawn; one longer than a length drawn in `duration` is cut to it at a drawn place. Both ends get
-    a 10 ms fade.
+    A run that long is drawn, and of it a place of a length drawn in `duration`. Both ends get a 10 ms fade.
     """
     y, runs = _active_intervals(recording.path, sr)
     runs = runs[np.diff(runs, axis=1)[:, 0] >= duration[0] * sr]

@@ -3,10 +3,8 @@
 Conventions: a soundscape is a mono WAV of ``clip_duration`` seconds. Strong labels (times in seconds from the clip's
 start) are exact, because we placed the events; overlapping events of one class are one. Weak labels follow from them.
 Every draw comes from a generator seeded with (seed, split, clip): a clip is the same whatever was made before it.
-
-Training, validation and test share no source sound: synthetic events are drawn anew for each clip, recorded ones come
-from the folds of their split. The clip table names what each is made from (a seed, a Freesound recording), whatever
-the split, so that a sound in two splits would show.
+Splits share no source sound: synthetic events are drawn anew for each clip, recorded ones come from the folds of their
+split. The clip table names what each is made from (a seed, a Freesound recording), so that a shared one would show.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,27 +31,23 @@ from hpsed_lib.progress import in_parallel
 COMPANIONS = {label: companion for label, (_, _, companion) in synthesis.SOUND_MODELS.items() if companion}
 
 
-class Event(NamedTuple):
-    """One sounding event, before it is placed: waveform, label, and a name for where it came from."""
-
-    y: np.ndarray
-    event_label: str
-    source: str
+Event = tuple[float, float, str]  # onset, offset, event_label
+Sound = tuple[np.ndarray, str]  # a waveform, and a name for where it came from
 
 
-def synthetic_event(event_label: str, rng: np.random.Generator, *, params: SyntheticData) -> Event:
+def synthetic_event(event_label: str, rng: np.random.Generator, *, params: SyntheticData) -> Sound:
     """An event from the sound model of its class, named by the seed it is made from."""
     _, typical, _ = synthesis.SOUND_MODELS[event_label]
     low, high = np.clip(typical, *params.event_duration)
     seed = int(rng.integers(2**63))
     own_rng = np.random.default_rng(seed)
     y = synthesis.synthesize(event_label, duration=own_rng.uniform(low, high), sr=params.sample_rate, rng=own_rng)
-    return Event(y, event_label, f"{seed:016x}")
+    return y, f"{seed:016x}"
 
 
 def recorded_event(
     event_label: str, rng: np.random.Generator, *, params: RecordedData, recordings: list[Recording], split: str
-) -> Event:
+) -> Sound:
     """An event cut from a recording of its class in the split's folds.
 
     Drawn is a source, then one of the files cut from it: every source counts alike, however many files it has.
@@ -66,59 +59,56 @@ def recorded_event(
     for recording in sorted(shuffled, key=lambda one: place[one.source]):
         y = cut_event(recording, duration=params.event_duration, sr=params.sample_rate, rng=rng)
         if y is not None:
-            return Event(y, event_label, recording.source)
+            return y, recording.source
     raise DataError(
         f"no recording of {event_label!r} in folds {list(folds)} has an event of {params.event_duration[0]} s or more"
     )
 
 
-def merge_overlaps(events: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+def merge_overlaps(events: list[Event]) -> list[Event]:
     """Unite events of one class that overlap or touch, ordered by onset.
 
     >>> merge_overlaps([(3.0, 4.0, "a"), (0.0, 2.0, "a"), (1.0, 2.5, "a"), (1.0, 2.0, "b")])
     [(0.0, 2.5, 'a'), (1.0, 2.0, 'b'), (3.0, 4.0, 'a')]
     """
-    merged: dict[str, list[tuple[float, float, str]]] = {}
-    for onset, offset, label in sorted(events):
-        group = merged.setdefault(label, [])
-        if group and onset <= group[-1][1]:
-            onset, offset = group[-1][0], max(offset, group.pop()[1])
-        group.append((onset, offset, label))
-    return sorted(event for group in merged.values() for event in group)
+    merged: list[Event] = []
+    for onset, offset, label in sorted(events, key=lambda event: (event[2], event[0])):
+        if merged and merged[-1][2] == label and onset <= merged[-1][1]:
+            onset, earlier, _ = merged.pop()
+            offset = max(offset, earlier)
+        merged.append((onset, offset, label))
+    return sorted(merged)
 
 
 def mix(
     params: Soundscapes,
-    draw_event: Callable[[str, np.random.Generator], Event],
+    draw_event: Callable[[str, np.random.Generator], Sound],
     *,
     classes: tuple[str, ...],
     rng: np.random.Generator,
-) -> tuple[np.ndarray, list[tuple[float, float, str]], list[str]]:
-    """Make one soundscape: ``y``, its peak at 0.9 at most, its events (onset, offset, event_label), and their sources.
-
-    Events are drawn from all classes alike.
-    """
+) -> tuple[np.ndarray, list[Event], list[str]]:
+    """Make one soundscape: ``y``, its peak at 0.9 at most, its events, of all classes alike, and their sources."""
     sr = params.sample_rate
     n_samples = round(params.clip_duration * sr)
     y = synthesis.colored_noise(n_samples, exponent=rng.uniform(*params.background_exponent), rng=rng)
     events, sources = [], []
     n_events = rng.integers(*params.n_events, endpoint=True)
     for label in rng.choice(classes, size=n_events).tolist():
-        event = draw_event(label, rng)
-        length = min(len(event.y), n_samples)
+        sound, source = draw_event(label, rng)
+        length = min(len(sound), n_samples)
         start = int(rng.integers(n_samples - length + 1))
-        placed = [(event, start)]
+        placed = [(label, sound, source, start)]
         companion = COMPANIONS.get(label)
         if isinstance(params, SyntheticData) and companion and rng.random() < params.cooccurrence:
-            other = draw_event(companion, rng)
-            latest = n_samples - min(len(other.y), n_samples)
-            placed.append((other, min(int(rng.integers(start, start + length)), latest)))
-        for placed_event, begin in placed:
-            piece = placed_event.y[: n_samples - begin]
+            sound, source = draw_event(companion, rng)
+            latest = n_samples - min(len(sound), n_samples)
+            placed.append((companion, sound, source, min(int(rng.integers(start, start + length)), latest)))
+        for name, sound, source, begin in placed:
+            piece = sound[: n_samples - begin]
             level = 10 ** (rng.uniform(*params.snr) / 20)  # the background's RMS is 1
             y[begin : begin + len(piece)] += piece * (level / (np.sqrt(np.mean(piece**2)) + 1e-9))
-            events.append((begin / sr, (begin + len(piece)) / sr, placed_event.event_label))
-            sources.append(placed_event.source)
+            events.append((begin / sr, (begin + len(piece)) / sr, name))
+            sources.append(source)
     # A drawn loudness for the whole clip, so that level says nothing about content.
     y *= rng.uniform(0.2, 0.9) / np.abs(y).max()
     return y, merge_overlaps(events), sources

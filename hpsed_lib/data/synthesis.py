@@ -1,13 +1,10 @@
 """Parametric sound models of the 17 classes of DCASE 2017 Task 4, after the physics of each source.
 
-Conventions
------------
-- Waveforms ``y`` are (samples,), mono; frequencies are in Hz, times in seconds, speeds in m/s, distances in m, rates in
-  cycles per second, intervals in semitones. Between the functions waveforms are float64, of any level.
-- A model draws its parameters evenly over the ranges that stand in it, from the generator of its `Take`: the same seed
-  gives the same waveform. It knows the length that it has to fill.
-- What repeats may start anywhere in its cycle, but sounds from the first moment on.
-- No partial and no resonance lies above 0.45 ``sr``, and no pulse is sharp enough to reach there; noise rolls off.
+Conventions: waveforms ``y`` are (samples,), mono, between the functions float64 of any level; frequencies are in Hz,
+times in seconds, speeds in m/s, distances in m, rates in cycles per second, intervals in semitones. A model draws its
+parameters evenly over the ranges that stand in it, from the generator of its `Take`. What repeats may start anywhere in
+its cycle, but sounds from the first moment on. No partial and no resonance lies above 0.45 ``sr``, and no pulse is
+sharp enough to reach there; noise rolls off.
 """
 
 from __future__ import annotations
@@ -32,9 +29,6 @@ DrawnMode = tuple[float, float, float, float]  # one whose frequency is drawn be
 SPEED_OF_SOUND = 343.0  # m/s
 PASSBAND = 0.45  # share of the sample rate that may sound
 FADE = 0.01  # seconds, at either end of an event
-
-
-# Building blocks: noise, oscillators, filters, envelopes, impacts, space
 
 
 def _shaped_noise(n_samples: int, gain: Callable[[Array], Array], rng: np.random.Generator) -> Array:
@@ -220,9 +214,6 @@ def _outdoors(take: Take, y: Array) -> Array:
     return np.asarray(signal.oaconvolve(y, tail)[: y.size])
 
 
-# Sirens
-
-
 def _electronic_siren(take: Take, frequency: Array) -> Array:
     """Square-like wave through a horn loudspeaker."""
     y = take.tone(frequency, 12, tilt=take.uniform(0.8, 1.2), even=take.uniform(0.15, 0.5))
@@ -273,10 +264,7 @@ def fire_engine(take: Take) -> Array:
 
 
 def civil_defense(take: Take) -> Array:
-    """A rotor with two rows of ports sounds a chord, wound up and then held (half) or wailing slowly.
-
-    Its head turns, and so its level goes up and down; distance takes the highs.
-    """
+    """A rotor with two rows of ports, wound up and held (half) or wailing; its head turns, distance takes highs."""
     if take.chance(0.5):
         speed = 1 - take.uniform(0.3, 0.5) * np.exp(-take.t / take.uniform(0.8, 1.5))
     else:
@@ -290,16 +278,10 @@ def civil_defense(take: Take) -> Array:
     return speed * 10 ** (take.uniform(1.5, 4) * turning / 20) * signal.lfilter(b, a, rows)
 
 
-# Horns, alarms, beeps
-
-
 def _horn(
     take: Take, notes: Sequence[float], blasts: Sequence[Span], *, edges: Span, brightness: float, scoop: float = 0.02
 ) -> Array:
-    """Air-driven horns, one for each note: pitch (by ``scoop``) and brightness follow the pressure; some breath.
-
-    ``edges`` are attack and release.
-    """
+    """Air-driven horns, one for each note: pitch (by ``scoop``) and brightness follow the pressure; some breath."""
     attack, release = edges
     y = 0.04 * take.noise(800, 5000) * take.gate(blasts, attack / 2, release)
     for note in notes:
@@ -370,9 +352,6 @@ def reversing_beeps(take: Take) -> Array:
     tone = take.tone(pitch, 5, tilt=take.uniform(2, 3.5), even=0.02)
     idle = take.uniform(0.01, 0.05) if take.chance(0.5) else 0.0
     return take.gate(beeps, 0.005, 0.005) * tone + idle * take.noise(50, 300, exponent=1.0)
-
-
-# Engines
 
 
 class Engine(NamedTuple):
@@ -505,9 +484,6 @@ def motorcycle(take: Take) -> Array:
     return np.tanh(0.7 * y / np.std(y))
 
 
-# Rail, voice, wheels
-
-
 def train(take: Take) -> Array:
     """Each axle of each bogie knocks at the rail joint before us, fainter at the next ones; rumble, flange squeal."""
     speed, joint, car_length = take.uniform(9, 22), take.uniform(12, 25), take.uniform(18, 25)
@@ -594,9 +570,6 @@ def skateboard(take: Take) -> Array:
     return y + take.strike(np.add.outer(landings, [0, 0.025]).ravel(), 1.5, wood)
 
 
-# The registry, and the way in
-
-
 SOUND_MODELS: dict[str, tuple[Callable[[Take], Array], Span, str | None]] = {
     "Train horn": (train_horn, (1.5, 6.0), "Train"),
     "Air horn, truck horn": (air_horn, (0.8, 4.0), "Truck"),
@@ -629,12 +602,6 @@ def synthesize(event_label: str, *, duration: float, sr: int, rng: np.random.Gen
     -------
     np.ndarray, shape (round(duration * sr),), float32
         Without offset, its peak at 1: the mixer sets the level.
-
-    Examples
-    --------
-    >>> y = synthesize("Reversing beeps", duration=2.5, sr=16000, rng=np.random.default_rng(0))
-    >>> y.shape, y.dtype, float(abs(y).max())
-    ((40000,), dtype('float32'), 1.0)
     """
     if not (math.isfinite(duration) and duration >= 2 * FADE):
         raise ParameterError(f"duration must be {2 * FADE} s or more, and finite; got {duration}")

@@ -23,13 +23,10 @@ from hpsed_lib.progress import in_parallel
 
 BLOCK = 2**20  # bytes
 
-# Published archives by file name: their address and MD5.
-ARCHIVES = {
-    "DCASE_2017_evaluation_set_audio_files.zip": (
-        "https://dl.dropboxusercontent.com/s/bbgqfd47cudwe9y/DCASE_2017_evaluation_set_audio_files.zip",
-        "676b0b4a956db2445b16d7b13522808b",
-    )
-}
+# The one published archive whose MD5 is known, and where it is.
+PUBLISHED = "DCASE_2017_evaluation_set_audio_files.zip"
+ADDRESS = f"https://dl.dropboxusercontent.com/s/bbgqfd47cudwe9y/{PUBLISHED}"
+MD5 = "676b0b4a956db2445b16d7b13522808b"
 PASSWORDS = ("DCASE_2017_training_set", "DCASE_2017_testing_set", "DCASE_2017_evaluation_set")
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
@@ -38,8 +35,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 def unpack(archives: Iterable[Path], folder: Path, clips: Sequence[str]) -> None:
     """Unpack the clips that are not in `folder` and are in zip files, encrypted or not, or in folders of such files.
 
-    A clip whose member is damaged gets into the folder's list of failures; an archive that is not what it should be, or
-    that none of `PASSWORDS` opens, is an error.
+    A clip whose member is damaged gets into the folder's list of failures; an archive that cannot be used is an error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path in archives:
@@ -54,14 +50,11 @@ def _unpack_archive(archive: Path, folder: Path, clips: Sequence[str]) -> None:
     members = _members(archive, clips)
     if not members:
         return
-    if archive.name in ARCHIVES:
-        address, expected = ARCHIVES[archive.name]
+    if archive.name == PUBLISHED:
         with open(archive, "rb") as file:
             found = hashlib.file_digest(file, "md5").hexdigest()
-        if found != expected:
-            raise DataError(
-                f"{archive}: its MD5 is {found}, not {expected} as published; fetch it again from {address}"
-            )
+        if found != MD5:
+            raise DataError(f"{archive}: its MD5 is {found}, not {MD5} as published; fetch it again from {ADDRESS}")
     require_space(folder, sum(info.file_size for info in members.values()))
     password = _find_password(archive, members.values())
     calls = [

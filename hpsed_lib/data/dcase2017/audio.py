@@ -1,9 +1,8 @@
 """Fill a folder with the audio of DCASE 2017 Task 4: ``python -m hpsed_lib.data.dcase2017.audio --data FOLDER``.
 
-The clips are those of the published label files, which are looked for below the folder and fetched if they are not
-there. What is in archives at hand is unpacked, the rest is fetched from YouTube, and in the end the command says how
-much of each set is there and why the rest is not. Run again it goes on: a clip that is there is not touched, one known
-to be out of reach is not asked for. One process at a time fills a folder.
+The clips are those of the published label files, which are fetched if they are not below the folder. What is in
+archives at hand is unpacked, the rest is fetched from YouTube, and in the end the command says how much of each set is
+there and why the rest is not. Run again it goes on. One process at a time fills a folder.
 """
 
 from __future__ import annotations
@@ -85,10 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-fetch", action="store_true", help="only unpack, and say what is there")
     parser.add_argument("--retry", action="store_true", help="ask again for clips known to be out of reach")
     for name, field in Site.model_fields.items():
-        kind, text = (
-            Path if field.default is None else type(field.default),
-            f"{field.description} (default: %(default)s)",
-        )
+        kind = Path if field.default is None else type(field.default)
+        text = f"{field.description} (default: %(default)s)"
         parser.add_argument(f"--{name}", type=kind, default=field.default, help=text)
     return parser
 

@@ -1,9 +1,8 @@
 """The clips of DCASE 2017 Task 4 in a folder: which are there, and why the others are not.
 
 Conventions: a clip is named as in the label files, ``<video>_<start>_<end>.wav``, start and end in seconds of the
-video; its audio is the file ``Y<clip>`` in the folder, as it was published, or what the user has put there under
-another name that `labels` knows. A file of ours is whole: it gets its name when it is. What could not be had is a row
-of `FAILURES` in that folder (clip, reason, detail, time in UTC), the newest of each clip; `REASONS` lists the reasons.
+video; its audio is the file ``Y<clip>`` in the folder, or what the user has put there under another name that `labels`
+knows. What could not be had is a row of `FAILURES` in that folder (clip, reason, detail, time in UTC).
 """
 
 from __future__ import annotations

@@ -74,18 +74,14 @@ def _parts(clip: str) -> tuple[str, float, float]:
 
 
 class _UnusableError(Exception):
-    """A recording came, or part of it, and the clip cannot be cut out of it: a reason, and a detail."""
+    """The clip cannot be cut out of what came of its recording: a reason, and a detail."""
 
 
 def read_section(file: Any, start: float, end: float, **opening: Any) -> tuple[np.ndarray, int]:
     """Decode a section (in s) of a recording, anything that FFmpeg reads; `opening` goes to `av.open`.
 
-    Returns
-    -------
-    y : np.ndarray, shape (samples,)
-        Mean of the channels, float32; shorter than the section where the recording ends first.
-    sr : int
-        The recording's own rate, in Hz.
+    ``y`` is (samples,), the mean of the channels, float32, at the recording's own rate, which comes with it in Hz; it
+    is shorter than the section where the recording ends first.
     """
     with av.open(file, **opening) as container:
         if not container.streams.audio:
@@ -123,8 +119,7 @@ def read_section(file: Any, start: float, end: float, **opening: Any) -> tuple[n
 def classify(error: Exception) -> tuple[str, str]:
     """The reason, one of `REASONS`, that an error of yt-dlp or of FFmpeg stands for, and its words."""
     if isinstance(error, _UnusableError):
-        reason, detail = error.args
-        return reason, detail
+        return error.args
     detail = (isinstance(error, av.FFmpegError) and error.strerror) or str(error)  # FFmpeg's has the address as well
     for words, reason in _ANSWERS.items():
         if re.search(rf"\b({words})", detail, re.IGNORECASE):
@@ -168,7 +163,7 @@ def fetch(clips: Iterable[str], folder: Path, *, site: Site, retry: bool = False
     """Fetch the clips that are not in `folder`, and write down in `FAILURES` why others are not.
 
     Those that failed for a `FINAL` reason are asked for again only with `retry`. Returns whether the site turned
-    everything away, so that the rest was not asked for. A disk that is full, or will be, is an error.
+    everything away, so that the rest was not asked for. A full disk is an error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     failures = read_failures(folder)

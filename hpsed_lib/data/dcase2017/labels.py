@@ -16,7 +16,7 @@ import pandas as pd
 
 from hpsed_lib.data.download import fetch_published, read_registry
 from hpsed_lib.data.label_audit import STRONG, WEAK
-from hpsed_lib.data.labels import Listing, draw_validation, gather, make_listing, read_labels, refuse_odd_rows
+from hpsed_lib.data.labels import Listing, gather, make_listing, read_labels
 from hpsed_lib.data.synthesis import CLASSES
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import Dcase2017Data
@@ -42,55 +42,43 @@ def list_dcase2017(params: Dcase2017Data, *, folder: Path, download: bool) -> Li
     """List the clips and labels of DCASE 2017 Task 4; a clip's source is the YouTube id of its video.
 
     The test set is the development set (488 clips), or the evaluation set (1,103) with the development set for tuning.
-    Validation clips are drawn from the training clips by video (`draw_validation`). Audio files lie anywhere below
-    `folder`, and so may the label files; with `download` those that are neither there nor fetched before are fetched.
+    Audio files lie anywhere below `folder`, and so may the label files; with `download` those that are neither there
+    nor fetched before are fetched.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with the audio of DCASE 2017 Task 4")
-    tested = {"tuning": "development", "test": params.test_set}
-    if params.test_set == "development":
-        del tested["tuning"]
+    tuning = {"tuning": "development"} if params.test_set == "evaluation" else {}
+    tested = tuning | {"test": params.test_set}
     sets = {"training": "training"} | tested
     present = files_below(folder)
     wanted = [*(WEAK_FILES[name] for name in sets.values()), *(STRONG_FILES[name] for name in tested.values())]
-    found = iter(_label_files(wanted, folder=folder, present=present, download=download))
-    weak = {split: read_labels(next(found), columns=WEAK) for split in sets}
-    strong = {split: read_labels(next(found), columns=STRONG) for split in tested}
+    files = _label_files(wanted, folder, present, download=download)
+    weak = {split: read_labels(files[WEAK_FILES[name]], columns=WEAK) for split, name in sets.items()}
+    strong = {split: read_labels(files[STRONG_FILES[name]], columns=STRONG) for split, name in tested.items()}
     rows = gather(weak, strong)
-    refuse_odd_rows(rows, classes=CLASSES, clip_duration=params.clip_duration, folder=folder)
-
-    clips = rows.drop_duplicates("filename").reset_index(drop=True)
-    clips["sources"] = clips.filename.str.rsplit("_", n=2).str[0]
-    audio = audio_files(clips.filename.tolist(), present)
-    clips["path"] = [audio[name][0] if name in audio else "" for name in clips.filename]
-    several = clips[[len(audio.get(name, ())) > 1 for name in clips.filename]]
-    paths = [f"{name} as {', '.join(audio[name])}" for name in several.filename]
-    shared = clips[clips.split != clips.groupby("sources").split.transform("first")]
-    odd = [shared.assign(kind="shared_source"), several.assign(kind="two_files", text=paths)]
-    clips["split"] = draw_validation(clips, share=params.validation_share, seed=params.validation_seed)
-    return make_listing(rows, clips, classes=CLASSES, clip_duration=params.clip_duration, audio_folder=folder, odd=odd)
+    rows["sources"] = rows.filename.str.rsplit("_", n=2).str[0]
+    audio = audio_files(rows.filename.unique().tolist(), present)
+    rows["files"] = [audio.get(name, []) for name in rows.filename]
+    return make_listing(rows, params, classes=CLASSES, folder=folder)
 
 
 def clip_names(name: str, *, folder: Path, download: bool) -> list[str]:
-    """The clips of one set (a name in `WEAK_FILES`), each once, in the order of its label file.
-
-    `folder` need not exist; it and `download` are those of `list_dcase2017`.
-    """
-    [path] = _label_files([WEAK_FILES[name]], folder=folder, present=files_below(folder), download=download)
+    """The clips of one set (a name in `WEAK_FILES`), each once, in its label file's order; `folder` may be absent."""
+    [path] = _label_files([WEAK_FILES[name]], folder, files_below(folder), download=download).values()
     return read_labels(path, columns=WEAK).filename.unique().tolist()
 
 
 def reference_events(name: str, *, folder: Path, download: bool) -> tuple[list[str], pd.DataFrame]:
     """The clips of one set (a name in `STRONG_FILES`) and its strong labels; the rest as in `clip_names`."""
-    [path] = _label_files([STRONG_FILES[name]], folder=folder, present=files_below(folder), download=download)
+    [path] = _label_files([STRONG_FILES[name]], folder, files_below(folder), download=download).values()
     return clip_names(name, folder=folder, download=download), read_labels(path, columns=STRONG)[STRONG]
 
 
-def _label_files(wanted: list[str], *, folder: Path, present: list[str], download: bool) -> list[Path]:
+def _label_files(wanted: list[str], folder: Path, present: list[str], *, download: bool) -> dict[str, Path]:
     """The published files of these names: from the folder, fetched before, or fetched now."""
     registry = read_registry(LABELS_REGISTRY)
     cache = cache_folder("dcase2017_task4") / "groundtruth_release"
-    found, missing = [], []
+    found: dict[str, Path] = {}
     for name in wanted:
         paths = [folder / path for path in present if path.rpartition("/")[2] == name]
         paths = paths or [path for path in [cache / name] if path.is_file()]
@@ -103,9 +91,9 @@ def _label_files(wanted: list[str], *, folder: Path, present: list[str], downloa
         if not good and download:
             fetch_published(LABELS_URL, {name: registry[name]}, cache, or_else=f"; put it into {folder}")
             good = [cache / name]
-        found += good[:1]
-        missing += [] if good else [name]
-    if missing:
+        if good:
+            found[name] = good[0]
+    if missing := [name for name in wanted if name not in found]:
         raise DataError(f"{folder}: lacks {'; '.join(missing)}; put them there, or give DOWNLOAD=1 to fetch them")
     return found
 
