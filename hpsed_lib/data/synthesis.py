@@ -31,6 +31,9 @@ PASSBAND = 0.45  # share of the sample rate that may sound
 FADE = 0.01  # seconds, at either end of an event
 
 
+# Building blocks: noise, oscillators, filters, envelopes, impacts, space
+
+
 def _shaped_noise(n_samples: int, gain: Callable[[Array], Array], rng: np.random.Generator) -> Array:
     """Gaussian noise of unit RMS, its magnitude spectrum shaped by ``gain`` of the frequency in cycles per sample."""
     length = fft.next_fast_len(n_samples, real=True)
@@ -214,6 +217,9 @@ def _outdoors(take: Take, y: Array) -> Array:
     return np.asarray(signal.oaconvolve(y, tail)[: y.size])
 
 
+# Sirens
+
+
 def _electronic_siren(take: Take, frequency: Array) -> Array:
     """Square-like wave through a horn loudspeaker."""
     y = take.tone(frequency, 12, tilt=take.uniform(0.8, 1.2), even=take.uniform(0.15, 0.5))
@@ -276,6 +282,9 @@ def civil_defense(take: Take) -> Array:
     turning = np.sin(2 * np.pi * (take.t / take.uniform(4, 9) + take.uniform()))
     b, a = signal.butter(1, take.uniform(1200, 2500), fs=take.sr)
     return speed * 10 ** (take.uniform(1.5, 4) * turning / 20) * signal.lfilter(b, a, rows)
+
+
+# Horns, alarms, beeps
 
 
 def _horn(
@@ -352,6 +361,9 @@ def reversing_beeps(take: Take) -> Array:
     tone = take.tone(pitch, 5, tilt=take.uniform(2, 3.5), even=0.02)
     idle = take.uniform(0.01, 0.05) if take.chance(0.5) else 0.0
     return take.gate(beeps, 0.005, 0.005) * tone + idle * take.noise(50, 300, exponent=1.0)
+
+
+# Engines
 
 
 class Engine(NamedTuple):
@@ -484,6 +496,9 @@ def motorcycle(take: Take) -> Array:
     return np.tanh(0.7 * y / np.std(y))
 
 
+# Rail, voice, wheels
+
+
 def train(take: Take) -> Array:
     """Each axle of each bogie knocks at the rail joint before us, fainter at the next ones; rumble, flange squeal."""
     speed, joint, car_length = take.uniform(9, 22), take.uniform(12, 25), take.uniform(18, 25)
@@ -568,6 +583,9 @@ def skateboard(take: Take) -> Array:
     pop = take.ring(take.modes((700, 1000, 0.008, 1.2), (2200, 3000, 0.004, 1.2)), click=1.0)
     y += take.strike(pops, 1.2, pop)
     return y + take.strike(np.add.outer(landings, [0, 0.025]).ravel(), 1.5, wood)
+
+
+# The registry, and the way in
 
 
 SOUND_MODELS: dict[str, tuple[Callable[[Take], Array], Span, str | None]] = {
