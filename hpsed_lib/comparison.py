@@ -101,12 +101,7 @@ def arms(scores: pd.DataFrame, resampled: Resampled) -> pd.DataFrame:
 def contrasts(scores: pd.DataFrame, resampled: Resampled, *, family: Sequence[str], equivalence: float) -> pd.DataFrame:
     """Every arm against ``single`` of its pooling function: rulers first, then what is tested.
 
-    Parameters
-    ----------
-    family : sequence of str
-        Pooling functions whose ``appendix`` is tested against ``single``.
-    equivalence : float
-        Points of F1 within which two arms count as equivalent.
+    Tested is ``appendix`` of the pooling functions in `family`; two arms are equivalent within `equivalence` points.
 
     Returns
     -------

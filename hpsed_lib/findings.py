@@ -107,9 +107,9 @@ def detections(reference: pd.DataFrame, estimated: Mapping[tuple[str, str], Sequ
     lengths = reference.offset - reference.onset
     rows = [{"pooling": "reference", "structure": "", "n_events": len(reference), "median_length": lengths.median()}]
     for (pooling, structure), runs in estimated.items():
-        found = [coverage_by_length(reference, events).covered for events in runs]
+        covered = pd.concat([coverage_by_length(reference, events).covered for events in runs], axis=1).mean(axis=1)
         every = pd.concat(runs)
         row = {"pooling": pooling, "structure": structure, "n_events": len(every) / len(runs)}
         row |= {"median_length": (every.offset - every.onset).median()}
-        rows.append(row | {f"covered {span}": value for span, value in pd.concat(found, axis=1).mean(axis=1).items()})
+        rows.append(row | {f"covered {span}": share for span, share in covered.items()})
     return pd.DataFrame(rows).set_index(["pooling", "structure"])

@@ -65,9 +65,8 @@ def finish_run(
     Returns
     -------
     metrics : dict
-        What ``metrics/<run>.json`` holds: ``test`` is the score of the decoding that the experiment asks for; the other
-        scores are those of `operating_points` and `hpsed_lib.scoring`; ``example``: see `_example`.
-    curve : DataFrame with columns threshold, f_measure and the counts
+        What ``metrics/<run>.json`` holds; ``test`` is the score of the decoding that the experiment asks for.
+    curve : DataFrame
         As `choose_threshold` returns it; without tuning clips it has no row.
     """
     run, variant = run_name(pooling, structure, seed), {"pooling": pooling, "structure": structure}

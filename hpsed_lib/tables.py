@@ -41,8 +41,6 @@ HEADINGS = {
     "error_rate_paper": "ER (paper)",
     "f_measure_paper": "F1 (paper)",
 }
-DIFFERENCES = ("difference", "difference_sd", "low", "high", "low_recordings", "high_recordings")
-"""Columns of the contrasts that are in points."""
 LATEX = str.maketrans({"`": "", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$"})
 PREAMBLE = "".join(f"% \\usepackage{name}\n" for name in ("[T1]{fontenc}", "{booktabs}", "{tabularx}"))
 """What the LaTeX tables need."""
@@ -54,10 +52,7 @@ _ARM = ["pooling", "structure"]
 def load_metrics(experiment: Experiment, *, published: bool = False) -> list[dict]:
     """The metrics files of every run of an experiment, reproduced or published, in the order of the tables.
 
-    Raises
-    ------
-    DataError
-        A run has none: notebook 03 has not run for it.
+    A `DataError` names the runs that have none.
     """
     folder = (published_folder if published else results_folder)(experiment.name) / "metrics"
     missing = [run for run in experiment.runs() if not (folder / f"{run}.json").is_file()]
@@ -68,20 +63,11 @@ def load_metrics(experiment: Experiment, *, published: bool = False) -> list[dic
 
 def scores(metrics: list[dict]) -> pd.DataFrame:
     """One row per run: its threshold and test scores (sed_eval, micro-averaged), those of `MEASURES` among them."""
-    return pd.DataFrame(
-        [
-            {
-                "pooling": run["pooling"],
-                "structure": run["structure"],
-                "seed": run["seed"],
-                "threshold": run["threshold"],
-                **{name: 100 * run["test"]["overall"][name] for name in SCORES},
-                "f_measure_fixed": 100 * run["operating_points"]["fixed"]["test"]["f_measure"],
-                "segment_ap": 100 * run["threshold_free"]["segment"]["micro"]["average_precision"],
-            }
-            for run in metrics
-        ]
-    )
+    names = {f"test.overall.{name}": name for name in SCORES}
+    names["operating_points.fixed.test.f_measure"] = "f_measure_fixed"
+    names["threshold_free.segment.micro.average_precision"] = "segment_ap"
+    flat = pd.json_normalize(metrics)
+    return flat[[*_ARM, "seed", "threshold"]].join(100 * flat[list(names)].rename(columns=names))
 
 
 def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -123,15 +109,14 @@ def with_units(table: pd.DataFrame) -> pd.DataFrame:
     >>> list(with_units(pd.DataFrame({"n_seeds": [1], "threshold": [0.4], "f_measure": [66.7]})))
     ['n_seeds', 'threshold', 'f_measure_percent']
     """
-    points = DIFFERENCES if "difference" in table else ()
     scored = table.select_dtypes("float").columns.difference(["threshold", "p_value", "p_holm", "p_equivalence"])
-    return table.rename(columns={name: f"{name}_{'points' if name in points else 'percent'}" for name in scored})
+    differences = scored[scored.str.match("difference|low|high")] if "difference" in table else ()
+    return table.rename(columns={name: f"{name}_{'points' if name in differences else 'percent'}" for name in scored})
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text: the paper's headings, one decimal, ± the seeds' standard deviation where there is one."""
-    text = table[[name for name in ("dataset", *_ARM, "n_seeds") if name in table]]
-    text = text.rename(columns={"n_seeds": "seeds"})
+    text = table.filter(["dataset", *_ARM, "n_seeds"]).rename(columns={"n_seeds": "seeds"})
     for name, heading in HEADINGS.items():
         if name in table:
             text[heading] = _text(table[name], "{:+.1f} %" if name.endswith("_change") else "{:.1f}")
@@ -193,10 +178,7 @@ def _latex_text(text: str) -> str:
 
 
 def operating_points(metrics: list[dict]) -> pd.DataFrame:
-    """Error rate, precision, recall and F1 of the test clips at each of `POINTS` in percent, averaged over seeds.
-
-    Rows are (pooling, structure, point).
-    """
+    """Error rate, precision, recall and F1 at each of `POINTS`, by (pooling, structure, point), averaged over seeds."""
     rows = [
         {"pooling": run["pooling"], "structure": run["structure"], "point": name}
         | {measure: 100 * run["operating_points"][name]["test"][measure] for measure in SCORES[-4:]}
@@ -208,26 +190,23 @@ def operating_points(metrics: list[dict]) -> pd.DataFrame:
 
 
 def threshold_free(metrics: list[dict]) -> pd.DataFrame:
-    """Scores beside the segment-based ones in percent, averaged over seeds; rows are (pooling, structure).
+    """Scores beside the segment-based ones in percent, by (pooling, structure), averaged over seeds.
 
     PSDS of both scenarios, average precision and area under the ROC curve of segments (micro), mean average precision
     of frames and clips (macro), event-based F1 and the F1 of audio tagging at 0.5.
     """
-    rows = [
-        {
-            "pooling": run["pooling"],
-            "structure": run["structure"],
-            **{f"psds_{name}": area for name, area in run["threshold_free"]["psds"].items()},
-            "segment_ap": run["threshold_free"]["segment"]["micro"]["average_precision"],
-            "segment_roc_auc": run["threshold_free"]["segment"]["micro"]["roc_auc"],
-            "frame_map": run["threshold_free"]["frame"]["macro"]["average_precision"],
-            "clip_map": run["threshold_free"]["clip"]["macro"]["average_precision"],
-            "event_f_measure": run["event_based"]["micro"]["f_measure"],
-            "tagging_f_measure": run["tagging"]["f_measure"],
-        }
-        for run in metrics
-    ]
-    return 100 * pd.DataFrame(rows).groupby(_ARM, sort=False).mean()
+    names = {
+        "threshold_free.psds.scenario1": "psds_scenario1",
+        "threshold_free.psds.scenario2": "psds_scenario2",
+        "threshold_free.segment.micro.average_precision": "segment_ap",
+        "threshold_free.segment.micro.roc_auc": "segment_roc_auc",
+        "threshold_free.frame.macro.average_precision": "frame_map",
+        "threshold_free.clip.macro.average_precision": "clip_map",
+        "event_based.micro.f_measure": "event_f_measure",
+        "tagging.f_measure": "tagging_f_measure",
+    }
+    flat = pd.json_normalize(metrics).groupby(_ARM, sort=False)
+    return 100 * flat[list(names)].mean().rename(columns=names)
 
 
 def tested_clips(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:
@@ -261,14 +240,18 @@ def write_tables(experiment: Experiment, metrics: list[dict], clips: pd.DataFram
         f"{name}.csv": with_units(table).assign(**origin(experiment, metrics)).to_csv(index=False, float_format="%.6g")
         for name, table in (written | {"test_clips": clips}).items()
     }
+    heading = f"**{title}**\n\n" if (title := _warning(metrics)) else ""
+    how_to_read_table2 = (
+        "All scores, the error rate too, in percent, column by column the mean over seeds; ±: standard deviation over "
+        "seeds. Differences: see the table of contrasts."
+    )
     for name, text, how_to_read in (
-        ("table2", formatted(written["table2"]), HOW_TO_READ_TABLE2),
+        ("table2", formatted(written["table2"]), how_to_read_table2),
         ("contrasts", formatted_contrasts(compared), _how_to_read_contrasts(experiment, clips)),
     ):
         caption = f"{describe(experiment, metrics)} {how_to_read}"
         wrapped = textwrap.fill(caption, width=120, break_long_words=False, break_on_hyphens=False)
-        title = f"**{title}**\n\n" if (title := _warning(metrics)) else ""
-        outputs[f"{name}.md"] = f"{title}{text.to_markdown(index=False, disable_numparse=True)}\n\n{wrapped}\n"
+        outputs[f"{name}.md"] = f"{heading}{text.to_markdown(index=False, disable_numparse=True)}\n\n{wrapped}\n"
         outputs[f"{name}.tex"] = latex(text, caption=caption, label=f"tab:{experiment.name}-{name}")
     for name, content in outputs.items():
         with replacing(results_folder(experiment.name) / "tables" / name) as temporary:
@@ -303,12 +286,12 @@ def _warning(metrics: list[dict]) -> str:
 
 def describe(experiment: Experiment, metrics: list[dict]) -> str:
     """What a reader must know of an experiment to read its tables."""
-    threshold, is_dcase = experiment.decoding.threshold, experiment.data.source == "dcase2017"
-    tuned_on = "development" if is_dcase else "validation"
-    rule = f"chosen for each run on the {tuned_on} clips" if threshold == "validation" else f"{threshold}"
-    title = f"{title}. " if (title := _warning(metrics)) else ""
+    is_dcase = experiment.data.source == "dcase2017"
+    chosen = f"chosen for each run on the {'development' if is_dcase else 'validation'} clips"
+    rule = chosen if experiment.decoding.threshold == "validation" else experiment.decoding.threshold
+    beginning = f"{title}. " if (title := _warning(metrics)) else ""
     return (
-        f"{title}`{experiment.name}`: {experiment.title}. Segment-based, {experiment.scoring.time_resolution:g} s, "
+        f"{beginning}`{experiment.name}`: {experiment.title}. Segment-based, {experiment.scoring.time_resolution:g} s, "
         f"micro-averaged over {metrics[0]['n_test_clips']} test clips (sed_eval); threshold {rule}. "
         f"Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.1f}. "
         f"{coverage_line(metrics[0]['data']['report'])} Made by {made_by(metrics)}."
@@ -321,12 +304,6 @@ def made_by(metrics: list[dict]) -> str:
     commits = sorted({f"commit {run['commit'][:10]} ({run.get('commit_date', 'no date')})" for run in metrics})
     seeds = sorted({run["seed"] for run in metrics})
     return f"{', '.join(commits)}, seed{'s'[: len(seeds) > 1]} {', '.join(map(str, seeds))}"
-
-
-HOW_TO_READ_TABLE2 = (
-    "All scores, the error rate too, in percent, column by column the mean over seeds; ±: standard deviation over "
-    "seeds. Differences: see the table of contrasts."
-)
 
 
 def _how_to_read_contrasts(experiment: Experiment, clips: pd.DataFrame) -> str:
@@ -381,18 +358,16 @@ def provenance(metrics: list[dict]) -> pd.DataFrame:
     return table.rename("runs").reset_index()
 
 
-README_TABLE = re.compile(r"(<!-- (\w+): start, written by make readme -->\n).*?(<!-- \2: end -->)", flags=re.DOTALL)
-
-
 def update_readme() -> None:
     """Put the published contrasts of experiments between their markers in README.md."""
     path = ROOT / "README.md"
+    markers = r"(<!-- (\w+): start, written by make readme -->\n).*?(<!-- \2: end -->)"
 
     def with_table(found: re.Match) -> str:
         table = (published_folder(found[2]) / "tables" / "contrasts.md").read_text(encoding="utf-8")
         return f"{found[1]}\n{table}\n{found[3]}"
 
-    text, n_tables = README_TABLE.subn(with_table, path.read_text(encoding="utf-8"))
+    text, n_tables = re.subn(markers, with_table, path.read_text(encoding="utf-8"), flags=re.DOTALL)
     if n_tables == 0:
         raise DataError(f"{path}: lacks lines such as <!-- quick: start, written by make readme --> and its end")
     with replacing(path) as temporary:
