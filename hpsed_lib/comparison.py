@@ -40,12 +40,12 @@ from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.pooling import POOLINGS, has_constant_weights
 
 ALPHA = 0.05
-POWER = 0.8
 MEASURES = ("f_measure", "f_measure_fixed", "error_rate", "segment_ap")
 """Tuned F1, F1 at the threshold 0.5, tuned error rate, micro average precision of segments. The first is tested."""
 ROLES = ("same method", "tested", "not tested, one seed", "not tested", "identical")
 """Of a contrast, in the order of the tables."""
-Resampled = Mapping[tuple[str, str], Mapping[str, np.ndarray]]
+Resampled = Mapping[tuple[str, str], pd.DataFrame]
+"""By arm: (resamples, measures)."""
 
 
 def recording_weights(sources: Sequence[str], *, n_resamples: int = 2000, random_seed: int = 0) -> np.ndarray:
@@ -62,54 +62,36 @@ def recording_weights(sources: Sequence[str], *, n_resamples: int = 2000, random
 
 
 def resampled_scores(metrics: Sequence[Mapping], weights: np.ndarray) -> Resampled:
-    """Scores of every arm on resampled test sets: F1 and error rate in percent, (resamples,), means over seeds.
+    """Scores of every arm on resampled test sets: F1 and error rate in percent, means over seeds.
 
-    Parameters
-    ----------
-    metrics : sequence of dict
-        Each with ``pooling``, ``structure`` and ``test.clip_counts``, lists of int by sed_eval's names.
-    weights : np.ndarray, shape (resamples, clips)
-        From `recording_weights`.
+    Of `metrics` it takes ``test.clip_counts``; `weights` are of `recording_weights`.
 
     Raises
     ------
     DataError
         A run was scored on other clips, or there is no reference activity.
     """
-    by_arm: dict[tuple[str, str], list[np.ndarray]] = {}
-    first = np.asarray(metrics[0]["test"]["clip_counts"]["Nref"])
+    by_arm: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    first = metrics[0]["test"]["clip_counts"]["Nref"]
     for run in metrics:
-        count = {name: np.asarray(values) for name, values in run["test"]["clip_counts"].items()}
-        if not first.any() or not np.array_equal(count["Nref"], first) or len(first) != weights.shape[1]:
+        counts = pd.DataFrame(run["test"]["clip_counts"])
+        if not any(first) or counts.Nref.to_list() != first or len(first) != weights.shape[1]:
             raise DataError(f"{run['run']}: expected counts of {weights.shape[1]} clips, the same for all runs, not 0")
-        errors = count["S"] + count["D"] + count["I"]
-        parts = weights @ np.stack([count["Ntp"], count["Nref"] + count["Nsys"], errors, count["Nref"]], axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any activity has no score
-            ratios = 100 * np.stack([2 * parts[:, 0] / parts[:, 1], parts[:, 2] / parts[:, 3]])
-        by_arm.setdefault((run["pooling"], run["structure"]), []).append(ratios)
-    return {
-        arm: dict(zip(("f_measure", "error_rate"), np.mean(seeds, axis=0), strict=True))
-        for arm, seeds in by_arm.items()
-    }
+        total = pd.DataFrame(weights @ counts.to_numpy(), columns=counts.columns)
+        f_measure, errors = 2 * total.Ntp / (total.Nref + total.Nsys), total.S + total.D + total.I
+        score = 100 * pd.DataFrame({"f_measure": f_measure, "error_rate": errors / total.Nref})
+        by_arm.setdefault((run["pooling"], run["structure"]), []).append(score)
+    return {arm: sum(seeds[1:], seeds[0]) / len(seeds) for arm, seeds in by_arm.items()}
 
 
 def arms(scores: pd.DataFrame, resampled: Resampled) -> pd.DataFrame:
-    """Every arm, and its two intervals.
+    """Every arm and measure: n_seeds, mean, sd, low, high (over seeds), low_recordings, high_recordings.
 
-    Parameters
-    ----------
-    scores : DataFrame with columns pooling, structure, seed and `MEASURES`
-        One row per run.
-    resampled : dict
-        From `resampled_scores`.
-
-    Returns
-    -------
-    DataFrame with columns pooling, structure, measure, n_seeds, mean, sd, low, high, low_recordings, high_recordings
+    `scores` has one row per run: pooling, structure, seed and `MEASURES`.
     """
     rows = []
     for (pooling, structure), runs in scores.groupby(["pooling", "structure"], sort=False):
-        drawn = resampled.get((str(pooling), str(structure)), {})
+        drawn = resampled.get((pooling, structure), {})
         for measure in MEASURES:
             row = {"pooling": pooling, "structure": structure, "measure": measure, "n_seeds": len(runs)}
             rows.append(row | _mean(runs[measure].to_numpy()) | _percentiles(drawn.get(measure)))
@@ -119,16 +101,7 @@ def arms(scores: pd.DataFrame, resampled: Resampled) -> pd.DataFrame:
 def contrasts(scores: pd.DataFrame, resampled: Resampled, *, family: Sequence[str], equivalence: float) -> pd.DataFrame:
     """Every arm against ``single`` of its pooling function: rulers first, then what is tested.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        As `arms` takes it.
-    resampled : dict
-        From `resampled_scores`.
-    family : sequence of str
-        Pooling functions whose ``appendix`` is tested against ``single``.
-    equivalence : float
-        Points of F1 within which two arms count as equivalent.
+    Tested is ``appendix`` of the pooling functions in `family`; two arms are equivalent within `equivalence` points.
 
     Returns
     -------
@@ -148,17 +121,16 @@ def contrasts(scores: pd.DataFrame, resampled: Resampled, *, family: Sequence[st
     rows = []
     for pooling, runs in scores.groupby("pooling", sort=False):
         distinct = _distinct(runs)
-        names_of_single = next((name for name in distinct if "single" in name.split(" = ")), None)
-        if names_of_single is None:
-            continue
-        reference = distinct.pop(names_of_single)
-        twins = " = ".join(name for name in names_of_single.split(" = ") if name != "single")
-        for structure, compared in (distinct | ({twins: reference} if twins else {})).items():
+        reference = next((own for names, own in distinct.items() if "single" in names), None)
+        for names, compared in distinct.items():
+            others = [name for name in names if name != "single"]
+            if reference is None or not others:
+                continue
+            structure = " = ".join(others)
             if list(compared.index) != list(reference.index):
                 raise DataError(f"{pooling} {structure}: not the seeds of single, which are {list(reference.index)}")
-            names = structure.split(" = ")
-            drawn, base = (resampled.get((str(pooling), name), {}) for name in (names[0], "single"))
-            role = "identical" if structure == twins else _role(str(pooling), names, family, n_seeds=len(reference))
+            drawn, base = (resampled.get((pooling, name), {}) for name in (others[0], "single"))
+            role = _role(pooling, names, family, n_seeds=len(reference))
             for measure in MEASURES:
                 key = {"pooling": pooling, "structure": structure, "role": role, "measure": measure}
                 within = equivalence if role == "tested" and measure == MEASURES[0] else None
@@ -167,17 +139,20 @@ def contrasts(scores: pd.DataFrame, resampled: Resampled, *, family: Sequence[st
     return _judged(pd.DataFrame(rows), equivalence) if rows else pd.DataFrame()
 
 
-def _distinct(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Scores by seed of one pooling function's structures; those that are alike to the last bit under one name."""
-    distinct: dict[str, pd.DataFrame] = {}
+def _distinct(runs: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
+    """Scores by seed of one pooling function's structures; those that are alike to the last bit together."""
+    distinct: dict[tuple[str, ...], pd.DataFrame] = {}
     for structure, rows in runs.groupby("structure", sort=False):
         own = rows.set_index("seed")[list(MEASURES)].sort_index()
-        twin = next((name for name, other in distinct.items() if own.equals(other)), None)
-        distinct[f"{twin} = {structure}" if twin else str(structure)] = distinct.pop(twin) if twin else own
+        twins = next((names for names, other in distinct.items() if own.equals(other)), ())
+        distinct.pop(twins, None)
+        distinct[(*twins, structure)] = own
     return distinct
 
 
 def _role(pooling: str, names: Sequence[str], family: Sequence[str], *, n_seeds: int) -> str:
+    if "single" in names:
+        return "identical"
     if "hierarchical" in names or ("appendix" in names and pooling in POOLINGS and has_constant_weights(pooling)):
         return "same method"
     if "appendix" in names and pooling in family:
@@ -187,30 +162,29 @@ def _role(pooling: str, names: Sequence[str], family: Sequence[str], *, n_seeds:
 
 def _mean(values: np.ndarray) -> dict[str, float]:
     """Mean over seeds, standard deviation, and Student's interval."""
-    n, mean = len(values), float(np.mean(values))
-    sd = float(np.std(values, ddof=1)) if n > 1 else math.nan
-    half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n) if n > 1 else math.nan
+    n, mean, sd = len(values), np.mean(values), np.std(values, ddof=1) if len(values) > 1 else math.nan
+    half = stats.t.ppf(1 - ALPHA / 2, n - 1) * sd / math.sqrt(n)  # NaN of one seed
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 
-def _percentiles(values: np.ndarray | None) -> dict[str, float]:
+def _percentiles(values: pd.Series | None) -> dict[str, float]:
     """95 % interval of resampled values."""
-    ends = (math.nan, math.nan) if values is None else np.nanquantile(values, [ALPHA / 2, 1 - ALPHA / 2])
-    return {"low_recordings": float(ends[0]), "high_recordings": float(ends[1])}
+    low, high = (math.nan, math.nan) if values is None else np.nanquantile(values, [ALPHA / 2, 1 - ALPHA / 2])
+    return {"low_recordings": low, "high_recordings": high}
 
 
 def _contrast(compared: pd.Series, reference: pd.Series, equivalence: float | None) -> dict[str, float]:
     """Both arms, their difference with its interval, and, with bounds of equivalence, the tests."""
     one, other = compared.to_numpy(), reference.to_numpy()
     arm, base, both = _mean(one), _mean(other), _mean(one - other)
-    row = {"n_seeds": len(one), "mean": arm["mean"], "sd": arm["sd"]}
-    row |= {"reference_mean": base["mean"], "reference_sd": base["sd"]}
-    row |= {"difference": both["mean"], "difference_sd": both["sd"], "low": both["low"], "high": both["high"]}
-    p_value = p_equivalence = math.nan
+    row = {"n_seeds": len(one), "mean": arm["mean"], "sd": arm["sd"], "reference_mean": base["mean"]}
+    row |= {"reference_sd": base["sd"], "difference": both["mean"], "difference_sd": both["sd"]}
+    row |= {"low": both["low"], "high": both["high"]}
+    row |= {"tested": equivalence is not None, "p_value": math.nan, "p_equivalence": math.nan}
     if equivalence is not None and np.ptp(one - other) > 0:
-        p_value = float(stats.ttest_rel(one, other).pvalue)
-        p_equivalence = float(ttost_paired(one, other, -equivalence, equivalence)[0])
-    return row | {"tested": equivalence is not None, "p_value": p_value, "p_equivalence": p_equivalence}
+        row["p_value"] = stats.ttest_rel(one, other).pvalue
+        row["p_equivalence"] = ttost_paired(one, other, -equivalence, equivalence)[0]
+    return row
 
 
 def _judged(table: pd.DataFrame, equivalence: float) -> pd.DataFrame:
@@ -233,4 +207,4 @@ def seeds_needed(sd: float, *, difference: float, n_tests: int) -> int:
     if not (sd > 0 and difference > 0 and n_tests > 0):
         raise ParameterError(f"expected numbers above 0, got sd {sd}, difference {difference}, n_tests {n_tests}")
     level, most = ALPHA / n_tests, 10**6
-    return bisect_left(range(most), POWER, lo=2, key=lambda n: TTestPower().power(difference / sd, n, level))
+    return bisect_left(range(most), 0.8, lo=2, key=lambda n: TTestPower().power(difference / sd, n, level))

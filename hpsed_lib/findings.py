@@ -18,19 +18,17 @@ LENGTHS = (0.0, 1.0, 2.0, 3.0, np.inf)
 """Bounds, in seconds, of the groups of `coverage_by_length`."""
 
 
-def late_gain(history: Sequence[Mapping], *, n_epochs: int = 3) -> float:
-    """By how much of itself an epoch the lowest validation loss fell in the last `n_epochs`; 0 if it did not.
+def late_gain(history: Sequence[Mapping]) -> float:
+    """By how much of itself an epoch the lowest validation loss fell in the last three; 0 if it did not.
 
     Of the lowest, not of the last: on a few hundred clips the loss goes up and down by several percent an epoch.
 
-    Examples
-    --------
     >>> round(late_gain([{"validation_loss": loss} for loss in (4.0, 1.0, 1.1, 1.2, 0.729)]), 6)
     0.1
     """
     losses = [row["validation_loss"] for row in history]
-    before, last = losses[:-n_epochs], losses[-n_epochs:]
-    return max(0.0, float(1 - (min(last) / min(before)) ** (1 / n_epochs))) if before else float("nan")
+    before, last = losses[:-3], losses[-3:]
+    return max(0.0, float(1 - (min(last) / min(before)) ** (1 / 3))) if before else float("nan")
 
 
 def trainings(metrics: Sequence[Mapping]) -> pd.DataFrame:
@@ -45,10 +43,9 @@ def trainings(metrics: Sequence[Mapping]) -> pd.DataFrame:
         }
         for run in metrics
     ]
-    runs = pd.DataFrame(rows).assign(still_falling=lambda table: table.late_gain > FALLING)
-    groups = runs.groupby(["pooling", "structure"], sort=False)
-    means = groups[["best_epoch", "validation_loss", "late_gain"]].mean()
-    return means.assign(n_runs=groups.size(), n_still_falling=groups.still_falling.sum())
+    groups = pd.DataFrame(rows).groupby(["pooling", "structure"], sort=False)
+    n_still_falling = groups.late_gain.agg(lambda gains: (gains > FALLING).sum())
+    return groups.mean().assign(n_runs=groups.size(), n_still_falling=n_still_falling)
 
 
 def probabilities(metrics: Sequence[Mapping]) -> pd.DataFrame:
@@ -56,24 +53,25 @@ def probabilities(metrics: Sequence[Mapping]) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with columns pooling, structure, where, low, high, n_frames, share
+    DataFrame with columns pooling, structure, where, low, share
         ``where``: ``inside`` an event, ``beside`` one in the same clip, or in clips where the class is ``absent``
-        (`hpsed_lib.scoring.frame_prob_counts`); ``share`` of these frames lie in the bin from ``low`` to ``high``.
+        (`hpsed_lib.scoring.frame_prob_counts`); ``share`` of these frames lie in the bin that begins at ``low``.
     """
-    counts: dict[tuple[str, str, str], np.ndarray] = {}
-    for run in metrics:
-        for where, of_run in run["frame_prob_counts"].items():
-            key = run["pooling"], run["structure"], where
-            counts[key] = counts.get(key, np.zeros(N_BINS, dtype=int)) + of_run
-    edges = np.arange(N_BINS + 1) / N_BINS
-    names = ("pooling", "structure", "where")
-    tables = [
-        pd.DataFrame({"low": edges[:-1], "high": edges[1:], "n_frames": found, "share": found / max(found.sum(), 1)})
-        .assign(**dict(zip(names, key, strict=True)))
-        .reindex(columns=[*names, "low", "high", "n_frames", "share"])
-        for key, found in counts.items()
+    rows = [
+        {
+            "pooling": run["pooling"],
+            "structure": run["structure"],
+            "where": where,
+            "low": index / N_BINS,
+            "share": count,
+        }
+        for run in metrics
+        for where, counts in run["frame_prob_counts"].items()
+        for index, count in enumerate(counts)
     ]
-    return pd.concat(tables, ignore_index=True)
+    place = ["pooling", "structure", "where"]
+    n_frames = pd.DataFrame(rows).groupby([*place, "low"], sort=False).share.sum()
+    return (n_frames / n_frames.groupby(place).transform("sum").clip(lower=1)).reset_index()
 
 
 def thresholds(scores: pd.DataFrame) -> pd.DataFrame:
@@ -87,17 +85,10 @@ def thresholds(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def coverage_by_length(reference: pd.DataFrame, estimated: pd.DataFrame) -> pd.DataFrame:
-    """How much of the reference events is found, by their length.
+    """How many reference events are as long as each interval of `LENGTHS` says, and what share of them is found.
 
-    Parameters
-    ----------
-    reference, estimated : DataFrame with columns filename, onset, offset, event_label
-        In seconds; the estimated events of one class and clip do not overlap.
-
-    Returns
-    -------
-    DataFrame, one row for each interval of `LENGTHS`
-        ``n_events``, and ``covered``: the mean share of an event's time in which its class is detected.
+    Events are (filename, onset, offset, event_label), in seconds; the estimated ones of one class and clip do not
+    overlap. ``n_events``, and ``covered``: the mean share of an event's time in which its class is detected.
     """
     events = reference.reset_index(drop=True).rename_axis("event").reset_index()
     pairs = events.merge(estimated, on=["filename", "event_label"], suffixes=("", "_estimated"))
@@ -109,26 +100,16 @@ def coverage_by_length(reference: pd.DataFrame, estimated: pd.DataFrame) -> pd.D
 
 
 def detections(reference: pd.DataFrame, estimated: Mapping[tuple[str, str], Sequence[pd.DataFrame]]) -> pd.DataFrame:
-    """What each arm detects: number and length of events, and the share of reference events covered, by length.
+    """What each arm, whose runs' events are `estimated`, detects, beside the reference; means over runs.
 
-    Parameters
-    ----------
-    reference : DataFrame
-        As `coverage_by_length` takes it.
-    estimated : dict of list of DataFrame
-        The events of an arm's runs.
-
-    Returns
-    -------
-    DataFrame, one row per arm, and ``reference``
-        ``n_events`` (a run), ``median_length`` in seconds, ``covered`` by length; means over runs.
+    ``n_events`` (a run), ``median_length`` in seconds, and what `coverage_by_length` finds covered.
     """
     lengths = reference.offset - reference.onset
     rows = [{"pooling": "reference", "structure": "", "n_events": len(reference), "median_length": lengths.median()}]
     for (pooling, structure), runs in estimated.items():
-        found = [coverage_by_length(reference, events).covered for events in runs]
+        covered = pd.concat([coverage_by_length(reference, events).covered for events in runs], axis=1).mean(axis=1)
         every = pd.concat(runs)
         row = {"pooling": pooling, "structure": structure, "n_events": len(every) / len(runs)}
         row |= {"median_length": (every.offset - every.onset).median()}
-        rows.append(row | {f"covered {span}": value for span, value in pd.concat(found, axis=1).mean(axis=1).items()})
+        rows.append(row | {f"covered {span}": share for span, share in covered.items()})
     return pd.DataFrame(rows).set_index(["pooling", "structure"])

@@ -19,12 +19,8 @@ INJECTED = "# Parameters"  # the first line of the cell in which papermill puts 
 def check_parameters() -> None:
     """Refuse what a notebook was given and does not declare; to be called in the cell after its parameters.
 
+    That is an unknown parameter (the message names the nearest one), another type than declared, a number below 0.
     Outside JupyterLab, where nobody looks, progress bars are left out from here on.
-
-    Raises
-    ------
-    ParameterError
-        A parameter is unknown (the message names the nearest one), of another type than declared, or below 0.
     """
     if "JPY_SESSION_NAME" not in os.environ:
         os.environ.setdefault(LOG_VARIABLE, os.devnull)
@@ -37,8 +33,7 @@ def check_parameters() -> None:
             raise _in_one_line(f"unknown parameter {name!r}; the nearest known one is {nearest!r}")
     for name, kind in declared.items():
         value: Any = names[name]
-        is_below = isinstance(value, int) and value < 0
-        if type(value) is not kind or is_below:
+        if type(value) is not kind or (kind is int and value < 0):
             expected = "int, 0 or above" if kind is int else kind.__name__
             raise _in_one_line(f"parameter {name!r} expects {expected}, got {value!r}")
 

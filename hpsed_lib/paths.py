@@ -24,9 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 FAILURES = "failures.csv"  # beside recordings: which of them could not be fetched, and why
-A_DAY = 24 * 3600  # s
 MARK = "unfinished"  # in the names of temporary files
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_folder(experiment: str) -> Path:
@@ -49,8 +47,7 @@ def files_below(folder: Path) -> list[str]:
     found, entered = [], set()
     for here, subfolders, names in os.walk(folder, followlinks=True):
         subfolders.sort()
-        real = os.path.realpath(here)
-        if real in entered:
+        if (real := os.path.realpath(here)) in entered:
             subfolders.clear()
             continue
         entered.add(real)
@@ -94,7 +91,7 @@ def _remove_abandoned(folder: Path) -> None:
         file, (host, pid, _) = folder / found[0], found.groups()
         with suppress(FileNotFoundError):  # another process removes it too
             here = host == socket.gethostname()
-            if not psutil.pid_exists(int(pid)) if here else time.time() - file.stat().st_mtime > A_DAY:
+            if not psutil.pid_exists(int(pid)) if here else time.time() - file.stat().st_mtime > 24 * 3600:
                 file.unlink()
 
 
@@ -104,6 +101,6 @@ def naming_full_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in NO_SPACE:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(f"{path}: {error.strerror}; make room and give the same command again") from error
         raise

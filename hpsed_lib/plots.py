@@ -1,4 +1,4 @@
-"""Figures of the notebooks. The functions draw on the axes they are given and return them; none shows or saves.
+"""Figures of the notebooks. The functions draw on the axes they are given; none shows or saves.
 
 Times are in seconds, levels in dB. Colours are seaborn's colour-blind palette; structures differ in line style as well,
 so that a figure reads in grey.
@@ -26,9 +26,14 @@ from hpsed_lib.params import Experiment
 from hpsed_lib.paths import replacing
 from hpsed_lib.runs import event_to_show
 
-LINE_STYLES = {"single": "-", "hierarchical": "--", "appendix": ":", "mixed": "-."}
+_LINES = {"single": "-", "hierarchical": "--", "appendix": ":", "mixed": "-."}
+STYLES: dict[str, dict[str, Any]] = {
+    structure: {"color": color, "linestyle": line}
+    for (structure, line), color in zip(_LINES.items(), sns.color_palette("colorblind", len(_LINES)), strict=True)
+}
 """How each structure is drawn, in every figure."""
-LABEL_BOX = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 1}
+POINT_MARKERS = {"fixed": "x", "global_f_measure": "o", "global_error_rate": "s"}
+"""How each operating point is drawn."""
 
 
 def use_style() -> None:
@@ -53,12 +58,7 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary)
 
 
-def structure_colors() -> dict[str, tuple]:
-    """The colour of each structure, in every figure."""
-    return dict(zip(LINE_STYLES, sns.color_palette("colorblind", len(LINE_STYLES)), strict=True))
-
-
-def plot_spectrogram(features: np.ndarray, *, hop_duration: float, ax: Axes) -> Axes:
+def plot_spectrogram(features: np.ndarray, *, hop_duration: float, ax: Axes) -> None:
     """Draw a log-mel spectrogram, (frames, n_mels) in dB."""
     image = ax.imshow(
         features.T,
@@ -72,17 +72,15 @@ def plot_spectrogram(features: np.ndarray, *, hop_duration: float, ax: Axes) -> 
     ax.figure.colorbar(image, ax=ax, label="level (dB)", pad=0.01)
     ax.set(xlabel="time (s)", ylabel="mel band")
     ax.grid(False)
-    return ax
 
 
-def plot_events(events: pd.DataFrame, *, clip_duration: float, ax: Axes) -> Axes:
+def plot_events(events: pd.DataFrame, *, clip_duration: float, ax: Axes) -> None:
     """Draw events (onset, offset, event_label; seconds) as bars, one row per label."""
     labels = sorted(events.event_label.unique(), reverse=True)
-    for onset, offset, label in events[["onset", "offset", "event_label"]].itertuples(index=False):
-        ax.barh(labels.index(label), offset - onset, left=onset, height=0.6, color="0.35")
+    rows = events.event_label.map(labels.index)
+    ax.barh(rows, events.offset - events.onset, left=events.onset, height=0.6, color="0.35")
     ax.set(yticks=range(len(labels)), yticklabels=labels, xlim=(0, clip_duration), xlabel="time (s)")
     ax.set_ylim(-0.7, len(labels) - 0.3)
-    return ax
 
 
 def plot_detections(
@@ -95,32 +93,30 @@ def plot_detections(
     for row, label in enumerate(labels):
         top = features.shape[1] - row * height
         for events, color, below in ((reference, "white", 0.55), (estimated, "deepskyblue", 0.85)):
-            bars = [
-                (event.onset, event.offset - event.onset) for event in events[events.event_label == label].itertuples()
-            ]
-            ax.broken_barh(
-                bars, (top - below * height, 0.25 * height), facecolor=color, edgecolor="black", linewidth=0.5
-            )
-        ax.text(0.1, top - 0.05 * height, label, va="top", size="small", color="black", bbox=LABEL_BOX)
-    handles = [
+            own = events[events.event_label == label]
+            bars = list(zip(own.onset, own.offset - own.onset, strict=True))
+            place = (top - below * height, 0.25 * height)
+            ax.broken_barh(bars, place, facecolor=color, edgecolor="black", linewidth=0.5)
+        box = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 1}
+        ax.text(0.1, top - 0.05 * height, label, va="top", size="small", color="black", bbox=box)
+    drawn = [
         Patch(facecolor="white", edgecolor="black", label="reference"),
         Patch(color="deepskyblue", label="detected"),
     ]
-    ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small", frameon=False)
+    ax.legend(handles=drawn, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small", frameon=False)
     return ax
 
 
-def plot_class_balance(weak_targets: dict[str, np.ndarray], classes: Sequence[str], *, ax: Axes) -> Axes:
+def plot_class_balance(weak_targets: dict[str, np.ndarray], classes: Sequence[str], *, ax: Axes) -> None:
     """Draw how many clips of each split hold each class; arrays are (clips, classes) of 0 and 1."""
     counts = pd.DataFrame({split: target.sum(0) for split, target in weak_targets.items()}, index=list(classes))
     counts.plot.barh(ax=ax, width=0.8)
     ax.invert_yaxis()
     ax.set(xlabel="clips in which the class sounds", ylabel="")
     ax.legend(title="split")
-    return ax
 
 
-def plot_thresholds(curve: pd.DataFrame, *, chosen: float, ax: Axes) -> Axes:
+def plot_thresholds(curve: pd.DataFrame, *, chosen: float, ax: Axes) -> None:
     """Draw F1 over every threshold that makes a difference on the tuning clips, and the chosen one.
 
     A `curve` (threshold, f_measure; from `hpsed_lib.runs.finish_run`) without rows says that there were no such clips.
@@ -131,131 +127,85 @@ def plot_thresholds(curve: pd.DataFrame, *, chosen: float, ax: Axes) -> Axes:
     if curve.empty:
         ax.set(title="no clips to choose a threshold on: the experiment gives it", yticks=[])
     ax.legend()
-    return ax
 
 
 def plot_learning_curves(histories: dict[str, pd.DataFrame], *, ax: Axes) -> Axes:
     """Draw the validation loss of each structure over epochs; training loss thin."""
-    colors = structure_colors()
     for structure, history in histories.items():
-        style: dict[str, Any] = {"color": colors[structure], "linestyle": LINE_STYLES[structure]}
-        ax.plot(history.epoch, history.validation_loss, label=structure, **style)
-        ax.plot(history.epoch, history.training_loss, linewidth=0.8, alpha=0.7, **style)
+        ax.plot(history.epoch, history.validation_loss, label=structure, **STYLES[structure])
+        ax.plot(history.epoch, history.training_loss, linewidth=0.8, alpha=0.7, **STYLES[structure])
     ax.set(xlabel="epoch", ylabel="loss (A-1)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(title="validation (thick), training (thin)", fontsize="small", title_fontsize="small", loc="upper right")
     return ax
 
 
-def plot_frame_predictions(
-    frame_probs: dict[str, np.ndarray],
-    reference: pd.DataFrame,
-    *,
-    thresholds: dict[str, float],
-    frame_duration: float,
-    ax: Axes,
-) -> Axes:
-    """Draw one class's frame probabilities (frames,) under each structure, over its reference events, shaded.
-
-    Thin lines are the thresholds; `reference` has the columns onset and offset, in seconds, as is `frame_duration`.
-    """
-    colors = structure_colors()
-    for onset, offset in reference[["onset", "offset"]].itertuples(index=False):
-        ax.axvspan(onset, offset, color="0.85", zorder=0)
-    for structure, frame_prob in frame_probs.items():
-        style: dict[str, Any] = {"color": colors[structure], "linestyle": LINE_STYLES[structure]}
-        time = (np.arange(len(frame_prob)) + 0.5) * frame_duration
-        ax.plot(time, frame_prob, label=structure, **style)
-        ax.axhline(thresholds[structure], linewidth=0.6, **style)
-    ax.set(ylim=(-0.02, 1.02), xlim=(0, len(frame_prob) * frame_duration), xlabel="time (s)", ylabel="frame_prob")
-    return ax
-
-
-def plot_class_scores(class_scores: pd.DataFrame, *, ax: Axes) -> Axes:
+def plot_class_scores(class_scores: pd.DataFrame, *, ax: Axes) -> None:
     """Draw F1 of each class (rows) for each run (columns), in percent."""
-    sns.heatmap(
-        class_scores, annot=True, fmt=".0f", cmap="cividis", vmin=0, vmax=100, ax=ax, cbar_kws={"label": "F1 (%)"}
-    )
+    colors = {"cmap": "cividis", "vmin": 0, "vmax": 100, "cbar_kws": {"label": "F1 (%)"}}
+    sns.heatmap(class_scores, annot=True, fmt=".0f", ax=ax, **colors)
     ax.set(xlabel="", ylabel="")
     ax.tick_params(axis="x", labelrotation=60)
-    return ax
 
 
 def figure5(experiment: Experiment, dataset: Dataset, metrics: list[dict]) -> Figure:
     """Figure 5's view: every system's frame probabilities for one test event, under its spectrogram and events.
 
-    Of several seeds in `metrics` the first is drawn.
+    Shaded: the reference events of the class; thin lines: thresholds. Of several seeds in `metrics` the first is drawn.
     """
     filename, label = event_to_show(dataset.test)
     events = dataset.test.strong_labels.query("filename == @filename")
     runs = {(run["pooling"], run["structure"]): run for run in reversed(metrics)}  # the first seed comes last
-    names = experiment.pooling.functions
-    figure, axes = plt.subplots(
-        2 + len(names),
-        1,
-        figsize=(8.4, 3.4 + 1.4 * len(names)),
-        height_ratios=[2.2, 1] + [1.3] * len(names),
-        sharex=True,
-    )
-    plot_spectrogram(
-        dataset.test.features[dataset.test.filenames.index(filename)],
-        hop_duration=experiment.features.hop_duration,
-        ax=axes[0],
-    )
+    functions = experiment.pooling.functions
+    size, heights = (8.4, 3.4 + 1.4 * len(functions)), [2.2, 1] + [1.3] * len(functions)
+    figure, axes = plt.subplots(len(heights), 1, figsize=size, height_ratios=heights, sharex=True)
+    features = dataset.test.features[dataset.test.filenames.index(filename)]
+    plot_spectrogram(features, hop_duration=experiment.features.hop_duration, ax=axes[0])
     plot_events(events, clip_duration=experiment.data.clip_duration, ax=axes[1])
-    for ax, pooling in zip(axes[2:], names, strict=True):
-        shown = {structure: runs[pooling, structure] for structure in experiment.pooling.functions[pooling].structures}
-        plot_frame_predictions(
-            {name: np.array(run["example"]["frame_prob"]) for name, run in shown.items()},
-            events.query("event_label == @label"),
-            thresholds={name: run["threshold"] for name, run in shown.items()},
-            frame_duration=experiment.frame_duration,
-            ax=ax,
-        ).set(title=f"{pooling}: {label}")
-    for ax in axes[:-1]:
+    for ax, pooling in zip(axes[2:], functions, strict=True):
+        for event in events.query("event_label == @label").itertuples():
+            ax.axvspan(event.onset, event.offset, color="0.85", zorder=0)
+        for structure in functions[pooling].structures:
+            run = runs[pooling, structure]
+            frame_prob = run["example"]["frame_prob"]
+            time = (np.arange(len(frame_prob)) + 0.5) * experiment.frame_duration
+            ax.plot(time, frame_prob, label=structure, **STYLES[structure])
+            ax.axhline(run["threshold"], linewidth=0.6, **STYLES[structure])
+        ax.set(ylim=(-0.02, 1.02), ylabel="frame_prob", title=f"{pooling}: {label}")
+    for ax in axes[:2]:
         ax.set_xlabel("")
+    axes[-1].set(xlim=(0, len(frame_prob) * experiment.frame_duration), xlabel="time (s)")
     axes[0].set(title=f"test clip {filename}")
     axes[2].legend(loc="upper right", ncols=3, fontsize="small")
     return figure
 
 
-def plot_contrasts(compared: pd.DataFrame, *, equivalence: float, ax: Axes) -> Axes:
+def plot_contrasts(compared: pd.DataFrame, *, equivalence: float, ax: Axes) -> None:
     """Draw each arm's difference in F1 from ``single`` with its intervals; filled where the verdict is ``different``.
 
-    Parameters
-    ----------
-    compared : DataFrame
-        From `hpsed_lib.comparison.contrasts`.
-    equivalence : float
-        Points, shaded.
+    `compared` is of `hpsed_lib.comparison.contrasts`; shaded are differences within `equivalence` points.
     """
     if compared.empty:
         ax.set(title="no variant to compare with single", xticks=[], yticks=[])
-        return ax
+        return
     rows = compared[(compared.measure == "f_measure") & (compared.role != "identical")].reset_index(drop=True)
     ax.axvspan(-equivalence, equivalence, color="0.92", zorder=0)
     ax.axvline(0, color="0.4", linewidth=0.8)
     for place, row in rows.iterrows():
-        color = structure_colors()[row.structure.split(" = ")[0]]
+        color = STYLES[row.structure.split(" = ")[0]]["color"]
         ax.plot([row.low_recordings, row.high_recordings], [place, place], color=color, linewidth=5, alpha=0.3)
         ax.plot([row.low, row.high], [place, place], color=color, linewidth=2)
         ax.plot(row.difference, place, "o", color=color, mfc=color if row.verdict == "different" else "white")
     labels = rows.pooling + ": " + rows.structure + " (" + rows.role + ")"
     ax.set(yticks=range(len(rows)), yticklabels=labels, ylim=(len(rows) - 0.5, -0.5))
     ax.set_xlabel("F1 minus F1 of single (points); thin: 95 % over seeds, wide: over recordings")
-    return ax
-
-
-POINT_MARKERS = {"fixed": "x", "global_f_measure": "o", "global_error_rate": "s"}
-"""How each operating point is drawn."""
 
 
 def plot_operating_points(points: pd.DataFrame, *, pooling: str, ax: Axes) -> Axes:
     """Draw F1 against error rate at each of one pooling function's `hpsed_lib.tables.operating_points`."""
-    colors = structure_colors()
     for (structure, name), row in points.loc[pooling].iterrows():
-        style: dict[str, Any] = {"markerfacecolor": "none", "color": colors[structure], "linestyle": "none"}
-        ax.plot(row.error_rate, row.f_measure, marker=POINT_MARKERS[name], **style)
+        style = {"marker": POINT_MARKERS[name], "markerfacecolor": "none", "color": STYLES[structure]["color"]}
+        ax.plot(row.error_rate, row.f_measure, linestyle="none", **style)
     ax.set(title=pooling, xlabel="ER (%)", ylabel="F1 (%)")
     return ax
 
@@ -263,26 +213,25 @@ def plot_operating_points(points: pd.DataFrame, *, pooling: str, ax: Axes) -> Ax
 def operating_point_legend(structures: Sequence[str]) -> list[Line2D]:
     """Handles for a legend of `plot_operating_points`: marker by operating point, colour by structure."""
     markers = [Line2D([], [], color="0.3", marker=m, linestyle="none", label=name) for name, m in POINT_MARKERS.items()]
-    return markers + [Line2D([], [], color=structure_colors()[name], linewidth=3, label=name) for name in structures]
+    return markers + [Line2D([], [], color=STYLES[name]["color"], linewidth=3, label=name) for name in structures]
 
 
-def plot_runs(scores: pd.DataFrame, *, measure: str, ax: Axes) -> Axes:
+def plot_runs(scores: pd.DataFrame, *, measure: str, ax: Axes) -> None:
     """Draw every run as a dot, arm by arm, and each arm's mean with Student's 95 % interval over seeds.
 
     `scores` is `hpsed_lib.tables.scores`, `measure` one of its columns, in percent.
     """
-    arms = scores.assign(arm=scores.pooling + " " + scores.structure)
-    names = list(dict.fromkeys(arms.arm))
-    for place, (_, runs) in enumerate(arms.groupby("arm", sort=False)):
-        color, values = structure_colors()[runs.structure.iloc[0]], runs[measure].to_numpy()
-        spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
+    arms = dict(iter(scores.groupby(["pooling", "structure"], sort=False)))
+    for place, ((_, structure), runs) in enumerate(arms.items()):
+        values, n = runs[measure].to_numpy(), len(runs)
+        spread = np.linspace(-0.18, 0.18, n) if n > 1 else np.zeros(1)
+        color = STYLES[structure]["color"]
         ax.plot(values, place + spread, "o", color=color, markersize=4, alpha=0.6, linestyle="none")
-        if len(values) > 1:
-            half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        if n > 1:
+            half = stats.t.ppf(0.975, n - 1) * stats.sem(values)
             ax.errorbar(values.mean(), place, xerr=half, color="0.15", capsize=4, fmt="|", markersize=14)
-    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    ax.set(yticks=range(len(arms)), yticklabels=map(" ".join, arms), ylim=(len(arms) - 0.5, -0.5))
     ax.set_xlabel("F1 (%); dot: one run, bar: mean and its 95 % interval over seeds")
-    return ax
 
 
 def plot_probabilities(shares: pd.DataFrame, *, pooling: str, where: str, ax: Axes) -> Axes:
@@ -291,17 +240,14 @@ def plot_probabilities(shares: pd.DataFrame, *, pooling: str, where: str, ax: Ax
     `shares` is `hpsed_lib.findings.probabilities`; the axis is logarithmic, for most frames lie near 0.
     """
     for structure, bins in shares.query("pooling == @pooling and `where` == @where").groupby("structure", sort=False):
-        style: dict[str, Any] = {"color": structure_colors()[structure], "linestyle": LINE_STYLES[structure]}
-        ax.stairs(bins.share, [*bins.low, 1.0], label=structure, linewidth=1.6, **style)
+        ax.stairs(bins.share, [*bins.low, 1.0], label=structure, linewidth=1.6, **STYLES[structure])
     ax.set(yscale="log", xlim=(0, 1), xlabel="frame_prob", ylabel="share of frames", title=f"{pooling}, {where}")
     return ax
 
 
-def plot_directions(looked: pd.DataFrame, *, ax: Axes) -> Axes:
+def plot_directions(looked: pd.DataFrame, *, ax: Axes) -> None:
     """Draw the share of frames that each training pushes up, over its epochs (`hpsed_lib.theory.directions`)."""
     for structure, rows in looked.groupby("trained_as", sort=False):
-        style: dict[str, Any] = {"color": structure_colors()[str(structure)], "linestyle": LINE_STYLES[str(structure)]}
-        ax.plot(rows.epoch, 100 * rows.up, label=structure, **style)
+        ax.plot(rows.epoch, 100 * rows.up, label=structure, **STYLES[structure])
     ax.set(xlabel="epoch", ylabel="frames pushed up (%)", ylim=(-3, 103))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return ax

@@ -48,9 +48,8 @@ def versions() -> dict[str, str]:
     import torch
     from threadpoolctl import threadpool_info
 
-    built = torch.__config__.show()
-    called = {"mkl": r"Math Kernel Library Version ([\d.]+)", "onednn": r"MKL-DNN v([\d.]+)"}
-    found = {name: re.search(pattern, built) for name, pattern in called.items()}
+    patterns = {"mkl": r"Math Kernel Library Version ([\d.]+)", "onednn": r"MKL-DNN v([\d.]+)"}
+    found = {name: re.search(pattern, torch.__config__.show()) for name, pattern in patterns.items()}
     blas = {info["version"] for info in threadpool_info() if info["internal_api"] == "openblas"}
     return {
         "python": platform.python_version(),
@@ -64,11 +63,11 @@ def describe_device(device: torch.device) -> dict[str, str | int | dict[str, str
     """Kind and name of a device, the processor, its threads, and the instruction set that each library uses."""
     import torch
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name()
+    processor = _processor_name()
     return {
         "device": device.type,
-        "device_name": name,
-        "processor": _processor_name(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
+        "processor": processor,
         "n_threads": torch.get_num_threads(),
         "instruction_set": instruction_set(),
     }
@@ -97,13 +96,13 @@ def instruction_set() -> dict[str, str]:
         "OpenBLAS": any(name not in ("Haswell", "Zen") for name in blas),
     }
     late = [name for name, wide in is_wide.items() if wide]
-    wide, narrow = "avx512" if features["AVX512F"] else "avx2", "avx2" if features["X86_V3"] else "less than avx2"
     if IS_PINNED and late:
         warnings.warn(
             f"{', '.join(late)} began before hpsed_lib was imported and are not pinned: the published numbers will "
             "not come back to the last digit; start the kernel anew and import hpsed_lib first",
             stacklevel=2,
         )
+    wide, narrow = "avx512" if features["AVX512F"] else "avx2", "avx2" if features["X86_V3"] else "less than avx2"
     used = {name: wide if is_wide[name] else narrow for name in is_wide}
     return used | ({} if is_wide["MKL"] else {"MKL": "compatible"})
 
@@ -125,10 +124,6 @@ def _processor_name() -> str:
     return f"{first['model name']} (family {first.get('cpu family', '?')}, model {first.get('model', '?')})"
 
 
-OTHERS_OF = ("STRUCTURES", "StructureName")
-"""Lists of names, in which an entry more changes no run of another name."""
-
-
 def code_digest(files: Sequence[str], *, pooling: str = "") -> str:
     """Digest of what files of ``hpsed_lib`` do: numbers kept from one code are not taken for those of another.
 
@@ -147,18 +142,15 @@ def _code_of(text: str, pooling: str) -> bytes:
     tree.body = [node for node in tree.body if not (pooling and _is_of_others(node, pooling))]
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
-            body[:] = [line for line in body if not _is_text(line)]
+            texts = [line for line in body if isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)]
+            body[:] = [line for line in body if line not in texts]
     return ast.dump(tree).encode()
 
 
 def _is_of_others(node: ast.stmt, pooling: str) -> bool:
-    """Whether a statement of a module is another pooling function, or a list of `OTHERS_OF`."""
+    """Whether a statement is another pooling function, or a list of names: one more changes no run of another name."""
     targets = [*getattr(node, "targets", []), getattr(node, "target", None)]
-    if any(isinstance(target, ast.Name) and target.id in OTHERS_OF for target in targets):
+    if any(isinstance(target, ast.Name) and target.id in ("STRUCTURES", "StructureName") for target in targets):
         return True
     name = node.name if isinstance(node, ast.FunctionDef) else ""
     return name.endswith(("_weight", "_prob")) and name.rpartition("_")[0] != pooling
-
-
-def _is_text(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)

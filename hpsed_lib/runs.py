@@ -35,9 +35,6 @@ from hpsed_lib.scoring import (
 )
 from hpsed_lib.training import Trained, predict_split
 
-TAGGING_THRESHOLD = 0.5
-"""Above it a class counts as present in a clip (audio tagging)."""
-
 
 def run_folder(experiment: Experiment, run: str) -> Path:
     """Where a run keeps its checkpoint."""
@@ -52,11 +49,11 @@ def load_events(experiment: Experiment, run: str) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t", dtype={"filename": str, "event_label": str}, keep_default_na=False)
 
 
-def event_to_show(split: Split, *, shortest: float = 1.0, longest: float = 4.0) -> tuple[str, str]:
-    """The first clip, and class, with one event of that class of a length in seconds; else the very first event's."""
+def event_to_show(split: Split) -> tuple[str, str]:
+    """The first clip, and class, with one event of that class, of 1 to 4 s; else the very first event's."""
     events = split.strong_labels
     alone = events.groupby(["filename", "event_label"]).onset.transform("size") == 1
-    fitting = events[alone & (events.offset - events.onset).between(shortest, longest)]
+    fitting = events[alone & (events.offset - events.onset).between(1.0, 4.0)]
     first = (fitting if len(fitting) else events).iloc[0]
     return first.filename, first.event_label
 
@@ -69,36 +66,45 @@ def finish_run(
     Returns
     -------
     metrics : dict
-        What ``metrics/<run>.json`` holds: ``test`` is the score of the decoding that the experiment asks for; the other
-        scores are those of `operating_points` and `hpsed_lib.scoring`; ``example``: see `_example`.
-    curve : DataFrame with columns threshold, f_measure and the counts
+        What ``metrics/<run>.json`` holds; ``test`` is the score of the decoding that the experiment asks for.
+    curve : DataFrame
         As `choose_threshold` returns it; without tuning clips it has no row.
     """
-    run = run_name(pooling, structure, seed)
-    splits = {"test": dataset.test} | ({"tuning": dataset.tuning} if dataset.tuning else {})
-    predicted = {
-        name: predict_split(trained.network, split, experiment, pooling=pooling, structure=structure)
-        for name, split in splits.items()
-    }
-    frame_prob = {name: frames for name, (frames, _) in predicted.items()}
+    run, variant = run_name(pooling, structure, seed), {"pooling": pooling, "structure": structure}
+    test, tuning, frame_duration = dataset.test, dataset.tuning, experiment.frame_duration
+    test_prob, clip_prob = predict_split(trained.network, test, experiment, **variant)
+    frame_prob = {"test": test_prob}
     rule, curve = experiment.decoding.threshold, pd.DataFrame(columns=["threshold", "f_measure"])
-    threshold = math.nan
-    if dataset.tuning:
-        threshold, _, curve = tuned_threshold(experiment, dataset, frame_prob["tuning"], "f_measure")
-    threshold = threshold if rule == "validation" else float(rule)
-    events = estimated_events(experiment, dataset, dataset.test, frame_prob["test"], threshold=threshold)
+    best = math.nan
+    if tuning:
+        frame_prob["tuning"], _ = predict_split(trained.network, tuning, experiment, **variant)
+        best, _, curve = tuned_threshold(experiment, dataset, frame_prob["tuning"], "f_measure")
+    threshold = best if rule == "validation" else float(rule)
+    tuned = score(experiment, dataset, tuning, frame_prob["tuning"], threshold=threshold) if tuning else None
+    events = estimated_events(experiment, dataset, test, test_prob, threshold=threshold)
+    smoothed = smooth(test_prob, params=experiment.decoding, frame_duration=frame_duration)
+    names, present = _names(dataset, test), test.weak_target > 0
+    frames: dict[str, Any] = {"n_frames": experiment.n_output_frames, "frame_duration": frame_duration}
+    where = places(test.strong_labels, present, **names, **frames)
+    times = {**_segments(experiment), "frame_duration": frame_duration}
     metrics = {
         "run": run,
         "experiment": experiment.name,
-        "pooling": pooling,
-        "structure": structure,
+        **variant,
         "seed": seed,
         "threshold": threshold,
         "n_thresholds_tried": len(curve) if rule == "validation" else 0,
         "best_epoch": trained.best_epoch,
-        "n_test_clips": len(dataset.test.filenames),
-        **_scores(experiment, dataset, frame_prob, predicted["test"][1], events, threshold=threshold),
-        "example": _example(dataset.test, dataset.classes, frame_prob["test"]),
+        "n_test_clips": len(test.filenames),
+        "best_constant_guess": best_constant_guess(reference_activity(experiment, dataset, test)),
+        "tuning": tuned["overall"] if tuned else None,
+        "test": score(experiment, dataset, test, test_prob, threshold=threshold),
+        "operating_points": operating_points(experiment, dataset, frame_prob),
+        "threshold_free": threshold_free_scores(test_prob, smoothed, clip_prob, test.strong_labels, **names, **times),
+        "event_based": event_based_scores(test.strong_labels, events, **names),
+        "tagging": clip_scores(present, clip_prob, threshold=0.5),
+        "frame_prob_counts": frame_prob_counts(test_prob, where),
+        "example": _example(test, dataset.classes, test_prob),
         "own_pooling": experiment.pooling.digest(pooling),
         **_provenance(experiment, dataset, trained),
     }
@@ -133,41 +139,6 @@ def tuned_threshold(
     )
 
 
-def _scores(
-    experiment: Experiment,
-    dataset: Dataset,
-    frame_prob: dict[str, np.ndarray],
-    clip_prob: np.ndarray,
-    estimated: pd.DataFrame,
-    *,
-    threshold: float,
-) -> dict:
-    """Every score of a run, in the order of its metrics file."""
-    test, tuning, frame_duration = dataset.test, dataset.tuning, experiment.frame_duration
-    names = _names(dataset, test)
-    frames: dict[str, Any] = {"n_frames": experiment.n_output_frames, "frame_duration": frame_duration}
-    where = places(test.strong_labels, test.weak_target > 0, **names, **frames)
-    tuned = score(experiment, dataset, tuning, frame_prob["tuning"], threshold=threshold) if tuning else None
-    return {
-        "best_constant_guess": best_constant_guess(reference_activity(experiment, dataset, test)),
-        "tuning": tuned["overall"] if tuned else None,
-        "test": score(experiment, dataset, test, frame_prob["test"], threshold=threshold),
-        "operating_points": operating_points(experiment, dataset, frame_prob),
-        "threshold_free": threshold_free_scores(
-            frame_prob["test"],
-            smooth(frame_prob["test"], params=experiment.decoding, frame_duration=frame_duration),
-            clip_prob,
-            test.strong_labels,
-            **names,
-            **_segments(experiment),
-            frame_duration=frame_duration,
-        ),
-        "event_based": event_based_scores(test.strong_labels, estimated, **names),
-        "tagging": clip_scores(test.weak_target > 0, clip_prob, threshold=TAGGING_THRESHOLD),
-        "frame_prob_counts": frame_prob_counts(frame_prob["test"], where),
-    }
-
-
 def _provenance(experiment: Experiment, dataset: Dataset, trained: Trained) -> dict:
     """What made a run: its history, parameters, data, code, device and time."""
     history = trained.history
@@ -191,23 +162,19 @@ def operating_points(experiment: Experiment, dataset: Dataset, frame_prob: dict[
     there are any; ``own``. Each has ``threshold``, ``criterion`` and ``tuning``, what it was chosen by and the value
     there (None: not chosen, or no reference activity), and ``test``, sed_eval's overall scores.
     """
-    chosen: dict[str, tuple[str | None, float, float]] = {"fixed": (None, 0.5, math.nan)}
+
+    def point(threshold: float, chosen_by: str | None = None, value: float = math.nan, *, by: Experiment) -> dict:
+        found = score(by, dataset, dataset.test, frame_prob["test"], threshold=threshold)["overall"]
+        tuning = value if math.isfinite(value) else None
+        return {"threshold": threshold, "criterion": chosen_by, "tuning": tuning, "test": found}
+
+    points = {"fixed": point(0.5, by=experiment)}
     for criterion in CRITERIA if dataset.tuning else ():
         threshold, value, _ = tuned_threshold(experiment, dataset, frame_prob["tuning"], criterion)
-        chosen[f"global_{criterion}"] = criterion, threshold, value
-    decoded = dict.fromkeys(chosen, experiment)
+        points[f"global_{criterion}"] = point(threshold, criterion, value, by=experiment)
     if own := experiment.own_decoding:
-        chosen["own"] = None, float(own.threshold), math.nan
-        decoded["own"] = experiment.model_copy(update={"decoding": own})
-    return {
-        name: {
-            "threshold": threshold,
-            "criterion": criterion,
-            "tuning": value if math.isfinite(value) else None,
-            "test": score(decoded[name], dataset, dataset.test, frame_prob["test"], threshold=threshold)["overall"],
-        }
-        for name, (criterion, threshold, value) in chosen.items()
-    }
+        points["own"] = point(float(own.threshold), by=experiment.model_copy(update={"decoding": own}))
+    return points
 
 
 def _names(dataset: Dataset, split: Split) -> dict[str, Any]:

@@ -9,7 +9,6 @@ contrasts (`hpsed_lib.comparison`) and nowhere else; relative changes are the pa
 from __future__ import annotations
 
 import json
-import math
 import re
 import textwrap
 from typing import Any
@@ -42,23 +41,18 @@ HEADINGS = {
     "error_rate_paper": "ER (paper)",
     "f_measure_paper": "F1 (paper)",
 }
-DIFFERENCES = ("difference", "difference_sd", "low", "high", "low_recordings", "high_recordings")
-"""Columns of the contrasts that are in points."""
 LATEX = str.maketrans({"`": "", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$"})
-PREAMBLE = ("[T1]{fontenc}", "{booktabs}", "{tabularx}")
-"""Packages that the LaTeX tables need."""
-
+PREAMBLE = "".join(f"% \\usepackage{name}\n" for name in ("[T1]{fontenc}", "{booktabs}", "{tabularx}"))
+"""What the LaTeX tables need."""
 POINTS = {"fixed": "at 0.5", "global_f_measure": "at best F1", "global_error_rate": "at best ER"}
 """Thresholds: 0.5, and those with the best F1 and ER on the tuning clips (`hpsed_lib.runs.operating_points`)."""
+_ARM = ["pooling", "structure"]
 
 
 def load_metrics(experiment: Experiment, *, published: bool = False) -> list[dict]:
     """The metrics files of every run of an experiment, reproduced or published, in the order of the tables.
 
-    Raises
-    ------
-    DataError
-        A run has none: notebook 03 has not run for it.
+    A `DataError` names the runs that have none.
     """
     folder = (published_folder if published else results_folder)(experiment.name) / "metrics"
     missing = [run for run in experiment.runs() if not (folder / f"{run}.json").is_file()]
@@ -69,20 +63,11 @@ def load_metrics(experiment: Experiment, *, published: bool = False) -> list[dic
 
 def scores(metrics: list[dict]) -> pd.DataFrame:
     """One row per run: its threshold and test scores (sed_eval, micro-averaged), those of `MEASURES` among them."""
-    return pd.DataFrame(
-        [
-            {
-                "pooling": run["pooling"],
-                "structure": run["structure"],
-                "seed": run["seed"],
-                "threshold": run["threshold"],
-                **{name: 100 * run["test"]["overall"][name] for name in SCORES},
-                "f_measure_fixed": 100 * run["operating_points"]["fixed"]["test"]["f_measure"],
-                "segment_ap": 100 * run["threshold_free"]["segment"]["micro"]["average_precision"],
-            }
-            for run in metrics
-        ]
-    )
+    names = {f"test.overall.{name}": name for name in SCORES}
+    names["operating_points.fixed.test.f_measure"] = "f_measure_fixed"
+    names["threshold_free.segment.micro.average_precision"] = "segment_ap"
+    flat = pd.json_normalize(metrics)
+    return flat[[*_ARM, "seed", "threshold"]].join(100 * flat[list(names)].rename(columns=names))
 
 
 def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -90,14 +75,12 @@ def table2(run_scores: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> pd
 
     The `paper`'s rows for the same clips, if given, stand beside ours.
     """
-    groups = run_scores.groupby(["pooling", "structure"], sort=False)
+    groups = run_scores.groupby(_ARM, sort=False)
     table = groups[[*SCORES, "f_measure_fixed"]].mean()
     table.insert(0, "n_seeds", groups.size())
-    for name in ("f_measure", "f_measure_fixed"):
-        table[f"{name}_sd"] = groups[name].std()
+    table = table.join(groups[["f_measure", "f_measure_fixed"]].std().add_suffix("_sd"))
     if paper is not None:
-        theirs = paper.set_index(["pooling", "structure"])[["error_rate", "f_measure"]].add_suffix("_paper")
-        table = table.join(theirs)
+        table = table.join(paper.set_index(_ARM)[["error_rate", "f_measure"]].add_suffix("_paper"))
     return table.reset_index()
 
 
@@ -126,56 +109,45 @@ def with_units(table: pd.DataFrame) -> pd.DataFrame:
     >>> list(with_units(pd.DataFrame({"n_seeds": [1], "threshold": [0.4], "f_measure": [66.7]})))
     ['n_seeds', 'threshold', 'f_measure_percent']
     """
-    points = DIFFERENCES if "difference" in table else ()
     scored = table.select_dtypes("float").columns.difference(["threshold", "p_value", "p_holm", "p_equivalence"])
-    return table.rename(columns={name: f"{name}_{'points' if name in points else 'percent'}" for name in scored})
+    differences = scored[scored.str.match("difference|low|high")] if "difference" in table else ()
+    return table.rename(columns={name: f"{name}_{'points' if name in differences else 'percent'}" for name in scored})
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text: the paper's headings, one decimal, ± the seeds' standard deviation where there is one."""
-    text = table[[name for name in ("dataset", "pooling", "structure", "n_seeds") if name in table]]
-    text = text.rename(columns={"n_seeds": "seeds"})
+    text = table.filter(["dataset", *_ARM, "n_seeds"]).rename(columns={"n_seeds": "seeds"})
     for name, heading in HEADINGS.items():
         if name in table:
-            sds = table.get(f"{name}_sd", [math.nan] * len(table))
-            is_change = name.endswith("_change")
-            text[heading] = [_number(*pair, is_change=is_change) for pair in zip(table[name], sds, strict=True)]
+            text[heading] = _text(table[name], "{:+.1f} %" if name.endswith("_change") else "{:.1f}")
+        if f"{name}_sd" in table:
+            text[heading] += _text(table[f"{name}_sd"], " ± {:.1f}")
     return text
 
 
-def _number(mean: float, sd: float = math.nan, *, is_change: bool = False) -> str:
-    if pd.isna(mean):
-        return ""
-    return f"{mean:+.1f} %" if is_change else f"{mean:.1f}" + (f" ± {sd:.1f}" if pd.notna(sd) else "")
+def _text(numbers: pd.Series, pattern: str) -> pd.Series:
+    """Numbers as text; where there is none, none."""
+    text = ["" if pd.isna(number) else pattern.format(number) for number in numbers]
+    return pd.Series(text, numbers.index, dtype=str)
 
 
 def formatted_contrasts(table: pd.DataFrame) -> pd.DataFrame:
     """The contrasts of F1 as text: one row each, with its intervals, and what can be said; no column is empty."""
-
-    def interval(row: pd.Series, suffix: str = "") -> str:
-        low, high = row[f"low{suffix}"], row[f"high{suffix}"]
-        return f"{low:+.1f} to {high:+.1f}" if pd.notna(low) else ""
-
     if table.empty:
         return pd.DataFrame()
-    fixed = table[table.measure == "f_measure_fixed"].set_index(["pooling", "structure"])
-    rows = [
-        {
-            "pooling": row.pooling,
-            "structure": row.structure,
-            "seeds": row.n_seeds,
-            "F1": _number(row["mean"], row.sd),
-            "F1 of single": _number(row.reference_mean, row.reference_sd),
-            "minus single": f"{row.difference:+.1f}",
-            "other seeds": interval(row),
-            "other recordings": interval(row, "_recordings"),
-            "at threshold 0.5": f"{fixed.difference[row.pooling, row.structure]:+.1f}",
-            "Holm p": f"{row.p_holm:.3f}" if pd.notna(row.p_holm) else "",
-            "verdict": row.verdict,
-        }
-        for _, row in table[table.measure == "f_measure"].iterrows()
-    ]
-    text = pd.DataFrame(rows)
+    tuned, fixed = (table[table.measure == name].set_index(_ARM) for name in ("f_measure", "f_measure_fixed"))
+    columns = {
+        "seeds": tuned.n_seeds,
+        "F1": _text(tuned["mean"], "{:.1f}") + _text(tuned.sd, " ± {:.1f}"),
+        "F1 of single": _text(tuned.reference_mean, "{:.1f}") + _text(tuned.reference_sd, " ± {:.1f}"),
+        "minus single": _text(tuned.difference, "{:+.1f}"),
+        "other seeds": _text(tuned.low, "{:+.1f}") + _text(tuned.high, " to {:+.1f}"),
+        "other recordings": _text(tuned.low_recordings, "{:+.1f}") + _text(tuned.high_recordings, " to {:+.1f}"),
+        "at threshold 0.5": _text(fixed.difference, "{:+.1f}"),
+        "Holm p": _text(tuned.p_holm, "{:.3f}"),
+        "verdict": tuned.verdict,
+    }
+    text = pd.DataFrame(columns).reset_index()
     return text.loc[:, (text != "").any()]
 
 
@@ -185,26 +157,18 @@ def latex(text: pd.DataFrame, *, caption: str, label: str) -> str:
     Comments at its top are the lines that the preamble needs. Left out is what a narrow column has no room for: parts
     of the error rate; of the contrasts both scores and the difference at 0.5; the number of seeds (see caption).
     """
-    is_contrasts = "minus single" in text
-    left_out = ["F1", "F1 of single", "at threshold 0.5"] if is_contrasts else ["Sub.", "Del.", "Ins."]
+    left_out = ["F1", "F1 of single", "at threshold 0.5"] if "minus single" in text else ["Sub.", "Del.", "Ins."]
     columns = text.columns.drop(["pooling", "seeds", *left_out], errors="ignore")
     rows: list[list[str]] = []
     for pooling, group in text.groupby("pooling", sort=False) if len(text) else ():
         rows += [[rf"\makebox[0pt][l]{{{_latex_text(f'*{pooling}*')}}}", *[""] * (len(columns) - 1)]]
         rows += [[_latex_text(value) for value in row] for row in group[columns].to_numpy()]
-    wrapped = [name in ("structure", "verdict") for name in columns]
-    made = pd.DataFrame(
-        rows, columns=["\\shortstack{" + _latex_text(name).replace(" ", r"\\") + "}" for name in columns]
-    )
-    made = made.to_latex(
-        index=False,
-        column_format="@{}" + "".join(r">{\raggedright\arraybackslash}X" if each else "r" for each in wrapped) + "@{}",
-        caption=_latex_text(caption),
-        label=label,
-    )
+    kinds = [r">{\raggedright\arraybackslash}X" if name in ("structure", "verdict") else "r" for name in columns]
+    headings = ["\\shortstack{" + _latex_text(name).replace(" ", r"\\") + "}" for name in columns]
+    format_ = {"index": False, "column_format": f"@{{}}{''.join(kinds)}@{{}}"}
+    made = pd.DataFrame(rows, columns=headings).to_latex(caption=_latex_text(caption), label=label, **format_)
     narrow = "\\scriptsize\n\\setlength{\\tabcolsep}{1.2pt}\n\\begin{tabularx}{\\columnwidth}"
-    made = made.replace(r"\begin{tabular}", narrow).replace(r"\end{tabular}", r"\end{tabularx}")
-    return "".join(f"% \\usepackage{package}\n" for package in PREAMBLE) + made
+    return PREAMBLE + made.replace(r"\begin{tabular}", narrow).replace(r"\end{tabular}", r"\end{tabularx}")
 
 
 def _latex_text(text: str) -> str:
@@ -214,12 +178,7 @@ def _latex_text(text: str) -> str:
 
 
 def operating_points(metrics: list[dict]) -> pd.DataFrame:
-    """Test scores at each of `POINTS` in percent, averaged over seeds.
-
-    Returns
-    -------
-    DataFrame indexed by (pooling, structure, point) with columns error_rate, precision, recall, f_measure
-    """
+    """Error rate, precision, recall and F1 at each of `POINTS`, by (pooling, structure, point), averaged over seeds."""
     rows = [
         {"pooling": run["pooling"], "structure": run["structure"], "point": name}
         | {measure: 100 * run["operating_points"][name]["test"][measure] for measure in SCORES[-4:]}
@@ -227,33 +186,27 @@ def operating_points(metrics: list[dict]) -> pd.DataFrame:
         for name in POINTS
         if name in run["operating_points"]
     ]
-    return pd.DataFrame(rows).groupby(["pooling", "structure", "point"], sort=False).mean()
+    return pd.DataFrame(rows).groupby([*_ARM, "point"], sort=False).mean()
 
 
 def threshold_free(metrics: list[dict]) -> pd.DataFrame:
-    """Scores beside the segment-based ones in percent, averaged over seeds.
+    """Scores beside the segment-based ones in percent, by (pooling, structure), averaged over seeds.
 
-    Returns
-    -------
-    DataFrame indexed by (pooling, structure)
-        PSDS of both scenarios, average precision and area under the ROC curve of segments (micro), mean average
-        precision of frames and clips (macro), event-based F1 and the F1 of audio tagging at 0.5.
+    PSDS of both scenarios, average precision and area under the ROC curve of segments (micro), mean average precision
+    of frames and clips (macro), event-based F1 and the F1 of audio tagging at 0.5.
     """
-    rows = [
-        {
-            "pooling": run["pooling"],
-            "structure": run["structure"],
-            **{f"psds_{name}": area for name, area in run["threshold_free"]["psds"].items()},
-            "segment_ap": run["threshold_free"]["segment"]["micro"]["average_precision"],
-            "segment_roc_auc": run["threshold_free"]["segment"]["micro"]["roc_auc"],
-            "frame_map": run["threshold_free"]["frame"]["macro"]["average_precision"],
-            "clip_map": run["threshold_free"]["clip"]["macro"]["average_precision"],
-            "event_f_measure": run["event_based"]["micro"]["f_measure"],
-            "tagging_f_measure": run["tagging"]["f_measure"],
-        }
-        for run in metrics
-    ]
-    return 100 * pd.DataFrame(rows).groupby(["pooling", "structure"], sort=False).mean()
+    names = {
+        "threshold_free.psds.scenario1": "psds_scenario1",
+        "threshold_free.psds.scenario2": "psds_scenario2",
+        "threshold_free.segment.micro.average_precision": "segment_ap",
+        "threshold_free.segment.micro.roc_auc": "segment_roc_auc",
+        "threshold_free.frame.macro.average_precision": "frame_map",
+        "threshold_free.clip.macro.average_precision": "clip_map",
+        "event_based.micro.f_measure": "event_f_measure",
+        "tagging.f_measure": "tagging_f_measure",
+    }
+    flat = pd.json_normalize(metrics).groupby(_ARM, sort=False)
+    return 100 * flat[list(names)].mean().rename(columns=names)
 
 
 def tested_clips(experiment: Experiment, dataset: Dataset) -> pd.DataFrame:
@@ -271,13 +224,13 @@ def write_tables(experiment: Experiment, metrics: list[dict], clips: pd.DataFram
     these names do, ``test_clips.csv`` the `tested_clips` that the intervals over recordings rest on. Every CSV has the
     columns of `origin`.
     """
-    data, report = experiment.data, metrics[0]["data"]["report"]
-    family, equivalence = experiment.comparison.family, experiment.comparison.equivalence
+    data, comparison = experiment.data, experiment.comparison
     paper = paper_table2().query("dataset == @data.test_set") if isinstance(data, Dcase2017Data) else None
     run_scores, resampled = scores(metrics), resampled_scores(metrics, recording_weights(clips.sources.to_list()))
+    compared = contrasts(run_scores, resampled, family=comparison.family, equivalence=comparison.equivalence)
     written = {
         "table2": table2(run_scores, paper=paper),
-        "contrasts": contrasts(run_scores, resampled, family=family, equivalence=equivalence),
+        "contrasts": compared,
         "scores": run_scores,
         "intervals": arms(run_scores, resampled),
         "operating_points": operating_points(metrics).reset_index(),
@@ -287,15 +240,18 @@ def write_tables(experiment: Experiment, metrics: list[dict], clips: pd.DataFram
         f"{name}.csv": with_units(table).assign(**origin(experiment, metrics)).to_csv(index=False, float_format="%.6g")
         for name, table in (written | {"test_clips": clips}).items()
     }
-    title = warning(report, stand_in=metrics[0]["data"]["stand_in"])
+    heading = f"**{title}**\n\n" if (title := _warning(metrics)) else ""
+    how_to_read_table2 = (
+        "All scores, the error rate too, in percent, column by column the mean over seeds; ±: standard deviation over "
+        "seeds. Differences: see the table of contrasts."
+    )
     for name, text, how_to_read in (
-        ("table2", formatted(written["table2"]), HOW_TO_READ_TABLE2),
-        ("contrasts", formatted_contrasts(written["contrasts"]), _how_to_read_contrasts(experiment, clips)),
+        ("table2", formatted(written["table2"]), how_to_read_table2),
+        ("contrasts", formatted_contrasts(compared), _how_to_read_contrasts(experiment, clips)),
     ):
         caption = f"{describe(experiment, metrics)} {how_to_read}"
         wrapped = textwrap.fill(caption, width=120, break_long_words=False, break_on_hyphens=False)
-        table = text.to_markdown(index=False, disable_numparse=True)
-        outputs[f"{name}.md"] = "\n\n".join([*([f"**{title}**"] if title else []), table, wrapped]) + "\n"
+        outputs[f"{name}.md"] = f"{heading}{text.to_markdown(index=False, disable_numparse=True)}\n\n{wrapped}\n"
         outputs[f"{name}.tex"] = latex(text, caption=caption, label=f"tab:{experiment.name}-{name}")
     for name, content in outputs.items():
         with replacing(results_folder(experiment.name) / "tables" / name) as temporary:
@@ -323,19 +279,23 @@ def origin(experiment: Experiment, metrics: list[dict]) -> dict[str, Any]:
     }
 
 
+def _warning(metrics: list[dict]) -> str:
+    """What must stand above every table: clips are missing, or stand in for others."""
+    return warning(metrics[0]["data"]["report"], stand_in=metrics[0]["data"]["stand_in"])
+
+
 def describe(experiment: Experiment, metrics: list[dict]) -> str:
     """What a reader must know of an experiment to read its tables."""
-    threshold = experiment.decoding.threshold
-    tuned_on = "development" if experiment.data.source == "dcase2017" else "validation"
-    rule = f"chosen for each run on the {tuned_on} clips" if threshold == "validation" else f"{threshold}"
-    counts = metrics[0]["data"]["report"]
-    title = warning(counts, stand_in=metrics[0]["data"]["stand_in"])
+    is_dcase = experiment.data.source == "dcase2017"
+    chosen = f"chosen for each run on the {'development' if is_dcase else 'validation'} clips"
+    rule = chosen if experiment.decoding.threshold == "validation" else experiment.decoding.threshold
+    beginning = f"{title}. " if (title := _warning(metrics)) else ""
     return (
-        f"{title}{'. ' if title else ''}`{experiment.name}`: {experiment.title}. Segment-based, "
-        f"{experiment.scoring.time_resolution:g} s, micro-averaged over {metrics[0]['n_test_clips']} test clips "
-        f"(sed_eval); threshold {rule}. Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.1f}. "
-        f"{coverage_line(counts)} Made by {made_by(metrics)}."
-        + ("" if experiment.data.source == "dcase2017" else " These scores say nothing about DCASE 2017 Task 4.")
+        f"{beginning}`{experiment.name}`: {experiment.title}. Segment-based, {experiment.scoring.time_resolution:g} s, "
+        f"micro-averaged over {metrics[0]['n_test_clips']} test clips (sed_eval); threshold {rule}. "
+        f"Best constant guess: F1 {100 * metrics[0]['best_constant_guess']:.1f}. "
+        f"{coverage_line(metrics[0]['data']['report'])} Made by {made_by(metrics)}."
+        + ("" if is_dcase else " These scores say nothing about DCASE 2017 Task 4.")
     )
 
 
@@ -344,12 +304,6 @@ def made_by(metrics: list[dict]) -> str:
     commits = sorted({f"commit {run['commit'][:10]} ({run.get('commit_date', 'no date')})" for run in metrics})
     seeds = sorted({run["seed"] for run in metrics})
     return f"{', '.join(commits)}, seed{'s'[: len(seeds) > 1]} {', '.join(map(str, seeds))}"
-
-
-HOW_TO_READ_TABLE2 = (
-    "All scores, the error rate too, in percent, column by column the mean over seeds; ±: standard deviation over "
-    "seeds. Differences: see the table of contrasts."
-)
 
 
 def _how_to_read_contrasts(experiment: Experiment, clips: pd.DataFrame) -> str:
@@ -371,15 +325,12 @@ def _how_to_read_contrasts(experiment: Experiment, clips: pd.DataFrame) -> str:
 
 def histories(metrics: list[dict], *, pooling: str) -> dict[str, pd.DataFrame]:
     """Learning curves of one pooling function by structure, averaged over seeds as far as every seed was trained."""
-    frames: dict[str, list[pd.DataFrame]] = {}
-    for run in metrics:
-        if run["pooling"] == pooling:
-            frames.setdefault(run["structure"], []).append(pd.DataFrame(run["history"]))
-    shared = {name: min(len(history) for history in group) for name, group in frames.items()}
-    return {
-        name: pd.concat(group).groupby("epoch", as_index=False).mean().head(shared[name])
-        for name, group in frames.items()
-    }
+    runs = [run for run in metrics if run["pooling"] == pooling]
+    table = pd.concat([pd.DataFrame(run["history"]).assign(structure=run["structure"]) for run in runs])
+    epochs = table.groupby(["structure", "epoch"], sort=False)
+    n_runs = epochs.size()
+    shared = epochs.mean()[n_runs == n_runs.groupby("structure").transform("max")].reset_index("epoch")
+    return dict(iter(shared.groupby("structure", sort=False)))
 
 
 def class_f_measure(metrics: list[dict]) -> pd.DataFrame:
@@ -394,11 +345,9 @@ def class_f_measure(metrics: list[dict]) -> pd.DataFrame:
 
 def provenance(metrics: list[dict]) -> pd.DataFrame:
     """What made the numbers: commit, device, versions, data checksum and time, and how many runs share each."""
+    names = ("commit", "device", "device_name", "n_threads", "instruction_set")
     made = [
-        {
-            name: run.get(name, "not recorded")
-            for name in ("commit", "device", "device_name", "n_threads", "instruction_set")
-        }
+        {name: run.get(name, "not recorded") for name in names}
         | run["versions"]
         | {"data SHA-256": run["data"]["checksum"]}
         for run in metrics
@@ -409,23 +358,20 @@ def provenance(metrics: list[dict]) -> pd.DataFrame:
     return table.rename("runs").reset_index()
 
 
-README_TABLE = re.compile(r"(<!-- (\w+): start, written by make readme -->\n).*?(<!-- \2: end -->)", flags=re.DOTALL)
-
-
-def update_readme() -> str:
-    """README.md with the published contrasts of experiments between their markers; writes and returns it."""
+def update_readme() -> None:
+    """Put the published contrasts of experiments between their markers in README.md."""
     path = ROOT / "README.md"
+    markers = r"(<!-- (\w+): start, written by make readme -->\n).*?(<!-- \2: end -->)"
 
     def with_table(found: re.Match) -> str:
         table = (published_folder(found[2]) / "tables" / "contrasts.md").read_text(encoding="utf-8")
         return f"{found[1]}\n{table}\n{found[3]}"
 
-    text, n_tables = README_TABLE.subn(with_table, path.read_text(encoding="utf-8"))
+    text, n_tables = re.subn(markers, with_table, path.read_text(encoding="utf-8"), flags=re.DOTALL)
     if n_tables == 0:
         raise DataError(f"{path}: lacks lines such as <!-- quick: start, written by make readme --> and its end")
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return text
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from hpsed_lib import dataset, paths
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.params import Experiment, load_experiment
 
-ROOT = Path(__file__).parents[1]
 os.environ.setdefault("MPLBACKEND", "agg")
 # Two processes that compile librosa's functions at once spoil numba's one cache: each worker has its own, and keeps it.
 if WORKER := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -37,22 +36,21 @@ def tiny_dataset(tiny: Experiment, tmp_path_factory: pytest.TempPathFactory) -> 
         return dataset.prepare(tiny)
 
 
+def real(variable: str, data: str) -> Path:
+    """The folder of real data that a variable of the environment names."""
+    if not (folder := os.environ.get(variable)):
+        pytest.skip(f"{variable} names no folder with {data}")
+    return Path(folder)
+
+
 @pytest.fixture(scope="session")
 def esc10_folder() -> Path:
-    """The real recordings, where ``HPSED_ESC10`` names them."""
-    folder = os.environ.get("HPSED_ESC10")
-    if not folder:
-        pytest.skip("HPSED_ESC10 names no folder with ESC-10")
-    return Path(folder)
+    return real("HPSED_ESC10", "ESC-10")
 
 
 @pytest.fixture(scope="session")
 def dcase2017_folder() -> Path:
-    """The published label files of DCASE 2017 Task 4, where ``HPSED_DCASE2017`` names them."""
-    folder = os.environ.get("HPSED_DCASE2017")
-    if not folder:
-        pytest.skip("HPSED_DCASE2017 names no folder with the labels of DCASE 2017 Task 4")
-    return Path(folder)
+    return real("HPSED_DCASE2017", "the labels of DCASE 2017 Task 4")
 
 
 @pytest.fixture

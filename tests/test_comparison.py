@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -17,10 +18,12 @@ from hpsed_lib.paths import ROOT
 from hpsed_lib.tables import load_metrics, scores
 
 N_SETS, N_SEEDS = 2000, 16
+ARMS = ("single", "appendix")
+BOUNDS = ((-2, "greater"), (2, "less"))
 
 
 def table_of(values: dict[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """Scores of arms by seed; all measures are alike, but F1 is distinct."""
+    """Scores of arms by seed; all measures are alike."""
     rows = [
         {"pooling": pooling, "structure": structure, "seed": seed, **dict.fromkeys(MEASURES, value)}
         for (pooling, structure), by_seed in values.items()
@@ -29,47 +32,33 @@ def table_of(values: dict[tuple[str, str], np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def simulated(effect: float, *, n_sets: int = N_SETS) -> pd.DataFrame:
+@functools.cache
+def simulated(effect: int) -> pd.DataFrame:
     """Contrasts of many experiments at once: seeds' sd 4, correlation 0.5, `effect` points between the arms."""
-    rng = np.random.default_rng(round(10 * effect))
-    both = rng.multivariate_normal([50, 50 + effect], [[16, 8], [8, 16]], size=(n_sets, N_SEEDS))
-    names = [f"set {index}" for index in range(n_sets)]
+    rng = np.random.default_rng(10 * effect)
+    both = rng.multivariate_normal([50, 50 + effect], [[16, 8], [8, 16]], size=(N_SETS, N_SEEDS))
+    names = [f"set {index}" for index in range(N_SETS)]
     values = {(name, structure): both[i, :, j] for i, name in enumerate(names) for j, structure in enumerate(ARMS)}
     return contrasts(table_of(values), {}, family=names, equivalence=2.0).query("measure == 'f_measure'")
 
 
-ARMS = ("single", "appendix")
-
-
-@pytest.fixture(scope="module")
-def null() -> pd.DataFrame:
-    return simulated(0.0)
-
-
-@pytest.fixture(scope="module")
-def two_points() -> pd.DataFrame:
-    return simulated(2.0)
-
-
 class TestSimulatedExperiments:
-    def test_false_positives_before_holm_are_five_percent(self, null: pd.DataFrame) -> None:
+    def test_false_positives_are_five_percent_and_after_holm_none(self) -> None:
+        null = simulated(0)
         assert 0.03 < (null.p_value < 0.05).mean() < 0.07
         assert stats.kstest(null.p_value, "uniform").pvalue > 0.001
-
-    def test_no_claim_survives_holm_by_chance(self, null: pd.DataFrame) -> None:
         assert (null.verdict == "different").sum() <= 1
 
-    def test_power_is_that_of_the_t_test(self, two_points: pd.DataFrame) -> None:
+    def test_power_is_that_of_the_t_test(self) -> None:
         expected = TTestPower().power(2 / 4, nobs=N_SEEDS, alpha=0.05)  # sd of a difference: sqrt(16 + 16 - 2 * 8)
-        assert (two_points.p_value < 0.05).mean() == pytest.approx(expected, abs=0.03)
+        assert (simulated(2).p_value < 0.05).mean() == pytest.approx(expected, abs=0.03)
+
+    def test_arms_at_the_bound_are_seldom_called_equivalent(self) -> None:
+        assert (simulated(2).p_equivalence < 0.05).mean() < 0.07
 
     @pytest.mark.parametrize("effect", [0, 2])
-    def test_intervals_cover_the_difference(self, effect: int, null: pd.DataFrame, two_points: pd.DataFrame) -> None:
-        table = two_points if effect else null
-        assert 0.93 < table.low.le(effect).mul(table.high.ge(effect)).mean() < 0.97
-
-    def test_arms_at_the_bound_are_seldom_called_equivalent(self, two_points: pd.DataFrame) -> None:
-        assert (two_points.p_equivalence < 0.05).mean() < 0.07
+    def test_intervals_cover_the_difference(self, effect: int) -> None:
+        assert 0.93 < ((simulated(effect).low <= effect) & (effect <= simulated(effect).high)).mean() < 0.97
 
     def test_the_interval_of_an_arm_covers_its_mean(self) -> None:
         values = np.random.default_rng(5).normal(50, 4, size=(N_SETS, 6))
@@ -78,10 +67,9 @@ class TestSimulatedExperiments:
         assert 0.93 < ((table.low < 50) & (table.high > 50)).mean() < 0.97
 
 
-def one_contrast(compared: list[float], reference: list[float], **choices: object) -> pd.Series:
-    values = {("linear", "single"): np.array(reference), ("linear", "appendix"): np.array(compared)}
-    given = {"family": ["linear"], "equivalence": 2.0, **choices}
-    return contrasts(table_of(values), {}, **given).iloc[0]  # type: ignore[arg-type]
+def one_contrast(compared: np.ndarray, reference: np.ndarray) -> pd.Series:
+    values = {("linear", "single"): reference, ("linear", "appendix"): compared}
+    return contrasts(table_of(values), {}, family=["linear"], equivalence=2.0).iloc[0]
 
 
 class TestVerdicts:
@@ -101,7 +89,7 @@ class TestVerdicts:
 
     def test_numbers_are_scipys(self) -> None:
         one, other = np.array([60.0, 58, 61, 63]), np.array([57.0, 58, 59, 58])
-        row, theirs = one_contrast(list(one), list(other)), stats.ttest_rel(one, other)
+        row, theirs = one_contrast(one, other), stats.ttest_rel(one, other)
         assert row.p_value == pytest.approx(theirs.pvalue)
         assert (row.low, row.high) == pytest.approx(tuple(theirs.confidence_interval()))
         ends = [stats.ttest_1samp(one - other, bound, alternative=side).pvalue for bound, side in BOUNDS]
@@ -146,9 +134,6 @@ class TestVerdicts:
         assert contrasts(values[values.structure == "appendix"], {}, family=[], equivalence=2.0).empty
 
 
-BOUNDS = ((-2, "greater"), (2, "less"))
-
-
 @pytest.mark.parametrize("name", sorted(folder.parent.name for folder in ROOT.glob("results/*/metrics")))
 def test_the_committed_runs_are_judged_as_a_t_test_judges_them(name: str) -> None:
     experiment = load_experiment(name)
@@ -182,14 +167,8 @@ COUNTS = ("Nref", "Nsys", "Ntp", "S", "D", "I")
 
 def run(structure: str, seed: int, counts: np.ndarray) -> dict:
     """Metrics of a run from counts (clips, 6)."""
-    by_name = {name: counts[:, index].tolist() for index, name in enumerate(COUNTS)}
-    return {
-        "run": structure,
-        "pooling": "linear",
-        "structure": structure,
-        "seed": seed,
-        "test": {"clip_counts": by_name},
-    }
+    test = {"clip_counts": dict(zip(COUNTS, counts.T.tolist(), strict=True))}
+    return {"run": structure, "pooling": "linear", "structure": structure, "seed": seed, "test": test}
 
 
 class TestRecordings:
@@ -200,24 +179,17 @@ class TestRecordings:
         drawn = np.random.default_rng(3).multinomial(4, [0.25] * 4, size=50)
         for resample, row in zip(drawn, weights, strict=True):
             times = dict(zip(names, resample, strict=True))
-            assert row.tolist() == [
-                times["a"],
-                times["a"] * times["b"],
-                times["clip 2"],
-                times["b"],
-                times["c"],
-            ]
+            expected = [times["a"], times["a"] * times["b"], times["clip 2"], times["b"], times["c"]]
+            assert row.tolist() == expected
 
     def test_scores_of_a_resample_are_those_of_its_clips(self) -> None:
         rng = np.random.default_rng(4)
         n_ref, n_sys = rng.integers(1, 9, 12), rng.integers(1, 9, 12)
-        metrics = []
+        metrics, both = [], np.minimum(n_ref, n_sys)
         for seed in range(2):
-            n_tp = rng.integers(0, np.minimum(n_ref, n_sys) + 1)
-            both = np.minimum(n_ref, n_sys)
-            metrics.append(
-                run("single", seed, np.stack([n_ref, n_sys, n_tp, both - n_tp, n_ref - both, n_sys - both], 1))
-            )
+            n_tp = rng.integers(0, both + 1)
+            counts = np.stack([n_ref, n_sys, n_tp, both - n_tp, n_ref - both, n_sys - both], axis=1)
+            metrics.append(run("single", seed, counts))
         weights = recording_weights([f"{index % 5}" for index in range(12)], n_resamples=20)
         drawn = resampled_scores(metrics, weights)["linear", "single"]
         for index, row in enumerate(weights):

@@ -58,9 +58,8 @@ def run(structure: str, seed: int, losses: list[float], inside: int) -> dict:
 
 def test_a_training_that_still_falls_is_counted() -> None:
     flat, falling = [0.5, 0.2, 0.25, 0.198, 0.3], [0.5, 0.4, 0.43, 0.36, 0.34]
-    table = findings.trainings(
-        [run("single", 0, flat, 3), run("single", 1, falling, 3), run("appendix", 0, [0.3, 0.3, 0.3, 0.2], 3)]
-    )
+    single = [run("single", seed, losses, 3) for seed, losses in enumerate((flat, falling))]
+    table = findings.trainings([*single, run("appendix", 0, [0.3, 0.3, 0.3, 0.2], 3)])
     assert table.n_still_falling.tolist() == [1, 1]
     assert table.n_runs.tolist() == [2, 1]
     expected = (1 - 0.99 ** (1 / 3) + 1 - 0.85 ** (1 / 3)) / 2

@@ -23,10 +23,9 @@ def imports() -> dict[str, set[str]]:
     paths = {".".join(path.relative_to(LIBRARY).with_suffix("").parts): path for path in LIBRARY.rglob("*.py")}
     found: dict[str, set[str]] = {}
     for name, path in paths.items():
-        nodes = [
-            node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
-        ]
-        named = {f"{node.module}.{alias.name}".partition(".")[2] for node in nodes for alias in node.names}
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        imported = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+        named = {f"{node.module}.{alias.name}".partition(".")[2] for node in imported for alias in node.names}
         found[name] = (named | {each.rpartition(".")[0] for each in named}) & paths.keys()
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -66,30 +67,44 @@ METRICS = [
     run("linear", "hierarchical", 0.6, 0.4),
     run("linear", "appendix", 0.5, 0.5),
 ]
-
-
+TWO_SEEDS = [*METRICS, run("linear", "single", 0.6, 0.2, seed=1)]
 CLIPS = pd.DataFrame({"filename": [f"{index}.wav" for index in range(40)], "sources": "a\tb", "n_events": 2})
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where the tables of the smallest experiment come to lie."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    return tmp_path / "reproduced/smoke/tables"
 
 
 class TestTables:
     def test_seeds_are_averaged(self) -> None:
-        metrics = [*METRICS, run("linear", "single", 0.6, 0.2, seed=1)]
-        row = tables.table2(tables.scores(metrics)).set_index("structure").loc["single"]
+        row = tables.table2(tables.scores(TWO_SEEDS)).set_index("structure").loc["single"]
         assert (row.f_measure, row.precision, row.error_rate) == pytest.approx((30, 25, 60))
         assert row.f_measure_sd == pytest.approx(20 / 2**0.5)
+        points = tables.operating_points(TWO_SEEDS)
+        assert points.loc[("linear", "single", "fixed"), "f_measure"] == pytest.approx(30)
+        assert points.loc[("linear", "single", "global_error_rate"), "error_rate"] == 50
+        assert tables.threshold_free(TWO_SEEDS).loc[("linear", "appendix"), "psds_scenario2"] == pytest.approx(20)
+        assert tables.histories(TWO_SEEDS, pooling="linear")["single"].training_loss.to_list() == [0.6]
+        assert tables.class_f_measure(TWO_SEEDS).loc["a"].to_list() == pytest.approx([30, 40, 50])
 
-    def test_the_papers_numbers_stand_beside_ours(self) -> None:
-        paper = tables.paper_table2().query("dataset == 'development'")
-        table = tables.table2(tables.scores(METRICS), paper=paper).set_index("structure")
-        assert table.f_measure_paper["hierarchical"] == 46.46
-        assert table.error_rate_paper["single"] == pytest.approx(79)
-        assert pd.isna(table.f_measure_paper["appendix"])
+    def test_learning_curves_end_where_the_first_seed_ends(self) -> None:
+        longer = run("linear", "single", 0.6, 0.4, seed=1)
+        longer["history"] = [{"epoch": epoch, "training_loss": 0.8, "validation_loss": 0.7} for epoch in (1, 2)]
+        curves = tables.histories([*METRICS, longer], pooling="linear")["single"]
+        assert curves[["epoch", "training_loss"]].to_numpy().tolist() == [[1, pytest.approx(0.7)]]
 
-    def test_text_has_the_papers_decimals_and_changes_are_the_papers_only(self) -> None:
-        text = tables.formatted(tables.table2(tables.scores(METRICS)))
+    def test_the_papers_numbers_stand_beside_ours_with_its_decimals(self) -> None:
+        paper = tables.paper_table2()
+        table = tables.table2(tables.scores(METRICS), paper=paper.query("dataset == 'development'"))
+        assert table.f_measure_paper.to_list() == pytest.approx([42.63, 46.46, math.nan], nan_ok=True)
+        assert table.error_rate_paper[0] == pytest.approx(79)
+        text = tables.formatted(table)
         assert text["ER"].to_list() == ["60.0", "60.0", "50.0"]
         assert not [name for name in text if "change" in name]
-        assert tables.formatted(tables.paper_table2())["F1 change"].to_list()[:2] == ["", "+9.0 %"]
+        assert tables.formatted(paper)["F1 change"].to_list()[:2] == ["", "+9.0 %"]
 
     def test_contrasts_are_text_without_empty_claims(self) -> None:
         metrics = [
@@ -100,77 +115,60 @@ class TestTables:
         text = tables.formatted_contrasts(contrasts(tables.scores(metrics), {}, family=["linear"], equivalence=2.0))
         row = text.iloc[0]
         assert (row["F1"], row["F1 of single"], row.verdict) == ("73.3 ± 2.9", "40.7 ± 1.2", "different")
-        assert (row["minus single"], row["other seeds"]) == (
-            "+32.7",
-            "+26.4 to +38.9",
-        )  # 4.303 * 2.517 / sqrt(3), of 30, 33, 35
+        assert row["minus single"] == "+32.7"
+        assert row["other seeds"] == "+26.4 to +38.9"  # 4.303 * 2.517 / sqrt(3), of 30, 33, 35
         alone = tables.formatted_contrasts(contrasts(tables.scores(METRICS), {}, family=["linear"], equivalence=2.0))
         assert alone["minus single"].to_list() == ["+10.0", "+0.0"]
         assert alone.verdict.to_list() == ["not tested, one seed", "identical"]
         assert not {"other seeds", "Holm p"} & set(alone)
         assert tables.formatted_contrasts(contrasts(tables.scores(METRICS[:1]), {}, family=[], equivalence=2.0)).empty
 
-    def test_operating_points_and_threshold_free_scores_are_averaged_over_seeds(self) -> None:
-        metrics = [*METRICS, run("linear", "single", 0.6, 0.2, seed=1)]
-        points = tables.operating_points(metrics)
-        assert points.loc[("linear", "single", "fixed"), "f_measure"] == pytest.approx(30)
-        assert points.loc[("linear", "single", "global_error_rate"), "error_rate"] == 50
-        assert tables.threshold_free(metrics).loc[("linear", "appendix"), "psds_scenario2"] == pytest.approx(20)
-
-    def test_every_format_is_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(paths, "ROOT", tmp_path)
-        experiment = load_experiment("smoke")
-        written = tables.write_tables(experiment, METRICS, CLIPS)
+    def test_every_format_is_written(self, folder) -> None:
+        written = tables.write_tables(load_experiment("smoke"), METRICS, CLIPS)
         assert set(written) == {"table2", "contrasts", "scores", "intervals", "operating_points", "threshold_free"}
-        folder = tmp_path / "reproduced" / "smoke" / "tables"
         markdown = " ".join((folder / "table2.md").read_text().split())  # its caption has lines
         assert "F1 12.3." in markdown
         assert "nothing about DCASE" in markdown
         assert "Made by commit 0123456789 (2026-11-28), seed 0." in markdown
+        assert "Audio used: training 12 of 12 clips; test 40 of 40." in markdown
+        assert "INCOMPLETE" not in markdown
         assert "One seed: nothing is said about variants" in (folder / "contrasts.md").read_text()
         assert r"\label{tab:smoke-table2}" in (folder / "table2.tex").read_text()
         assert pd.read_csv(folder / "table2.csv").f_measure_percent.to_list() == [40, 40, 50]
         assert pd.read_csv(folder / "scores.csv").threshold.to_list() == [0.4] * 3
-        assert "Audio used: training 12 of 12 clips; test 40 of 40." in markdown
-        assert "INCOMPLETE" not in markdown
 
-    def test_every_csv_says_what_made_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(paths, "ROOT", tmp_path)
-        tables.write_tables(load_experiment("smoke"), METRICS, CLIPS)
-        coverage = pd.DataFrame(
-            {("test", "listed"): [4], ("test", "share"): [0.5]}, index=pd.Index(["a"], name="event_label")
-        )
-        tables.write_coverage(load_experiment("smoke"), METRICS, coverage)
-        written = {path.stem: pd.read_csv(path) for path in tmp_path.rglob("tables/*.csv")}
-        assert len(written) == 8
-        for name, table in written.items():
-            assert all(re.fullmatch(r"[a-z]\w*", column) for column in table.columns), name
-            made = table[["experiment", "commit", "commit_date", "seeds"]].drop_duplicates().to_numpy().tolist()
-            assert made == [["smoke", "0123456789abcdef", "2026-11-28", 0]], name
-        assert written["coverage"].test_share_percent.to_list() == [50]
-        assert written["contrasts"].query("measure == 'error_rate'").difference_points.to_list() == [-10, 0]
-        assert set(written["contrasts"].verdict) == {"not tested, one seed", "identical"}
-
-    def test_every_table_says_which_clips_are_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(paths, "ROOT", tmp_path)
+    def test_every_table_says_what_made_it_and_which_clips_are_missing(self, folder) -> None:
         report = {"training": whole(12), "test": {"listed": 43, "used": 40, "missing": 2, "unreadable": 1}}
         metrics = [{**one, "data": {"report": report, "stand_in": False}} for one in METRICS]
         tables.write_tables(load_experiment("smoke"), metrics, CLIPS)
-        folder = tmp_path / "reproduced" / "smoke" / "tables"
+        columns = pd.MultiIndex.from_tuples([("test", "listed"), ("test", "share")])
+        coverage = pd.DataFrame([[4, 0.5]], pd.Index(["a"], name="event_label"), columns)
+        tables.write_coverage(load_experiment("smoke"), metrics, coverage)
         assert (folder / "table2.md").read_text().startswith("**INCOMPLETE TEST SET, 40 of 43 clips**\n\n|")
         for name in ("table2.md", "table2.tex", "contrasts.md"):
             text = " ".join((folder / name).read_text().split())
             assert "test 40 of 43 (2 missing, 1 unreadable)" in text
             assert "INCOMPLETE TEST SET, 40 of 43 clips" in text
-        written = list(folder.glob("*.csv"))
-        assert len(written) == 7
-        for path in written:
-            table = pd.read_csv(path)
-            assert set(zip(table.test_clips_used, table.test_clips_listed, strict=True)) == {(40, 43)}
+        written = {path.stem: pd.read_csv(path) for path in folder.glob("*.csv")}
+        assert len(written) == 8
+        names = ["test_clips_used", "test_clips_listed", "experiment", "commit", "commit_date", "seeds"]
+        for name, table in written.items():
+            assert all(re.fullmatch(r"[a-z]\w*", column) for column in table.columns), name
+            made = table[names].drop_duplicates().to_numpy().tolist()
+            assert made == [[40, 43, "smoke", "0123456789abcdef", "2026-11-28", 0]], name
+        assert written["coverage"].test_share_percent.to_list() == [50]
+        assert written["contrasts"].query("measure == 'error_rate'").difference_points.to_list() == [-10, 0]
+        assert set(written["contrasts"].verdict) == {"not tested, one seed", "identical"}
 
-    def test_curves_and_classes(self) -> None:
-        assert tables.histories(METRICS, pooling="linear")["appendix"].training_loss.to_list() == [0.5]
-        assert tables.class_f_measure(METRICS).loc["a", "linear appendix"] == 50
+    def test_missing_runs_are_named(self, folder) -> None:
+        with pytest.raises(DataError, match=r"no metrics of linear-single-seed0.*03_train_variant"):
+            tables.load_metrics(load_experiment("smoke"))
+
+    def test_the_readme_must_have_its_markers(self, tmp_path, monkeypatch) -> None:
+        (tmp_path / "README.md").write_text("nothing here")
+        monkeypatch.setattr(tables, "ROOT", tmp_path)
+        with pytest.raises(DataError, match="lacks lines"):
+            tables.update_readme()
 
 
 def overfull(table: str, folder: Path) -> list[float]:
@@ -209,44 +207,45 @@ class TestLatex:
             overfull(made.replace("{booktabs}", "{array}"), tmp_path)
 
 
-def test_missing_runs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
-    with pytest.raises(DataError, match=r"no metrics of linear-single-seed0.*03_train_variant"):
-        tables.load_metrics(load_experiment("smoke"))
-
-
 @pytest.fixture(params=COMMITTED)
-def committed(request: pytest.FixtureRequest) -> Experiment:
+def committed(request) -> Experiment:
     return load_experiment(request.param)
 
 
+@pytest.fixture
+def metrics(committed) -> list[dict]:
+    return tables.load_metrics(committed, published=True)
+
+
 class TestCommittedResults:
-    def test_metrics_carry_what_made_them(self, committed: Experiment) -> None:
+    def test_metrics_carry_what_made_them(self, committed, metrics) -> None:
         decisive = ("data", "features", "network", "decoding", "scoring")
         now = json.loads(committed.model_dump_json())
-        for metrics in tables.load_metrics(committed, published=True):
-            assert {name: metrics["parameters"][name] for name in decisive} == {name: now[name] for name in decisive}
-            assert re.fullmatch(r"[0-9a-f]{40}", metrics["commit"])
-            assert len(metrics["data"]["checksum"]) == 64
-            assert all(count["used"] == count["listed"] > 0 for count in metrics["data"]["report"].values())
-            assert {"python", "torch", "sed_eval"} <= set(metrics["versions"])
-            assert metrics["device"] in ("cpu", "cuda", "mps")
-            assert metrics["time"]["training_seconds"] > 0
-            assert len(metrics["history"]) >= metrics["best_epoch"] > 0
+        for run in metrics:
+            assert {name: run["parameters"][name] for name in decisive} == {name: now[name] for name in decisive}
+            assert re.fullmatch(r"[0-9a-f]{40}", run["commit"])
+            assert len(run["data"]["checksum"]) == 64
+            assert run["data"]["checksum"] == metrics[0]["data"]["checksum"]
+            assert all(count["used"] == count["listed"] > 0 for count in run["data"]["report"].values())
+            assert {"python", "torch", "sed_eval"} <= set(run["versions"])
+            assert run["device"] in ("cpu", "cuda", "mps")
+            assert run["time"]["training_seconds"] > 0
+            assert len(run["history"]) >= run["best_epoch"] > 0
 
-    def test_every_run_is_of_one_data_set(self, committed: Experiment) -> None:
-        assert len({metrics["data"]["checksum"] for metrics in tables.load_metrics(committed, published=True)}) == 1
-
-    def test_scores_obey_the_identities_of_the_counts(self, committed: Experiment) -> None:
-        for metrics in tables.load_metrics(committed, published=True):
-            score = metrics["test"]["overall"]
+    def test_scores_obey_the_identities_of_the_counts(self, metrics) -> None:
+        for score in (run["test"]["overall"] for run in metrics):
             errors = (score["S"] + score["D"] + score["I"]) / score["Nref"]
             assert score["error_rate"] == pytest.approx(errors)
             assert score["S"] + score["D"] == score["Nref"] - score["Ntp"]
             assert score["S"] + score["I"] == score["Nsys"] - score["Ntp"]
             assert score["f_measure"] == pytest.approx(2 * score["Ntp"] / (score["Nref"] + score["Nsys"]))
 
-    def test_single_and_hierarchical_differ_by_rounding(self, committed: Experiment) -> None:
+    def test_learning_from_clips_beats_every_constant_guess(self, metrics) -> None:
+        """Every row of the table, that is; a single seed of a short training may fail to."""
+        table = tables.table2(tables.scores(metrics))
+        assert table.f_measure.min() > 100 * metrics[0]["best_constant_guess"]
+
+    def test_single_and_hierarchical_differ_by_rounding(self, committed) -> None:
         agreement = pd.read_csv(ROOT / "results" / committed.name / "tables" / "structure_agreement.csv")
         largest = agreement.groupby(["pooling", "dtype", "structure", "step"]).largest_difference.max()
         assert set(agreement.pooling) == set(committed.pooling.functions)
@@ -258,24 +257,17 @@ class TestCommittedResults:
             else:
                 assert exact["appendix", 1] > 1e-5
 
-    def test_the_tables_are_those_of_the_metrics(
-        self, committed: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        metrics = tables.load_metrics(committed, published=True)
-        clips = pd.read_csv(ROOT / "results" / committed.name / "tables" / "test_clips.csv", keep_default_na=False)
+    def test_the_tables_are_those_of_the_metrics(self, committed, metrics, tmp_path, monkeypatch) -> None:
+        published, made = (folder / committed.name / "tables" for folder in (ROOT / "results", tmp_path / "reproduced"))
+        clips = pd.read_csv(published / "test_clips.csv", keep_default_na=False)
         monkeypatch.setattr(paths, "ROOT", tmp_path)
-        published, made = (ROOT / "results", tmp_path / "reproduced")
         written = tables.write_tables(committed, metrics, clips)
         read = [f"{name}.{kind}" for name in ("table2", "contrasts") for kind in ("md", "tex")]
         for name in [*read, "test_clips.csv", *(f"{name}.csv" for name in written)]:
-            part = f"{committed.name}/tables/{name}"
-            assert (published / part).read_text() == (made / part).read_text(), name
+            assert (published / name).read_text() == (made / name).read_text(), name
+        assert (made / "contrasts.md").read_text().strip() in (ROOT / "README.md").read_text()
 
-    def test_the_readme_shows_them(self, committed: Experiment) -> None:
-        table = (ROOT / "results" / committed.name / "tables" / "contrasts.md").read_text()
-        assert table.strip() in (ROOT / "README.md").read_text()
-
-    def test_every_executed_notebook_is_there_and_clean(self, committed: Experiment) -> None:
+    def test_every_executed_notebook_is_there_and_clean(self, committed) -> None:
         for path in executed_notebooks(committed).values():
             text = (ROOT / path.replace("reproduced/", "results/")).read_text()
             assert len(text) < 1_000_000, path
@@ -284,16 +276,3 @@ class TestCommittedResults:
             cells = nbformat.reads(text, as_version=4).cells
             assert all(cell.execution_count for cell in cells if cell.cell_type == "code"), path
             assert not any(output.output_type == "error" for cell in cells for output in cell.get("outputs", [])), path
-
-    def test_learning_from_clips_beats_every_constant_guess(self, committed: Experiment) -> None:
-        """Every row of the table, that is; a single seed of a short training may fail to."""
-        metrics = tables.load_metrics(committed, published=True)
-        table = tables.table2(tables.scores(metrics))
-        assert table.f_measure.min() > 100 * metrics[0]["best_constant_guess"]
-
-
-def test_the_readme_must_have_its_markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "README.md").write_text("nothing here")
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
-    with pytest.raises(DataError, match="lacks lines"):
-        tables.update_readme()

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from hpsed_lib.plots import LINE_STYLES, structure_colors
+from hpsed_lib.plots import STYLES
 from hpsed_lib.theory import dynamics
 
 
@@ -35,8 +35,7 @@ def plot_loss_gradients(
     options |= {"pooling": pooling, "quantity": quantity}
     for structure in structures:
         gradient = dynamics.loss_gradient(frame_prob, target, structure=structure, **options)
-        color = structure_colors()[structure]
-        ax.plot(frames, gradient, LINE_STYLES[structure], color=color, label=structure, linewidth=1.8)
+        ax.plot(frames, gradient, label=structure, linewidth=1.8, **STYLES[structure])
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     symbol = "x" if quantity == "dL/dx" else "w"
     ax.set(title=f"{pooling}, $t = {target}$", xlabel="frame $i$", ylabel=rf"$\partial L\,/\,\partial {symbol}_i$")
