@@ -33,7 +33,7 @@ def check_parameters() -> None:
             raise _in_one_line(f"unknown parameter {name!r}; the nearest known one is {nearest!r}")
     for name, kind in declared.items():
         value: Any = names[name]
-        if type(value) is not kind or (kind is int and value < 0):
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
             expected = "int, 0 or above" if kind is int else kind.__name__
             raise _in_one_line(f"parameter {name!r} expects {expected}, got {value!r}")
 
