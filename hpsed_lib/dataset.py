@@ -27,7 +27,7 @@ from hpsed_lib.data.soundscapes import make_soundscapes
 from hpsed_lib.errors import DataError
 from hpsed_lib.features import Spectrograms, band_statistics, extract, feature_file
 from hpsed_lib.params import Dcase2017Data, Experiment, FolderData, ListedData, SyntheticData, require_available
-from hpsed_lib.paths import ROOT, cache_folder, replacing
+from hpsed_lib.paths import ROOT, cache_folder, read_json, replacing
 from hpsed_lib.scoring import event_activity
 
 STAND_IN = "STAND-IN-AUDIO.txt"
@@ -179,7 +179,7 @@ def load(experiment: Experiment) -> Dataset:
     again = f"run notebook 01_data_preparation for {experiment.name!r}"
     if not (folder / "data.json").is_file():
         raise DataError(f"{folder / 'data.json'}: not there; {again} first")
-    content = json.loads((folder / "data.json").read_text())
+    content = read_json(folder / "data.json")
     classes = tuple(content["classes"])
     manifest = read_manifest(experiment)
     strong, weak = read_table(experiment, "strong_labels"), read_table(experiment, "weak_labels")
@@ -212,7 +212,7 @@ def recording_of(experiment: Experiment, filename: str) -> Path:
     """The recording of a clip."""
     folder = cache_folder(experiment.name)
     clips = read_table(experiment, "clips").set_index("filename")
-    return Path(json.loads((folder / "data.json").read_text())["audio_folder"]) / clips.path[filename]
+    return Path(read_json(folder / "data.json")["audio_folder"]) / clips.path[filename]
 
 
 def read_manifest(experiment: Experiment) -> pd.DataFrame:

@@ -33,7 +33,7 @@ from hpsed_lib.data.audio import read_audio
 from hpsed_lib.data.manifest import MANIFEST, typed_manifest
 from hpsed_lib.errors import DataError, ParameterError
 from hpsed_lib.params import Features
-from hpsed_lib.paths import naming_full_disk, replacing
+from hpsed_lib.paths import forget_digest, naming_full_disk, note_digest, replacing
 from hpsed_lib.processes import only_one
 from hpsed_lib.progress import in_parallel
 from hpsed_lib.provenance import code_digest
@@ -149,6 +149,8 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
             np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)  # no byte of it is written
     with replacing(journal) as temporary:
         pd.DataFrame(finished.values(), columns=list(MANIFEST)).to_csv(temporary, index=False)
+    for file in (path, journal):
+        forget_digest(file)
 
     n_header = np.load(path, mmap_mode="r").offset
     offsets = {name: n_header + row * n_bytes for row, name in enumerate(files)}
@@ -166,6 +168,8 @@ def _extract(files: Mapping[str, Path | None], cache: Path, sr: int, duration: f
                 os.fsync(target.fileno())
             writer.writerows(lines)
             entries.flush()
+    for file in (path, journal):
+        note_digest(file)
     for old in cache.parent.glob(f"{cache.name}-*"):
         if old not in (path, journal):  # of other parameters, clips or code
             old.unlink(missing_ok=True)

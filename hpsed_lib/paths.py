@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
+import json
 import os
 import re
 import socket
@@ -15,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -25,6 +28,7 @@ PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 FAILURES = "failures.csv"  # beside recordings: which of them could not be fetched, and why
 MARK = "unfinished"  # in the names of temporary files
+NOTES = "cache/kept"  # of the files in cache/ and reproduced/, under the same paths: their SHA-256
 
 
 def cache_folder(experiment: str) -> Path:
@@ -56,9 +60,50 @@ def files_below(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _note(path: Path) -> Path | None:
+    """Where the digest of a file is noted that a later launch may rest on."""
+    path = path.absolute()
+    is_kept = path.is_relative_to(ROOT / "cache") or path.is_relative_to(ROOT / "reproduced")
+    return ROOT / NOTES / path.relative_to(ROOT) if is_kept else None
+
+
+def note_digest(path: Path, written: Path | None = None) -> None:
+    """Note the digest of a file that is there, or `written` and not yet in its place, if it is one that is kept.
+
+    The one noted before stays beside it, for a kill may come before the new file is in its place.
+    """
+    if note := _note(path):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        before = note.read_text(encoding="utf-8").split()[-1:] if note.is_file() else []
+        note.write_text(" ".join([*before, digest(written or path)]), encoding="utf-8")
+
+
+def forget_digest(path: Path) -> None:
+    """Let a file be changed in its place."""
+    if note := _note(path):
+        note.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file; a `DataError` that names it, if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        again = f"git checkout -- {path}" if path.is_relative_to(ROOT / "results") else "`make reproduce` again"
+        raise DataError(f"{path} is damaged ({error}); {again} mends it") from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it takes `path`'s place at once, on failure it is removed.
+
+    Its digest is noted first (`note_digest`).
 
     A reader, or a run resumed after a kill or a full disk, sees the whole old file or the whole new one. What killed
     processes have left in the folder is removed when a process first writes there: theirs of this host at once, those
@@ -72,6 +117,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
+            note_digest(path, temporary)
             os.replace(temporary, path)
         except RuntimeError:  # torch.save's words for a full disk: does it take more?
             with open(temporary, "ab") as file:

@@ -438,6 +438,12 @@ SCENARIOS = {
 """Those of DCASE's Task 4 since 2021: 1 asks for exact times, 2 for the right class. 1 ignores ``cttc``."""
 
 
+MOST_CLASSES = 100
+"""Of which a PSDS is computed."""
+AT_ONCE = 2**22
+"""Overlaps of detections with classes that are held at once: all of them may not fit into memory."""
+
+
 def psds(
     smoothed: np.ndarray,
     reference: pd.DataFrame,
@@ -457,12 +463,14 @@ def psds(
     ``false positives / duration + alpha_ct * mean over other classes of (cross-triggers / duration of their events)``.
 
     The curve is a staircase up to ``max_efpr``: ``max(0, mean - alpha_st * std)`` over classes of the highest rate of
-    true positives that a class reaches with no more false ones. Without a reference event with a duration it is None.
+    true positives that a class reaches with no more false ones. Without a reference event with a duration it is None,
+    and of more than `MOST_CLASSES`: cross-triggers are of pairs of classes, and would take hours. It takes some 60
+    times the memory of `smoothed`, and 100 MB.
     """
     if smoothed.ndim != 3 or smoothed.shape[::2] != (len(filenames), len(classes)):
         raise ParameterError(f"frame_prob {smoothed.shape}: expected {len(filenames)} clips, {len(classes)} classes")
     events = _reference_events(reference, filenames, classes)
-    if not events:
+    if not events or len(classes) > MOST_CLASSES:
         return None
     clip, label, onset, offset = map(np.array, zip(*events, strict=True))
     present, label = np.unique(label, return_inverse=True)
@@ -507,8 +515,7 @@ def _psd_changes(
     for index in range(n_frames):
         in_clip, of_class, start, end = active_runs((graded >= levels[:, index, None]) & (graded > 0))
         length = (end - start) * frame_duration
-        overlap = covered[in_clip, :, end] - covered[in_clip, :, start]  # (detections, classes), s
-        own = overlap[np.arange(len(length)), of_class]
+        own = covered[in_clip, of_class, end] - covered[in_clip, of_class, start]  # (detections,), s
         relevant = (own > 0) & (own >= scenario.dtc * length - _TOLERANCE)
         edges = np.zeros((n_clips, n_classes, n_frames + 1), dtype=np.int8)  # of relevant detections
         for value, edge in ((1, start), (-1, end)):
@@ -518,13 +525,14 @@ def _psd_changes(
         found = (within > 0) & (within >= scenario.gtc * (offset - onset) - _TOLERANCE)
         np.add.at(added[0, index + 1], (clip[found], label[found]), 1)
 
-        costs = np.full(np.count_nonzero(~relevant), 3600 / (n_clips * clip_duration))
-        if scenario.alpha_ct and n_classes > 1:
-            wrong = overlap[~relevant]
-            triggers = (wrong > 0) & (wrong >= scenario.cttc * length[~relevant, None] - _TOLERANCE)
-            triggers[np.arange(len(triggers)), of_class[~relevant]] = False
-            costs += triggers @ (3600 * scenario.alpha_ct / (n_classes - 1) / sounding)
-        np.add.at(added[1, index + 1], (in_clip[~relevant], of_class[~relevant]), costs)
+        costs = np.full(len(length), 3600 / (n_clips * clip_duration))
+        others = np.flatnonzero(~relevant) if scenario.alpha_ct and n_classes > 1 else np.empty(0, dtype=int)
+        for rows in np.split(others, range(AT_ONCE // n_classes, len(others), AT_ONCE // n_classes)):
+            wrong = covered[in_clip[rows], :, end[rows]] - covered[in_clip[rows], :, start[rows]]  # (rows, classes), s
+            triggers = (wrong > 0) & (wrong >= scenario.cttc * length[rows, None] - _TOLERANCE)
+            triggers[np.arange(len(rows)), of_class[rows]] = False
+            costs[rows] += triggers @ (3600 * scenario.alpha_ct / (n_classes - 1) / sounding)
+        np.add.at(added[1, index + 1], (in_clip[~relevant], of_class[~relevant]), costs[~relevant])
     return np.diff(added, axis=1)
 
 

@@ -8,7 +8,6 @@ contrasts (`hpsed_lib.comparison`) and nowhere else; relative changes are the pa
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from typing import Any
@@ -21,7 +20,7 @@ from hpsed_lib.data.manifest import coverage_line, warning
 from hpsed_lib.dataset import Dataset, read_table
 from hpsed_lib.errors import DataError
 from hpsed_lib.params import Dcase2017Data, Experiment
-from hpsed_lib.paths import ROOT, published_folder, replacing, results_folder
+from hpsed_lib.paths import ROOT, published_folder, read_json, replacing, results_folder
 from hpsed_lib.runs import load_events
 
 RATES = ["substitution_rate", "deletion_rate", "insertion_rate", "error_rate"]
@@ -58,7 +57,7 @@ def load_metrics(experiment: Experiment, *, published: bool = False) -> list[dic
     missing = [run for run in experiment.runs() if not (folder / f"{run}.json").is_file()]
     if missing:
         raise DataError(f"{folder}: no metrics of {', '.join(missing)}; run notebook 03_train_variant for them")
-    return [json.loads((folder / f"{run}.json").read_text()) for run in experiment.runs()]
+    return [read_json(folder / f"{run}.json") for run in experiment.runs()]
 
 
 def scores(metrics: list[dict]) -> pd.DataFrame:

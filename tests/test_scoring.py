@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -17,7 +18,7 @@ from hpsed_lib import scoring
 from hpsed_lib.decoding import smooth, to_events
 from hpsed_lib.errors import DataError, HpsedError, ParameterError
 from hpsed_lib.params import Decoding
-from hpsed_lib.scoring import SCENARIOS, Scenario
+from hpsed_lib.scoring import MOST_CLASSES, SCENARIOS, Scenario
 
 CLASSES = ("a", "b", "c")
 FILES = tuple(f"{index}.wav" for index in range(12))
@@ -308,6 +309,25 @@ def test_what_cannot_be_found_is_left_out():
         score(frame_prob, reference.assign(event_label="z"), scenario)
     with pytest.raises(ParameterError, match="expected 12 clips, 3 classes"):
         scoring.psds(frame_prob, reference, **NAMES, **LENGTHS, scenario=scenario)
+
+
+def test_psds_of_many_classes_keeps_to_its_bounds(monkeypatch):
+    labels = [f"{number:03}" for number in range(MOST_CLASSES + 1)]
+    reference = pd.DataFrame({"filename": "0.wav", "onset": 1.0, "offset": 3.0, "event_label": labels})
+    frame_prob = np.random.default_rng(0).random((12, 25, MOST_CLASSES + 1))
+
+    def psds(n_classes: int) -> float | None:
+        names = {"filenames": FILES, "classes": labels[:n_classes]}
+        scenario, of_these = SCENARIOS["scenario2"], reference[:n_classes]
+        return scoring.psds(frame_prob[..., :n_classes], of_these, **names, **LENGTHS, scenario=scenario)
+
+    assert psds(MOST_CLASSES + 1) is None
+    expected = psds(MOST_CLASSES)
+    monkeypatch.setattr(scoring, "AT_ONCE", 2**12)
+    tracemalloc.start()
+    assert psds(MOST_CLASSES) == expected
+    assert tracemalloc.get_traced_memory()[1] < 60 * frame_prob.nbytes
+    tracemalloc.stop()
 
 
 def test_frames_are_active_where_their_centre_is():

@@ -1,5 +1,6 @@
 """The smallest experiment through the real workflow: killed in mid-training, gone on with, done, and nothing twice."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterable
@@ -11,7 +12,10 @@ import pytest
 import yaml
 from held import NAME, ROOT, Project, wait_until
 
+from hpsed_lib import paths
 from hpsed_lib.bench.experiment import account
+from hpsed_lib.errors import DataError
+from hpsed_lib.launch import kept
 
 STRUCTURES = {
     "linear": ("single", "hierarchical", "appendix", "mixed"),
@@ -132,3 +136,60 @@ def test_where_the_time_of_an_experiment_goes(project, metrics):
     assert not set(parts.index) & set(RUNS)
     assert parts["runs: 3 Threshold, decoding, scores"] > 0
     assert parts.sum() == pytest.approx(2 * 1000)
+
+
+PASSING = ("*.lock", "notebooks-in-progress/*")  # what no later launch rests on
+DAMAGE = {
+    "emptied": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "garbage": lambda content: b"\xff" * len(content),
+}
+
+
+def kept_files(project: Project) -> dict[Path, str]:
+    """Every file that a later launch may rest on, and its path in the project."""
+    folders = [project.cache, project.results, project.cache.with_name("basis")]
+    found = [folder / name for folder in folders for name in paths.files_below(folder)]
+    return {path: str(path.relative_to(project.folder)) for path in found if not any(map(path.match, PASSING))}
+
+
+@pytest.mark.slow
+def test_every_damaged_file_is_found_and_no_other(project, monkeypatch):
+    for module in (paths, kept):
+        monkeypatch.setattr(module, "ROOT", project.folder)
+    files, data = kept_files(project), project.cache / "data.json"
+    assert kept.set_aside_damaged(NAME) == []
+    assert {name.split("/")[2] for name in files.values()} > {"features", "runs", "data.json", "metrics", "events"}
+    whole = data.read_bytes()
+    for path, name in files.items():
+        content = path.read_bytes()
+        for damage in DAMAGE.values():
+            path.write_bytes(damage(content))
+            assert kept.set_aside_damaged(NAME) == [name]
+            assert (project.folder / "cache/damaged" / name).is_file()
+            path.write_bytes(content)
+            data.write_bytes(whole)
+
+
+@pytest.mark.slow
+def test_damaged_files_are_made_anew(project):
+    """One of each kind, by each damage in turn: the launch ends with the numbers of the undamaged one."""
+    before, files = project.numbers(), kept_files(project)
+    one_of_each = {(path.parent.parent.name, path.suffix): path for path in files}
+    for path, damage in zip(one_of_each.values(), itertools.cycle(DAMAGE.values()), strict=False):
+        path.write_bytes(damage(path.read_bytes()))
+    project.finish(options=CORES)
+    assert len(one_of_each) > 10
+    for path in one_of_each.values():
+        assert f"{files[path]} is damaged: it is set aside in cache/damaged/, and made anew" in project.log()
+    assert project.numbers() == before
+
+
+@pytest.mark.parametrize(("folder", "advice"), [("results", "git checkout"), ("reproduced", "make reproduce")])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_result_is_named_with_what_mends_it(tmp_path, monkeypatch, folder, advice, damage):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (path := tmp_path / folder / NAME / "metrics" / "linear-single-seed0.json").parent.mkdir(parents=True)
+    path.write_bytes(DAMAGE[damage](b'{"run": "linear-single-seed0"}'))
+    with pytest.raises(DataError, match=rf"{path} is damaged .*{advice}"):
+        paths.read_json(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from hpsed_lib.params import Experiment, Network
-from hpsed_lib.paths import ROOT, cache_folder, replacing
+from hpsed_lib.paths import ROOT, cache_folder, read_json, replacing
 from hpsed_lib.provenance import code_digest
 
 SHARED = {  # executions that are the same for every experiment, and where they end up
@@ -102,4 +102,4 @@ def last_launch(experiment: str) -> dict[str, Any]:
     """Last launch's ``n_seeds``, 0 for its own, ``cluster``, empty for none, and ``source``, see `data_source`."""
     memory = cache_folder(experiment) / "launch.json"
     never = {"n_seeds": 0, "cluster": "", "source": {"data_folder": "", "download": False, "fingerprint": ""}}
-    return never | json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else never
+    return never | read_json(memory) if memory.is_file() else never

@@ -16,7 +16,7 @@ import pandas as pd
 
 from hpsed_lib.launch.graph import SHARED
 from hpsed_lib.params import Experiment
-from hpsed_lib.paths import NOTEBOOKS, published_folder, replacing, results_folder
+from hpsed_lib.paths import NOTEBOOKS, published_folder, read_json, replacing, results_folder
 
 
 def keep_source(model: dict[str, Any], path: str, contents_manager: Any, **_: object) -> None:
@@ -55,7 +55,7 @@ FOLDERS = {"published": published_folder, "reproduced here": results_folder}
 def _seconds(experiment: Experiment) -> dict[str, str]:
     """Seconds by notebook: as `make bench` measured them for ``quick``; of 03 the mean training that is published."""
     parts = pd.read_csv(published_folder("bench") / "experiment_parts.csv").set_index("part").seconds.to_dict()
-    runs = [json.loads(path.read_text()) for path in published_folder(experiment.name).glob("metrics/*.json")]
+    runs = [read_json(path) for path in published_folder(experiment.name).glob("metrics/*.json")]
     if runs:
         parts["03_train_variant"] = sum(run["time"]["training_seconds"] for run in runs) / len(runs)
     return {part: f"{seconds:.0f}" for part, seconds in parts.items()}

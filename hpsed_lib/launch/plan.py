@@ -7,7 +7,6 @@ bytes. Training may stop early, so that its times are upper bounds; other work o
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import resource
 import sys
@@ -27,7 +26,7 @@ from hpsed_lib.launch.gpus import runs_on_gpus
 from hpsed_lib.launch.workflow import available_cores
 from hpsed_lib.networks import build
 from hpsed_lib.params import SPLITS, Dcase2017Data, Experiment, Soundscapes
-from hpsed_lib.paths import cache_folder
+from hpsed_lib.paths import cache_folder, read_json
 from hpsed_lib.training import clip_loss, predict, prepare_for_training, select_device
 
 MEASURED_CLIPS = 8  # in a batch on the CPU, at most: what a larger one takes is in proportion
@@ -90,7 +89,7 @@ def clip_counts(experiment: Experiment) -> dict[str, int]:
     """Number of clips in each split, as prepared, or else as the experiment says."""
     data, prepared = experiment.data, cache_folder(experiment.name) / "data.json"
     if prepared.is_file():
-        report = json.loads(prepared.read_text(encoding="utf-8"))["report"]
+        report = read_json(prepared)["report"]
         return {split: count["used"] for split, count in report.items()}
     if isinstance(data, Soundscapes):
         return data.n_clips.model_dump()

@@ -10,7 +10,6 @@ interval for one more seed of the published arm, and else *different*.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from scipy import stats
 from hpsed_lib.errors import DataError
 from hpsed_lib.launch.graph import SHARED, executed_notebooks
 from hpsed_lib.params import Experiment, run_settings
-from hpsed_lib.paths import ROOT, published_folder, results_folder
+from hpsed_lib.paths import ROOT, published_folder, read_json, results_folder
 from hpsed_lib.tables import LATEX, load_metrics, made_by
 
 MADE_WITH = ("parameters", "own_pooling", "data", "device", "instruction_set", "n_threads", "versions", "commit")
@@ -42,7 +41,7 @@ def compare(experiment: Experiment) -> pd.DataFrame:
         ``reason`` names the first thing in the provenance that differs where the numbers do.
     """
     paths = {run: published_folder(experiment.name) / "metrics" / f"{run}.json" for run in experiment.runs()}
-    published = {run: json.loads(path.read_text(encoding="utf-8")) for run, path in paths.items() if path.is_file()}
+    published = {run: read_json(path) for run, path in paths.items() if path.is_file()}
     by_arm: dict[tuple[str, str], list[float]] = {}
     for one in published.values():
         by_arm.setdefault((one["pooling"], one["structure"]), []).append(_f_measure(one))

@@ -15,7 +15,6 @@ Whether library code has changed since is for the launch to find out.
 from __future__ import annotations
 
 import contextlib
-import json
 import pickle
 import re
 from collections import Counter
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 from hpsed_lib.launch.graph import SHARED, executed_notebooks
 from hpsed_lib.params import Experiment, run_settings
-from hpsed_lib.paths import ROOT, cache_folder, results_folder
+from hpsed_lib.paths import ROOT, cache_folder, read_json, results_folder
 from hpsed_lib.processes import is_held
 
 
@@ -77,7 +76,7 @@ def _status(experiment: Experiment, name: str, notebook: Path, *, is_run: bool) 
         return Status(name, "waiting")
     if not is_run:
         return Status(name, "done")
-    metrics = json.loads(made.read_text(encoding="utf-8"))
+    metrics = read_json(made)
     is_present = run_settings(metrics["parameters"]) == run_settings(experiment.model_dump(mode="json"))
     return Status(name, "done", metrics["history"]) if is_present else Status(name, "waiting")
 

@@ -23,6 +23,7 @@ from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterErr
 from hpsed_lib.launch import slurm
 from hpsed_lib.launch.gpus import runs_on_gpus, visible_gpus
 from hpsed_lib.launch.graph import executed_notebooks, last_launch
+from hpsed_lib.launch.kept import set_aside_damaged
 from hpsed_lib.launch.status import statuses
 from hpsed_lib.params import Experiment, load_experiment, require_available, with_seeds
 from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, naming_full_disk, replacing, results_folder
@@ -199,6 +200,7 @@ def main() -> int:
         experiment = _checked(options)
         lock = cache_folder(experiment.name) / "workflow.lock"
         with naming_full_disk(lock), only_one(lock, waiting, patience=PATIENCE):
+            set_aside_damaged(experiment.name)
             source = data_source(experiment.name, options.data, download=options.download)
             _require_all(experiment, options, source)
             status = reproduce(experiment.name, source, options.seeds, options.cluster, options.cores)

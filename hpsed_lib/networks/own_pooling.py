@@ -70,6 +70,7 @@ def _inputs() -> dict[str, Tensor]:
     }
 
 
+@torch.enable_grad()  # whoever asks first, a training that is only scored again among them
 def check(function: Function) -> None:
     """Try a pooling function on `_inputs`: shape, range, gradient, and that no clip and no call touches another.
 

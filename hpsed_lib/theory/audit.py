@@ -16,7 +16,6 @@ and 1.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
@@ -26,7 +25,7 @@ import pandas as pd
 from scipy.optimize import linprog
 
 from hpsed_lib.errors import DataError
-from hpsed_lib.paths import published_folder, replacing, results_folder
+from hpsed_lib.paths import published_folder, read_json, replacing, results_folder
 from hpsed_lib.tables import HEADINGS, PERCENTAGES, RATES
 
 Interval = tuple[Fraction, Fraction]
@@ -277,7 +276,7 @@ def scored_runs(experiment: str) -> pd.DataFrame:
     )
     found = []
     for path in here or published:
-        overall = json.loads(path.read_text(encoding="utf-8"))["test"]["overall"]
+        overall = read_json(path)["test"]["overall"]
         n_ref, n_sys, n_tp, s, d, i = values = [overall[name] for name in counts]
         apart = s + d - (n_ref - n_tp), s + i - (n_sys - n_tp)
         found.append((path.stem, *values, *apart, smallest_widening(as_printed(overall))))

@@ -7,7 +7,6 @@ Three kinds of rows stand side by side and must not be taken for each other: wha
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from hpsed_lib.data.dcase2017.labels import reference_events
 from hpsed_lib.data.dcase2017.outputs import MLMS8_SHA256, mlms8_events
 from hpsed_lib.data.synthesis import CLASSES
 from hpsed_lib.errors import HpsedError
-from hpsed_lib.paths import cache_folder, published_folder, replacing, results_folder
+from hpsed_lib.paths import cache_folder, published_folder, read_json, replacing, results_folder
 from hpsed_lib.runs import to_json
 from hpsed_lib.scoring import sed_eval_scores
 
@@ -68,14 +67,14 @@ def score_mlms8(folder: Path, *, download: bool) -> dict[str, Any]:
 
 def mlms8() -> dict[str, Any]:
     """The published score of MLMS8's outputs, as `score_mlms8` returns it."""
-    return json.loads((published_folder("paper") / "mlms8.json").read_text(encoding="utf-8"))
+    return read_json(published_folder("paper") / "mlms8.json")
 
 
 def trained(system: str) -> list[dict]:
     """Published metrics of a system's runs here; none if it is not trained, or not published, yet."""
     experiment, pooling, structure = OURS[system]
     paths = (published_folder(experiment) / "metrics").glob(f"{pooling}-{structure}-seed*.json")
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths)]
+    return [read_json(path) for path in sorted(paths)]
 
 
 def table3(printed: pd.DataFrame) -> pd.DataFrame:
