@@ -526,8 +526,9 @@ def _psd_changes(
         np.add.at(added[0, index + 1], (clip[found], label[found]), 1)
 
         costs = np.full(len(length), 3600 / (n_clips * clip_duration))
-        others = np.flatnonzero(~relevant) if scenario.alpha_ct and n_classes > 1 else np.empty(0, dtype=int)
-        for rows in np.split(others, range(AT_ONCE // n_classes, len(others), AT_ONCE // n_classes)):
+        others = np.flatnonzero(~relevant) if scenario.alpha_ct and n_classes > 1 else ()
+        for first in range(0, len(others), AT_ONCE // n_classes):
+            rows = others[first : first + AT_ONCE // n_classes]
             wrong = covered[in_clip[rows], :, end[rows]] - covered[in_clip[rows], :, start[rows]]  # (rows, classes), s
             triggers = (wrong > 0) & (wrong >= scenario.cttc * length[rows, None] - _TOLERANCE)
             triggers[np.arange(len(rows)), of_class[rows]] = False

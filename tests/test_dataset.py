@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
-from hpsed_lib import dataset, paths
+from hpsed_lib import dataset, paths, tables
 from hpsed_lib.data.manifest import UNUSED, what_was_done
 from hpsed_lib.dataset import Dataset
 from hpsed_lib.errors import DataError
-from hpsed_lib.params import SPLITS, FolderData, load_experiment, require_available
+from hpsed_lib.params import SPLITS, Experiment, FolderData, Variants, load_experiment, require_available
+from hpsed_lib.runs import finish_run
+from hpsed_lib.training import train
 
 SR = 16000
 
@@ -121,7 +125,7 @@ class TestFolder:
 
 
 class TestTheFieldsFolders:
-    """Small folders in the layouts of DESED and AudioSet, up to what training sees and notebook 01 shows."""
+    """Small folders in the layouts of DESED and AudioSet, from what notebook 01 shows to the tables."""
 
     def write(self, folder: Path, files: dict[str, str]) -> None:
         for name, text in files.items():
@@ -130,6 +134,29 @@ class TestTheFieldsFolders:
                 (folder / name).write_text(text.replace(" ", "\t") if name.endswith("tsv") else text)
                 continue
             soundfile.write(folder / name, tone(float(text)), SR)
+
+    def table2(self, experiment: Experiment, data: Dataset) -> pd.Series:
+        """What Table 2 says of one epoch of the smallest network."""
+        variant: dict[str, Any] = {"pooling": "linear", "structure": "single", "seed": 0}
+        smoke = load_experiment("smoke")
+        pooling = smoke.pooling.model_copy(update={"functions": {"linear": Variants(structures=("single",), seeds=1)}})
+        training = experiment.training.model_copy(update={"max_epochs": 1, "device": "cpu"})
+        decoding = experiment.decoding.model_copy(update={} if data.tuning else {"threshold": 0.5})
+        parts: dict[str, Any] = {
+            "network": smoke.network,
+            "pooling": pooling,
+            "training": training,
+            "decoding": decoding,
+        }
+        small = experiment.model_copy(update=parts)
+        trained = train(small, data, folder=paths.cache_folder(small.name), **variant)
+        finish_run(small, data, trained, **variant)
+        tables.write_tables(small, tables.load_metrics(small), tables.tested_clips(small, data))
+        [(_, row)] = pd.read_csv(paths.results_folder(small.name) / "tables" / "table2.csv").iterrows()
+        assert (row.pooling, row.structure, row.n_seeds, row.experiment) == ("linear", "single", 1, small.name)
+        assert 0 <= row.f_measure_percent <= 100
+        assert row.error_rate_percent >= 0
+        return row
 
     def test_desed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(paths, "ROOT", tmp_path)
@@ -162,6 +189,7 @@ class TestTheFieldsFolders:
         table = what_was_done(data.report)
         assert table.loc["padded", ["training", "test"]].tolist() == [1, 1]
         assert tuple(table.loc["missing", ["what it is", "what was done"]]) == UNUSED["missing"]
+        self.table2(desed, data)
 
     def test_audioset(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(paths, "ROOT", tmp_path)
@@ -183,6 +211,7 @@ class TestTheFieldsFolders:
         assert data.classes == ("/m/1", "/m/2")
         assert sorted(data.training.filenames + data.validation.filenames) == ["--a_30000", "_b_0", "c_1500"]
         assert (data.test.filenames, len(data.test.strong_labels)) == (["d-_0"], 2)
+        self.table2(folder, data)
 
 
 def test_data_must_be_named_and_be_there(tmp_path: Path) -> None:

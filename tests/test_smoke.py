@@ -15,7 +15,7 @@ from held import NAME, ROOT, Project, wait_until
 from hpsed_lib import paths
 from hpsed_lib.bench.experiment import account
 from hpsed_lib.errors import DataError
-from hpsed_lib.launch import kept
+from hpsed_lib.launch import damaged
 
 STRUCTURES = {
     "linear": ("single", "hierarchical", "appendix", "mixed"),
@@ -155,17 +155,17 @@ def kept_files(project: Project) -> dict[Path, str]:
 
 @pytest.mark.slow
 def test_every_damaged_file_is_found_and_no_other(project, monkeypatch):
-    for module in (paths, kept):
+    for module in (paths, damaged):
         monkeypatch.setattr(module, "ROOT", project.folder)
     files, data = kept_files(project), project.cache / "data.json"
-    assert kept.set_aside_damaged(NAME) == []
+    assert damaged.set_aside_damaged(NAME) == []
     assert {name.split("/")[2] for name in files.values()} > {"features", "runs", "data.json", "metrics", "events"}
     whole = data.read_bytes()
     for path, name in files.items():
         content = path.read_bytes()
         for damage in DAMAGE.values():
             path.write_bytes(damage(content))
-            assert kept.set_aside_damaged(NAME) == [name]
+            assert damaged.set_aside_damaged(NAME) == [name]
             assert (project.folder / "cache/damaged" / name).is_file()
             path.write_bytes(content)
             data.write_bytes(whole)

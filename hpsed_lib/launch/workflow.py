@@ -21,9 +21,9 @@ import psutil
 
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
 from hpsed_lib.launch import slurm
+from hpsed_lib.launch.damaged import set_aside_damaged
 from hpsed_lib.launch.gpus import runs_on_gpus, visible_gpus
 from hpsed_lib.launch.graph import executed_notebooks, last_launch
-from hpsed_lib.launch.kept import set_aside_damaged
 from hpsed_lib.launch.status import statuses
 from hpsed_lib.params import Experiment, load_experiment, require_available, with_seeds
 from hpsed_lib.paths import FAILURES, ROOT, cache_folder, files_below, naming_full_disk, replacing, results_folder
