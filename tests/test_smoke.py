@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from held import NAME, ROOT, Project, wait_until
+from test_lab import git
 
 from hpsed_lib import paths
 from hpsed_lib.bench.experiment import account
@@ -193,3 +194,22 @@ def test_a_damaged_result_is_named_with_what_mends_it(tmp_path, monkeypatch, fol
     path.write_bytes(DAMAGE[damage](b'{"run": "linear-single-seed0"}'))
     with pytest.raises(DataError, match=rf"{path} is damaged .*{advice}"):
         paths.read_json(path)
+
+
+def test_what_is_changed_in_results_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(damaged, "ROOT", tmp_path)
+    assert damaged.name_changed_results() == []  # no repository
+    for name in ("results/paper/table2.csv", "results/quick/events/linear-single-seed0.tsv", "params/quick.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("one,two")
+    for command in ("init --quiet", "add .", "commit --quiet --message all"):
+        git(tmp_path, *command.split())
+    assert damaged.name_changed_results() == []
+    (tmp_path / "params/quick.yaml").write_text("changed on purpose")
+    for path in (tmp_path / "results").rglob("*.?sv"):
+        content, name = path.read_bytes(), str(path.relative_to(tmp_path))
+        for damage in DAMAGE.values():
+            path.write_bytes(damage(content))
+            assert damaged.name_changed_results() == [name]
+            assert f"{name} is not as it was committed; `git checkout -- {name}`" in capsys.readouterr().err
+        path.write_bytes(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,3 +32,14 @@ def set_aside_damaged(experiment: str) -> list[str]:
         if name.startswith(f"{cache}/") and not name.startswith(others):
             (ROOT / cache / "data.json").unlink(missing_ok=True)
     return damaged
+
+
+def name_changed_results() -> list[str]:
+    """Name the files in ``results/``, where no run writes, that are not as committed, and return their paths."""
+    if not shutil.which("git"):
+        return []
+    command = ["git", "diff", "--name-only", "--relative", "HEAD", "--", "results"]
+    changed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    for name in changed:
+        print(f"{name} is not as it was committed; `git checkout -- {name}` brings it back", file=sys.stderr)
+    return changed

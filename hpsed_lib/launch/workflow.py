@@ -21,7 +21,7 @@ import psutil
 
 from hpsed_lib.errors import DataError, ExecutionError, HpsedError, ParameterError
 from hpsed_lib.launch import slurm
-from hpsed_lib.launch.damaged import set_aside_damaged
+from hpsed_lib.launch.damaged import name_changed_results, set_aside_damaged
 from hpsed_lib.launch.gpus import runs_on_gpus, visible_gpus
 from hpsed_lib.launch.graph import executed_notebooks, last_launch
 from hpsed_lib.launch.status import statuses
@@ -201,6 +201,7 @@ def main() -> int:
         lock = cache_folder(experiment.name) / "workflow.lock"
         with naming_full_disk(lock), only_one(lock, waiting, patience=PATIENCE):
             set_aside_damaged(experiment.name)
+            name_changed_results()
             source = data_source(experiment.name, options.data, download=options.download)
             _require_all(experiment, options, source)
             status = reproduce(experiment.name, source, options.seeds, options.cluster, options.cores)
